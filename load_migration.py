@@ -1,0 +1,30 @@
+"""Load a script whose file name has dots in it, which `import` cannot.
+
+from load_migration import migration
+verify = load_script("v2.2_to_v2.3_migration_verify.py")
+"""
+
+import importlib.util
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def load_script(file_name):
+    """Return the module made from `file_name` in this folder; the same one each time."""
+    name = os.path.splitext(file_name)[0].replace(".", "_")
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, os.path.join(HERE, file_name))
+        module = importlib.util.module_from_spec(spec)
+        # Before exec_module: typing and pickle look a class's module up in sys.modules.
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+migration = load_script("v2.2_to_v2.3_migration.py")

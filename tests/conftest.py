@@ -1,0 +1,120 @@
+"""Fixtures: Amazon's DynamoDB Local, and two tables of its own for each test."""
+
+import itertools
+import json
+import types
+
+import pytest
+
+import local_dynamodb
+from load_migration import migration
+
+BUCKET = "asset-bucket"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def engine():
+    with local_dynamodb.LocalDynamoDB() as engine:
+        yield engine
+
+
+@pytest.fixture
+def tables(engine, tmp_path, monkeypatch):
+    """Two empty tables, and what tests do with them."""
+    for name, value in engine.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    number = next(_numbers)
+    tables = Tables(engine, "assets-%d" % number, "versions-%d" % number, tmp_path)
+    local_dynamodb.create_tables(tables.client, tables.assets, tables.versions)
+    yield tables
+    for name in (tables.assets, tables.versions):
+        tables.client.delete_table(TableName=name)
+
+
+class Tables:
+    def __init__(self, engine, assets, versions, folder):
+        self.engine = engine
+        self.client = engine.client()
+        self.assets = assets
+        self.versions = versions
+        self.folder = folder
+
+    def put(self, *assets):
+        for asset in assets:
+            self.client.put_item(TableName=self.assets, Item=asset)
+
+    def put_records(self, *records):
+        for record in records:
+            self.client.put_item(TableName=self.versions, Item=record)
+
+    def load(self, assets):
+        return local_dynamodb.load_items(self.client, self.assets, assets)
+
+    def asset(self, database_id, asset_id):
+        key = {"databaseId": {"S": database_id}, "assetId": {"S": asset_id}}
+        return self.client.get_item(TableName=self.assets, Key=key, ConsistentRead=True).get("Item")
+
+    def record(self, asset_id, version_id):
+        key = {"assetId": {"S": asset_id}, "assetVersionId": {"S": version_id}}
+        return self.client.get_item(TableName=self.versions, Key=key, ConsistentRead=True).get("Item")
+
+    def contents(self):
+        """Everything in both tables, as two dicts from key to item."""
+        return tuple(
+            {
+                tuple(item[name]["S"] for name in keys): normal(item)
+                for item in local_dynamodb.all_items(self.client, table)
+            }
+            for table, keys in (
+                (self.assets, ("databaseId", "assetId")),
+                (self.versions, ("assetId", "assetVersionId")),
+            )
+        )
+
+    @property
+    def flags(self):
+        """The flags that every script takes."""
+        return [
+            "--assets-table", self.assets,
+            "--asset-versions-table", self.versions,
+            "--asset-bucket", BUCKET,
+            "--endpoint-url", self.engine.endpoint_url,
+        ]  # fmt: skip
+
+    def migrate(self, *flags):
+        """Run the migration in this process; its exit status and what it reported."""
+        folder = self.folder / ("run-%d" % next(_numbers))
+        folders = ["--journal-dir", str(folder / "backups"), "--report-dir", str(folder / "reports")]
+        status = migration.main(self.flags + folders + list(flags))
+        return run_results(status, folder)
+
+
+def run_results(status, folder):
+    import csv
+
+    (summary,) = (folder / "reports").glob("*_summary.json")
+    (report,) = (folder / "reports").glob("*.csv")
+    journals = list((folder / "backups").glob("*.jsonl"))
+    with open(report, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return types.SimpleNamespace(
+        status=status,
+        summary=json.loads(summary.read_text()),
+        rows=rows,
+        codes={row["code"] for row in rows},
+        journal=journals[0] if journals else None,
+        folder=folder,
+    )
+
+
+def normal(value):
+    """An item with its sets sorted: DynamoDB gives them in no order."""
+    if isinstance(value, dict):
+        return {
+            name: sorted(inner) if name in ("SS", "NS", "BS") and isinstance(inner, list) else normal(inner)
+            for name, inner in value.items()
+        }
+    return [normal(inner) for inner in value] if isinstance(value, list) else value
