@@ -52,6 +52,14 @@ REGION = "us-east-1"
 SERVE_PORT = 8000
 ASSETS_TABLE = "vams-local-assets"
 ASSET_VERSIONS_TABLE = "vams-local-asset-versions"
+FOREIGN_VARIABLES = (  # they would lead a program away from the local engine
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+)
 BATCH = 25  # the most that one BatchWriteItem takes
 PAGE = 1000
 LOADERS = 4
@@ -288,16 +296,16 @@ class LocalDynamoDB:
     def environment(self):
         """Return a copy of the environment in which AWS programs cannot reach an account by mistake."""
         environment = dict(os.environ)
-        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"):
+        former = [environment.pop(name, "") for name in ("no_proxy", "NO_PROXY")]
+        for name in FOREIGN_VARIABLES:
             environment.pop(name, None)
-        local = ["127.0.0.1", "localhost"] + [v for v in (environment.get("NO_PROXY"),) if v]
         environment.update(
             AWS_ACCESS_KEY_ID="local",
             AWS_SECRET_ACCESS_KEY="local",
             AWS_DEFAULT_REGION=REGION,
             AWS_REGION=REGION,
             AWS_EC2_METADATA_DISABLED="true",
-            NO_PROXY=",".join(local),
+            NO_PROXY=",".join(filter(None, ["127.0.0.1", "localhost"] + former)),
         )
         return environment
 

@@ -2422,8 +2422,8 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
         LOG.debug("stopped", exc_info=True)
         announce("error: %s" % error, sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
-        announce("Interrupted.", sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        announce(str(interrupt) or "Interrupted.", sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Nobody reads the output any more; do not let the interpreter complain at exit.
@@ -2513,8 +2513,7 @@ def confirm(question: str, settings: Settings) -> None:
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
-        announce("Nothing was written.")
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("Nothing was written.")
 
 
 def describe_run(settings: Settings, site: Site) -> str:

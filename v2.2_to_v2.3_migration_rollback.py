@@ -36,7 +36,7 @@ import functools
 import glob
 import os
 import sys
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from load_migration import migration
 
@@ -67,11 +67,15 @@ FLAGS = (
     "log_file",
     "yes",
 )
+# What a journal's first line tells of the tables, and what the settings must agree with.
+SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
+SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
 PAGE_BYTES = 1000 * 1000  # of before images handed out at once
 
+Value = Dict[str, Any]  # DynamoDB JSON, as in the migration
+Item = Dict[str, Value]
+Key = Tuple[str, str, str]
 Finding = migration.Finding
-Item = migration.Item
-Key = migration.Key
 
 
 # --------------------------------------------------------------------------------------
@@ -93,12 +97,11 @@ class Journal(NamedTuple):
 class BeforeImage(migration.Work):
     """An asset as it was before the migration, with the plan that was made from it then."""
 
-    __slots__ = ("started", "superseded", "sent")
-
     def __init__(self, entry: Any, origin: Any, header: Dict[str, Any], superseded: bool) -> None:
         super().__init__(entry.asset, origin)
+        self.bucket = header["asset_bucket_name"]
         self.started = header["started"]
-        self.plan = migration.plan_asset(entry.asset, header["asset_bucket_name"], self.started, entry.facts)
+        self.plan = migration.plan_asset(entry.asset, self.bucket, self.started, entry.facts)
         self.size = len(migration.to_json(entry.asset))
         self.superseded = superseded
         self.sent = False  # whether the asset's restoration was asked for
@@ -121,7 +124,7 @@ def read_before_images(journals: List[Journal], origin: Any) -> Iterator[BeforeI
     twin's version record that the asset's own has replaced."""
     for journal in journals:
         replaced = {}  # type: Dict[Tuple[str, str], Item]
-        superseded = set()
+        superseded: Set[Tuple[str, str]] = set()
         for entry in migration.read_journal_backwards(journal.path):
             if entry.asset is None:
                 replaced.setdefault(_version_key(entry.replaced_record), entry.replaced_record)
@@ -177,7 +180,7 @@ class JournalSource:
 # Decision: before image and what is there now in, Verdict out
 # --------------------------------------------------------------------------------------
 
-Owned = Dict[str, Optional[migration.Value]]  # None: the attribute is absent
+Owned = Dict[str, Optional[Value]]  # None: the attribute is absent
 
 DELETE, PUT_BACK, KEEP = "delete", "put back", "keep"
 
@@ -194,30 +197,35 @@ class Verdict(NamedTuple):
     """What takes one asset back: whether it is written, and what becomes of its record."""
 
     outcome: str
-    record: str = KEEP
-    findings: Tuple[Any, ...] = ()
+    restore: bool
+    record: str
+    findings: Tuple[Any, ...]
 
 
 def judge(image: BeforeImage, now: Now) -> Verdict:
     """Say what takes one asset back."""
     outcome, findings = judge_asset(image, now)
+    restore = outcome == "restored"
     if outcome == "changed_since":
-        return Verdict(outcome, KEEP, findings)
+        return Verdict(outcome, restore, KEEP, findings)
+    if outcome == "nothing_to_restore" and image.sent:
+        outcome = "restored"  # by us, a moment ago
     step = judge_record(image, now)
     if step is None and outcome == "restored":
-        message = "The version record was changed since the migration and was kept: %s." % _shown(now.record)
-        return Verdict("record_kept", KEEP, (Finding("version_record_changed", "assetVersionId", message),))
-    return Verdict(outcome, step or KEEP, findings)
+        message = "The version record was changed since the migration and was kept: %s." % _shown({"M": now.record})
+        finding = Finding("version_record_changed", "assetVersionId", message)
+        return Verdict("record_kept", restore, KEEP, (finding,))
+    return Verdict(outcome, restore, step or KEEP, findings)
 
 
 def judge_asset(image: BeforeImage, now: Now) -> Tuple[str, Tuple[Any, ...]]:
     if image.superseded:
         return "superseded", ()
-    if now.asset is None and now.twin and now.twin.get("currentVersionId") == image.plan.set_attributes.get("currentVersionId"):
-        message = "It lies under databaseId %s now, and was left as it is there." % now.twin["databaseId"]["S"]
-        return "asset_deleted", (Finding("asset_moved", "", message),)
     if now.asset is None:
-        return "asset_deleted", (Finding("asset_deleted", "", "It was deleted since the migration."),)
+        message = "It was deleted or archived since the migration."
+        if now.twin:
+            message += " The asset of its assetId under databaseId %s was left alone." % now.twin["databaseId"]["S"]
+        return "asset_deleted", (Finding("asset_deleted", "", message),)
     migrated = owned_after(image)
     changed = [name for name in migrated if not same(now.asset.get(name), migrated[name])]
     if not changed:
@@ -231,7 +239,9 @@ def judge_asset(image: BeforeImage, now: Now) -> Tuple[str, Tuple[Any, ...]]:
 
 def judge_record(image: BeforeImage, now: Now) -> Optional[str]:
     """What becomes of the version record; None where it should go, but others changed it."""
-    if image.record is None or now.record is None or (image.superseded and has_version(now.asset, now.record)):
+    if image.record is None or now.record is None:
+        return KEEP
+    if image.superseded and has_version(now.asset, now.record):
         return KEEP
     ours = as_written(now.record, image.record, image.started)
     if has_version(now.twin, now.record):
@@ -239,8 +249,8 @@ def judge_record(image: BeforeImage, now: Now) -> Optional[str]:
     if ours:
         return DELETE
     if now.twin and migration.is_archived(image.asset):
-        # This archived asset was content with the live one's record, which that no longer needs.
-        plan = migration.plan_asset(now.twin, bucket_of(image), image.started)
+        # An archived asset may have been content with the live one's record, which needs it no more.
+        plan = migration.plan_asset(now.twin, image.bucket, image.started)
         if plan.record and as_written(now.record, plan.record, image.started):
             return DELETE
     return None
@@ -274,7 +284,7 @@ def as_written(record: Item, written: Item, started: str) -> bool:
     """Whether a record is what the migration wrote. Where that took the time of its start
     for the date, it may be the time of an earlier, interrupted run."""
     undated = written["dateCreated"] == {"S": started}
-    return migration.same_record(record, written) and (undated or record["dateCreated"] == written["dateCreated"])
+    return migration.same_record(record, written) and (undated or record.get("dateCreated") == written["dateCreated"])
 
 
 def same(one: Any, other: Any) -> bool:
@@ -283,18 +293,335 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _with_sorted_sets(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: sorted(inner) if name in ("SS", "NS", "BS") and _is_set(inner) else _with_sorted_sets(inner)
-            for name, inner in value.items()
-        }
-    return [_with_sorted_sets(inner) for inner in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_with_sorted_sets(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        # A map may have an attribute named SS, but that is a dict.
+        name: sorted(inner) if name in ("SS", "NS", "BS") and isinstance(inner, list) else _with_sorted_sets(inner)
+        for name, inner in value.items()
+    }
 
 
-def _is_set(value: Any) -> bool:
-    # A map may have an attribute that is named SS; its value is a dict.
-    return isinstance(value, list)
-
-
-def _shown(value: Optional[Dict[str, Any]]) -> str:
+def _shown(value: Optional[Value]) -> str:
     return "absent" if value is None else migration.shown(value)
+
+
+# --------------------------------------------------------------------------------------
+# The rollback: what follows what for one asset
+# --------------------------------------------------------------------------------------
+
+
+class Rollback(migration.Migration):
+    """Brings each before image to its outcome: asset restored, then version record removed.
+
+    Images of one assetId, which may share a version record, take turns, the newest first.
+    """
+
+    def __init__(self, database: Any, settings: Any, report: Any) -> None:
+        super().__init__(database, settings, report, migration.NoJournal(), "")
+        self.turns = {}  # type: Dict[str, collections.deque]
+
+    def on_page(self, page: Any) -> None:
+        self.tally.scanned += len(page.items)
+        for image in page.items:
+            self.flow.hold(image.size)
+            turns = self.turns.setdefault(image.asset["assetId"]["S"], collections.deque())
+            turns.append(image)
+            if len(turns) == 1:
+                self.look(image)
+
+    def look(self, image: BeforeImage) -> None:
+        """See what is stored now, then decide. Whenever a write finds it changed, again."""
+        keys = [self.database.key_of(self.database.assets, image.asset), self.twin_key(image.asset)]
+        if image.record:
+            keys.append(self.record_key(image))
+        self.flow.lookup(keys, functools.partial(self.looked, image, keys))
+
+    def looked(self, image: BeforeImage, keys: List[Key], found: Dict[Key, Item]) -> None:
+        self.decide(image, Now(*[found.get(key) for key in keys] + [None] * (3 - len(keys))))
+
+    def decide(self, image: BeforeImage, now: Now) -> None:
+        verdict = judge(image, now)
+        if verdict.restore:
+            self.restore(image, now, verdict)
+        else:
+            self.settle_record(image, now, verdict)
+
+    # Asset.
+
+    def restore(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
+        image.sent = True
+        table = self.database.assets
+        key = {name: image.asset[name] for name in self.database.key_names[table]}
+        values, removed = restoration(image)
+        statement = migration.update_statement(table, key, values, removed, owned_after(image))
+        item, lane = self.database.key_of(table, image.asset), (table, image.asset["databaseId"]["S"])
+        units = migration.write_units(image.size)
+        then = functools.partial(self.restored, image, now, verdict)
+        self.flow.write(migration.Write(statement, item, lane, units, image.size, image.attempt == 1, then))
+
+    def restored(self, image: BeforeImage, now: Now, verdict: Verdict, code: Optional[str], message: str) -> None:
+        if code is None:
+            self.settle_record(image, now, verdict)
+        elif code == "ConditionalCheckFailed":
+            self.try_again(image, self.look)
+        else:
+            message = "The restoration of the asset was rejected: %s: %s" % (code, message)
+            self.fail(image, "rejected_by_dynamodb", "", message)
+
+    # Version record.
+
+    def settle_record(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
+        if verdict.record == KEEP:
+            self.conclude(image, verdict)
+            return
+        record = now.record  # type: Any
+        if verdict.record == PUT_BACK:
+            statement = self.exchange(record, image.replaced)
+        else:
+            key = {name: record[name] for name in self.database.key_names[self.database.versions]}
+            unchanged = {name: value for name, value in record.items() if name not in key}
+            statement = migration.delete_statement(self.database.versions, key, unchanged)
+        then = functools.partial(self.settled, image, verdict)
+        self.write_record(image, statement, then, image.attempt == 1 and not image.sent)
+
+    def settled(self, image: BeforeImage, verdict: Verdict, code: Optional[str], message: str) -> None:
+        if code is None:
+            self.tally.version_records += 1
+            self.conclude(image, verdict)
+        elif code == "ConditionalCheckFailed":
+            self.try_again(image, self.look)
+        else:
+            message = "The removal of the version record was rejected: %s: %s" % (code, message)
+            self.fail(image, "rejected_by_dynamodb", "", message)
+
+    # Outcome.
+
+    def conclude(self, image: BeforeImage, verdict: Verdict) -> None:
+        self.tally.assets += verdict.outcome in ("restored", "record_kept")
+        image.findings = list(verdict.findings)
+        self.finish(image, verdict.outcome)
+
+    def give_up(self, image: BeforeImage) -> None:
+        message = "It or its version record was changed by others %d times in a row." % migration.PLAN_ATTEMPTS
+        self.fail(image, "changed_during_rollback", "", message)
+
+    def finish(self, image: BeforeImage, outcome: str) -> None:
+        super().finish(image, outcome)
+        asset_id = image.asset["assetId"]["S"]
+        turns = self.turns[asset_id]
+        turns.popleft()
+        if turns:
+            self.look(turns[0])
+        else:
+            del self.turns[asset_id]
+
+
+def restoration(image: BeforeImage) -> Tuple[Item, Tuple[str, ...]]:
+    """The attributes to set and those to remove."""
+    before, after = owned_before(image), owned_after(image)
+    values = {name: value for name, value in before.items() if value is not None and value != after[name]}
+    return values, tuple(name for name in after if after[name] is not None and before[name] is None)
+
+
+class DryRun(Rollback):
+    """The same steps; nothing is written. Assets whose twin is there are remembered as they
+    would be, since what becomes of the version record that both use depends on it."""
+
+    def __init__(self, database: Any, settings: Any, report: Any, show: Callable) -> None:
+        super().__init__(database, settings, report)
+        self.show = show
+        self.pretended = {}  # type: Dict[Key, Any]
+
+    def looked(self, image: BeforeImage, keys: List[Key], found: Dict[Key, Item]) -> None:
+        pretended = {key: self.pretended[key] for key in keys if key in self.pretended}
+        super().looked(image, keys, {**found, **pretended})
+
+    def restore(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
+        asset = now.asset  # type: Any
+        values, removed = restoration(image)
+        if self.tally.assets < migration.SHOWN_CHANGES:
+            self.show(migration.describe_change(asset, migration.Plan("restored", None, values, removed)))
+        if now.twin:
+            kept = {name: value for name, value in asset.items() if name not in removed}
+            self.pretended[self.database.key_of(self.database.assets, image.asset)] = {**kept, **values}
+        self.restored(image, now, verdict, None, "")
+
+    def settle_record(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
+        if verdict.record == KEEP:
+            self.conclude(image, verdict)
+            return
+        if now.twin:
+            self.pretended[self.record_key(image)] = image.replaced if verdict.record == PUT_BACK else None
+        self.settled(image, verdict, None, "")
+
+
+# --------------------------------------------------------------------------------------
+# Command line
+# --------------------------------------------------------------------------------------
+
+
+def check_journals(journals: List[Journal], facts: Dict[str, Any]) -> None:
+    """Raise SettingsError unless the journals are of these tables, this region and so on.
+    facts: names in the journals' headers, and the values they should have."""
+    for journal in journals:
+        for name, value in facts.items():
+            written = journal.header.get(name)
+            if written != value:
+                raise migration.SettingsError(
+                    "Journal %s is of another migration: its %s is %s, not %s." % (journal.path, name, written, value),
+                    "give the connection flags of that migration, or the journals of these tables.",
+                )
+
+
+def journals_not_given(journals: List[Journal]) -> List[str]:
+    """Journals of the same tables that lie beside those given: an interrupted migration that
+    was run again has two."""
+    given = {os.path.realpath(journal.path) for journal in journals}
+    tables = [journals[0].header.get(name) for name in SAME_TABLES]
+    found = []
+    for folder in sorted({os.path.dirname(journal.path) for journal in journals}):
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.jsonl"))):
+            try:
+                header = migration.read_journal_header(path)
+            except migration.SettingsError:
+                continue
+            if os.path.realpath(path) not in given and [header.get(name) for name in SAME_TABLES] == tables:
+                found.append(path)
+    return found
+
+
+def describe_rollback(settings: Any, site: Any, journals: List[Journal], counts: List[int]) -> str:
+    mode = "DRY RUN, nothing is written" if settings.dry_run else "ROLLBACK, the tables are changed in place"
+    rows = [("mode", mode)]
+    rows += [
+        ("journal", "{}, started {}, {:,} before images".format(journal.path, journal.started, count))
+        for journal, count in zip(journals, counts)
+    ]
+    rows += [
+        ("assets table", settings.assets_table_name),
+        ("versions table", settings.asset_versions_table_name),
+        ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
+        ("kept", "whatever was changed since the migration; the report names it"),
+    ]
+    not_given = "%s, of the same tables; give it too if that run is to be undone"
+    rows += [("NOT GIVEN", not_given % path) for path in journals_not_given(journals)]
+    return "\n".join("  %-15s %s" % row for row in rows)
+
+
+def roll_back(argv: Optional[List[str]]) -> int:
+    """Journals, settings, preflight, plan on one screen, then the run."""
+    parser = migration.make_parser("Take a migration from VAMS v2.2 to v2.3 back, from its journals.", FLAGS)
+    parser.add_argument(
+        "--journal",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="journal of the migration, backups/migration_<time>.jsonl; may be given several times",
+    )
+    flags = vars(parser.parse_args(argv))
+    journals = open_journals(flags.pop("journal"))
+    file_values = migration.read_config_file(flags.pop("config", None))
+    settings = migration.resolve_settings(migration.CONFIG, file_values, flags)
+    # What they choose among is in the journals already.
+    settings = settings._replace(limit=None, database_id=[])
+    migration.configure_logging(settings.log_level, settings.log_file)
+    public = migration.public_settings(settings)
+    check_journals(journals, {name: public[name] for name in SAME_SETTINGS})
+    session, database = migration.connect(settings)
+    migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION)
+    site = migration.preflight(session, database.client, settings)
+    migration.announce_checks(site.checks)
+    migration.require(site.checks)
+    check_journals(journals, {"account": site.account, "region": site.region})
+    counts = [count_before_images(journal) for journal in journals]
+    migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
+    migration.confirm("Roll these tables back now?", settings)
+    return run_rollback(database, settings, site, journals, sum(counts))
+
+
+def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal], total: int) -> int:
+    """Restore, or say what would be, and report. Returns the exit status."""
+    start = migration.utc_now()
+    stem = migration.unused_stem([settings.report_dir], "rollback", start)
+    report = migration.Report(os.path.join(settings.report_dir, stem + ".csv"))
+    if settings.dry_run:
+        migration.announce("The first changes:")
+        rollback = DryRun(database, settings, report, migration.announce)  # type: Rollback
+    else:
+        rollback = Rollback(database, settings, report)
+    progress = migration.Progress(total, sys.stderr.isatty())
+    tally = rollback.tally
+
+    def tick(flow: Any) -> None:
+        progress.show(tally.finished, counts_line(tally), flow.waiting_for())
+
+    source = JournalSource(journals)
+    flow = rollback.flow = migration.Flow(database, settings, source, rollback.on_page, on_tick=tick)
+    error = None
+    try:
+        with migration.interruptible(flow):
+            flow.run()
+    except BaseException as exception:
+        error = exception
+    finally:
+        progress.close()
+    tally.outcomes["not_finished"] = total - tally.finished
+    status = exit_status_of(tally, flow, error)
+    files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
+    summary = migration.summarise(settings, site, tally, flow, start, status, error, files)
+    summary["outcomes"] = {name: tally.outcomes[name] for name in OUTCOMES}
+    summary["assets_restored"] = summary.pop("assets_changed")
+    summary["version_records_removed"] = summary.pop("version_records_written")
+    summary["journals"] = [journal.path for journal in journals]
+    report.close()
+    migration.write_summary(files["summary"], summary)
+    migration.announce(result_text(summary))
+    if error is not None:
+        raise error
+    return status
+
+
+def exit_status_of(tally: Any, flow: Any, error: Optional[BaseException]) -> int:
+    status = migration.exit_status_of(tally, flow, error)
+    if status == migration.EXIT_DONE and any(tally.outcomes[name] for name in NOT_RESTORED):
+        return migration.EXIT_FAILED_ASSETS
+    return status
+
+
+def counts_line(tally: Any) -> str:
+    return "done {:,}  restored {:,}  not restored {:,}".format(
+        tally.finished, tally.outcomes["restored"], sum(tally.outcomes[name] for name in NOT_RESTORED)
+    )
+
+
+def result_text(summary: Dict[str, Any]) -> str:
+    """The last screen: what happened, where it is written, what to do next."""
+    verb = "would be " if summary["dry_run"] else ""
+    meanings = [
+        ("restored", verb + "restored"),
+        ("nothing_to_restore", "not migrated or restored already, nothing to do"),
+        ("superseded", "superseded by a later before image"),
+        ("record_kept", verb + "restored, but the version record was changed by others and stays"),
+        ("changed_since", "changed since the migration, left as they are"),
+        ("asset_deleted", "deleted or archived since the migration, left as it is"),
+        ("failed", "failed"),
+        ("not_finished", "not finished; run the same command again"),
+    ]
+    lines = ["", "Result%s:" % (" of the dry run" if summary["dry_run"] else "")]
+    for name, meaning in meanings:
+        if summary["outcomes"][name] or name == "restored":
+            lines.append("  {:>11,}  {}".format(summary["outcomes"][name], meaning))
+    lines.append("  {:>11,}  version records {}removed or put back".format(summary["version_records_removed"], verb))
+    lines += ["  %-9s %s" % file for file in summary["files"].items()]
+    return "\n".join(lines)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    return migration.guarded(roll_back, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,665 @@
+"""The rollback takes back what is still as the migration left it, and nothing else."""
+
+import csv
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+
+import local_dynamodb
+from load_migration import HERE, load_script, migration
+from v22 import DELETED, M, N, S, asset, changed, migrated, record, version
+
+rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+SCRIPT = os.path.join(HERE, "v2.2_to_v2.3_migration_rollback.py")
+ARCHIVE = "db01" + DELETED
+_numbers = itertools.count(1)
+
+
+def roll_back(tables, *journals, flags=()):
+    """Run the rollback in this process; its exit status and what it reported."""
+    folder = tables.folder / ("rollback-%d" % next(_numbers))
+    argv = tables.flags + ["--report-dir", str(folder)] + list(flags)
+    for journal in journals:
+        argv += ["--journal", str(getattr(journal, "journal", journal))]
+    return results(rollback.main(argv), folder)
+
+
+def results(status, folder):
+    (summary,) = (json.loads(path.read_text()) for path in folder.glob("*_summary.json"))
+    (report,) = folder.glob("*.csv")
+    with open(report, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    outcomes = {name: count for name, count in summary["outcomes"].items() if count}
+    return types.SimpleNamespace(status=status, summary=summary, rows=rows, outcomes=outcomes)
+
+
+def key_of(item):
+    return {name: item[name] for name in ("databaseId", "assetId")}
+
+
+def edit(tables, item, **changes):
+    """What a user does to a stored asset; None removes an attribute."""
+    stored = tables.asset(item["databaseId"]["S"], item["assetId"]["S"])
+    tables.put(changed(stored, changes))
+
+
+class Refused:
+    """Stands for the database's writes where there must be none."""
+
+    def __init__(self, database, statements):
+        raise AssertionError("a write was sent: %s" % statements[0].text)
+
+
+# --- Everything back ------------------------------------------------------------------
+
+
+def test_every_shape_is_as_it_was_before(tables):
+    tables.load(item for name, item in local_dynamodb.sample_shapes())
+    before = tables.contents()
+    run = tables.migrate()
+    undone = roll_back(tables, run)
+    assert tables.contents() == before
+    assert (undone.status, undone.outcomes) == (0, {"restored": len(before[0])})
+    assert undone.rows == []
+
+
+def test_five_hundred_assets_in_two_runs_then_a_new_migration_is_the_same_as_the_first(tables):
+    tables.load(local_dynamodb.sample_assets(500))
+    before = tables.contents()
+    first = tables.migrate("--limit", "230")
+    second = tables.migrate()
+    after = tables.contents()
+    undone = roll_back(tables, first, second)
+    assert tables.contents() == before
+    assert undone.outcomes == {"restored": 500}
+    assert undone.summary["assets_restored"] == 500
+    assert tables.migrate().status == 0
+    assert tables.contents() == after
+
+
+def test_other_assets_and_records_are_not_touched(tables):
+    tables.put(asset("ours"))
+    run = tables.migrate()
+    tables.put(asset("later"), migrated("of-v23"))
+    tables.put_records(record("of-v23"), record("ours", assetVersionId="2"))
+    others = tables.contents()
+    assert roll_back(tables, run).outcomes == {"restored": 1}
+    assert tables.contents()[0] == {**others[0], ("db01", "ours"): asset("ours")}
+    assert set(tables.contents()[1]) == {("of-v23", "3"), ("ours", "2")}
+
+
+def test_a_second_rollback_writes_nothing(tables, monkeypatch):
+    tables.load(item for name, item in local_dynamodb.sample_shapes())
+    run = tables.migrate()
+    roll_back(tables, run)
+    monkeypatch.setattr(migration.Database, "execute", Refused)
+    again = roll_back(tables, run)
+    assert (again.status, set(again.outcomes)) == (0, {"nothing_to_restore"})
+    assert again.rows == []
+
+
+def test_the_first_rollback_would_fail_if_writes_were_refused(tables, monkeypatch):
+    """So that the test above proves something."""
+    tables.put(asset("a"))
+    run = tables.migrate()
+    monkeypatch.setattr(migration.Database, "execute", Refused)
+    with pytest.raises(AssertionError, match="a write was sent: UPDATE"):
+        roll_back(tables, run)
+
+
+def test_a_touched_asset_keeps_the_applications_version_record(tables):
+    touched = changed(asset("a"), {"currentVersion": None, "currentVersionId": "7"})
+    tables.put(touched)
+    tables.put_records(record("a", assetVersionId="7"))
+    before = tables.contents()
+    run = tables.migrate()
+    assert tables.contents() != before
+    assert roll_back(tables, run).outcomes == {"restored": 1}
+    assert tables.contents() == before
+
+
+def test_an_asset_that_the_migration_refused_has_nothing_to_restore(tables):
+    """Its before image is in the journal, for the conflict shows only later."""
+    tables.put(asset("a"))
+    tables.put_records(record("a", comment="another asset's"))
+    before = tables.contents()
+    run = tables.migrate()
+    assert run.codes == {"version_conflict"}
+    assert roll_back(tables, run).outcomes == {"nothing_to_restore": 1}
+    assert tables.contents() == before
+
+
+# --- What users changed since ---------------------------------------------------------
+
+
+def test_edits_of_attributes_that_the_migration_does_not_own_stay(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    edit(tables, asset("a"), description="edited", tags=None, rating=N(5))
+    assert roll_back(tables, run).outcomes == {"restored": 1}
+    expected = changed(asset("a"), {"description": "edited", "tags": None, "rating": N(5)})
+    assert tables.asset("db01", "a") == expected
+    assert tables.record("a", "3") is None
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("currentVersionId", "4"),
+        ("assetLocation", M(Key="elsewhere/", Bucket="another")),
+        ("previewLocation", M(Key="previews/new.png", Bucket="asset-bucket")),
+        ("previewLocation", None),
+        ("versions", {"L": []}),
+    ],
+)
+def test_an_asset_changed_since_is_reported_and_not_touched(tables, field, value):
+    tables.put(asset("a"), asset("b"))
+    run = tables.migrate()
+    edit(tables, asset("a"), **{field: value})
+    edited = tables.contents()
+    undone = roll_back(tables, run)
+    assert (undone.status, undone.outcomes) == (1, {"restored": 1, "changed_since": 1})
+    (row,) = undone.rows
+    assert (row["database_id"], row["asset_id"], row["outcome"]) == ("db01", "a", "changed_since")
+    assert (row["code"], row["field"]) == ("changed_since", field)
+    assert tables.contents() == (
+        {**edited[0], ("db01", "b"): asset("b")},
+        {("a", "3"): edited[1]["a", "3"]},
+    )
+
+
+def test_all_changed_fields_are_named(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    edit(tables, asset("a"), currentVersionId="4", previewLocation=None)
+    (row,) = roll_back(tables, run).rows
+    assert row["field"] == "previewLocation, currentVersionId"
+    assert 'currentVersionId is {"S":"4"}, not {"S":"3"}' in row["message"]
+    assert "previewLocation is absent, not " in row["message"]
+
+
+def test_a_deleted_asset_is_not_brought_back(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    tables.client.delete_item(TableName=tables.assets, Key=key_of(asset("a")))
+    undone = roll_back(tables, run)
+    assert (undone.status, undone.outcomes) == (1, {"asset_deleted": 1})
+    assert undone.rows[0]["code"] == "asset_deleted"
+    assert tables.contents() == ({}, {})
+
+
+def test_an_asset_archived_since_keeps_its_version_record(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    stored = tables.asset("db01", "a")
+    tables.client.delete_item(TableName=tables.assets, Key=key_of(stored))
+    tables.put(changed(stored, {"databaseId": ARCHIVE}))
+    archived = tables.contents()
+    undone = roll_back(tables, run)
+    assert (undone.status, undone.outcomes) == (1, {"asset_deleted": 1})
+    assert ARCHIVE in undone.rows[0]["message"]
+    assert tables.contents() == archived
+
+
+def test_a_version_record_changed_since_stays(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    tables.put_records(record("a", comment="edited"))
+    undone = roll_back(tables, run)
+    assert (undone.status, undone.outcomes) == (1, {"record_kept": 1})
+    assert undone.rows[0]["code"] == "version_record_changed"
+    assert tables.contents() == ({("db01", "a"): asset("a")}, {("a", "3"): record("a", comment="edited")})
+
+
+def test_the_date_of_a_record_is_part_of_its_content(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    tables.put_records(record("a", dateCreated="2020-01-01T00:00:00Z"))
+    assert roll_back(tables, run).outcomes == {"record_kept": 1}
+
+
+def test_an_asset_edited_after_a_rollback_has_nothing_to_restore(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    roll_back(tables, run)
+    edited = changed(asset("a"), {"currentVersion": version(Version="4"), "description": "edited"})
+    tables.put(edited)
+    assert roll_back(tables, run).outcomes == {"nothing_to_restore": 1}
+    assert tables.contents() == ({("db01", "a"): edited}, {})
+
+
+def test_sets_are_compared_whatever_their_order():
+    one = {"M": {"names": {"SS": ["a", "b"]}, "SS": S("an attribute of that name")}}
+    other = {"M": {"names": {"SS": ["b", "a"]}, "SS": S("an attribute of that name")}}
+    assert rollback.same(one, other)
+    assert not rollback.same(one, {"M": {"names": {"SS": ["b", "c"]}, "SS": S("an attribute of that name")}})
+    assert not rollback.same({"L": [S("a"), S("b")]}, {"L": [S("b"), S("a")]})
+
+
+# --- Twins: an archived and a live asset of one assetId and version --------------------
+
+LIVE = asset("twin")
+ARCHIVED = asset("twin", ARCHIVE, currentVersion=version(Comment="of the archived one"))
+
+
+@pytest.mark.parametrize("order", [(ARCHIVE, "db01"), ("db01", ARCHIVE)])
+def test_twins_migrated_in_two_runs_are_both_restored(tables, order):
+    tables.put(LIVE, ARCHIVED)
+    before = tables.contents()
+    runs = [tables.migrate("--database-id", name) for name in order]
+    assert tables.record("twin", "3") == record("twin")
+    undone = roll_back(tables, *runs)
+    assert (undone.status, undone.outcomes) == (0, {"restored": 2})
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("order", [(ARCHIVE, "db01"), ("db01", ARCHIVE)])
+def test_taking_back_the_later_run_leaves_what_the_earlier_made(tables, order):
+    tables.put(LIVE, ARCHIVED)
+    before = tables.contents()
+    first = tables.migrate("--database-id", order[0])
+    between = tables.contents()
+    second = tables.migrate("--database-id", order[1])
+    assert roll_back(tables, second).outcomes == {"restored": 1}
+    assert tables.contents() == between
+    assert roll_back(tables, first).outcomes == {"restored": 1}
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("order", [(ARCHIVE, "db01"), ("db01", ARCHIVE)])
+def test_taking_back_the_earlier_run_first_leaves_the_later_ones_record(tables, order):
+    tables.put(LIVE, ARCHIVED)
+    before = tables.contents()
+    first, second = [tables.migrate("--database-id", name) for name in order]
+    assert roll_back(tables, first).status == 0
+    assert tables.record("twin", "3") is not None
+    assert roll_back(tables, second).status == 0
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("order", [(ARCHIVE, "db01"), ("db01", ARCHIVE)])
+def test_twins_are_restored_whatever_the_order_of_lines_in_one_journal(tables, order):
+    """Assets under way at once have their lines in any order. Only the record that was
+    replaced comes later than the image of the live asset."""
+    tables.put(LIVE, ARCHIVED)
+    before = tables.contents()
+    runs = [tables.migrate("--database-id", name) for name in order]
+    after = tables.contents()
+    header, *lines = runs[0].journal.read_text().splitlines(True)
+    lines += runs[1].journal.read_text().splitlines(True)[1:]
+    live, replaced = lines[order.index("db01")], lines[-1] if len(lines) == 3 else None
+    mixes = [mix for mix in itertools.permutations(lines) if not replaced or mix.index(live) < mix.index(replaced)]
+    assert len(mixes) == len(lines)
+    for number, mix in enumerate(mixes):
+        journal = tables.folder / ("mixed-%d.jsonl" % number)
+        journal.write_text(header + "".join(mix))
+        foreseen = roll_back(tables, journal, flags=["--dry-run"])
+        assert tables.contents() == after
+        undone = roll_back(tables, journal)
+        assert tables.contents() == before
+        assert undone.outcomes == foreseen.outcomes == {"restored": 2}
+        for name in ("assets_restored", "version_records_removed"):
+            assert undone.summary[name] == foreseen.summary[name]
+        tables.put(*after[0].values())
+        tables.put_records(*after[1].values())
+
+
+def test_a_record_shared_with_an_archived_asset_stays_until_that_is_restored_too(tables):
+    """Interrupted between the live asset's record and the asset, the archived one kept it."""
+    tables.put(LIVE, ARCHIVED)
+    before = tables.contents()
+    tables.put_records(record("twin"))
+    archived = tables.migrate("--database-id", ARCHIVE)
+    between = tables.contents()
+    live = tables.migrate("--database-id", "db01")
+    assert roll_back(tables, live).outcomes == {"restored": 1}
+    assert tables.contents() == between
+    assert roll_back(tables, archived).outcomes == {"restored": 1}
+    assert tables.contents() == before
+
+
+def test_the_replaced_record_is_not_put_back_for_an_archived_asset_that_is_gone(tables):
+    tables.put(LIVE, ARCHIVED)
+    tables.migrate("--database-id", ARCHIVE)
+    run = tables.migrate("--database-id", "db01")
+    tables.client.delete_item(TableName=tables.assets, Key=key_of(ARCHIVED))
+    assert roll_back(tables, run).outcomes == {"restored": 1}
+    assert tables.contents() == ({("db01", "twin"): LIVE}, {})
+
+
+def test_assets_of_two_databases_with_one_assetid(tables):
+    other = asset("twin", "db02", currentVersion=version(Comment="of another database"))
+    tables.put(LIVE, ARCHIVED, other)
+    before = tables.contents()
+    runs = [tables.migrate("--database-id", name) for name in (ARCHIVE, "db01", "db02")]
+    assert [run.status for run in runs] == [0, 0, 1]
+    undone = roll_back(tables, *runs)
+    assert undone.outcomes == {"restored": 2, "nothing_to_restore": 1}
+    assert tables.contents() == before
+
+
+# --- Interruptions --------------------------------------------------------------------
+
+
+def before_first(monkeypatch, word, action):
+    """Do something once, just before the first write whose text begins with `word`."""
+    execute, done = migration.Database.execute, []
+
+    def execute_after_action(database, statements):
+        if not done and any(statement.text.startswith(word) for statement in statements):
+            done.append(True)
+            action()
+        return execute(database, statements)
+
+    monkeypatch.setattr(migration.Database, "execute", execute_after_action)
+    return done
+
+
+def test_an_image_superseded_during_the_migration_does_not_count(tables, monkeypatch):
+    tables.put(asset("a"))
+    newer = asset("a", currentVersion=version(Version="4"))
+    with monkeypatch.context() as patch:
+        assert before_first(patch, "UPDATE", lambda: tables.put(newer)) == []
+        run = tables.migrate()
+    assert run.status == 0
+    assert run.journal.read_text().count('"again":true') == 1
+    undone = roll_back(tables, run)
+    assert (undone.status, undone.outcomes) == (0, {"restored": 1, "superseded": 1})
+    assert tables.contents() == ({("db01", "a"): newer}, {})
+
+
+def test_a_superseded_image_of_an_asset_changed_since_leaves_the_record(tables, monkeypatch):
+    tables.put(asset("a"))
+    with monkeypatch.context() as patch:
+        before_first(patch, "UPDATE", lambda: tables.put(asset("a", Parent="moved")))
+        run = tables.migrate()
+    edit(tables, asset("a"), previewLocation=None)
+    edited = tables.contents()
+    assert roll_back(tables, run).outcomes == {"changed_since": 1, "superseded": 1}
+    assert tables.contents() == edited
+
+
+def test_a_migration_killed_between_record_and_asset_leaves_no_record(tables, monkeypatch):
+    tables.load(item for name, item in local_dynamodb.sample_shapes())
+    before = tables.contents()
+
+    def crash():
+        raise SystemError("as if killed")
+
+    with monkeypatch.context() as patch:
+        before_first(patch, "UPDATE", crash)
+        with pytest.raises(SystemError):
+            tables.migrate()
+    assert len(tables.contents()[1]) > 10
+    (journal,) = tables.folder.glob("run-*/backups/*.jsonl")
+    interrupted = roll_back(tables, journal)
+    assert interrupted.status == 0
+    assert tables.contents() == before
+
+
+def test_an_interrupted_migration_and_the_run_that_finished_it(tables, monkeypatch):
+    tables.load(local_dynamodb.sample_assets(100))
+    before = tables.contents()
+    with monkeypatch.context() as patch:
+        before_first(patch, "UPDATE", lambda: os.kill(os.getpid(), signal.SIGINT))
+        first = tables.migrate("--workers", "1", "--batch-size", "5")
+    second = tables.migrate()
+    assert (first.status, second.status) == (130, 0)
+    assert first.summary["outcomes"]["migrated"] > 0
+    undone = roll_back(tables, second, first)
+    assert undone.status == 0
+    assert tables.contents() == before
+
+
+def test_an_asset_changed_between_look_and_restoration_is_looked_at_again(tables, monkeypatch):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    before_first(monkeypatch, "UPDATE", lambda: edit(tables, asset("a"), currentVersionId="4"))
+    undone = roll_back(tables, run)
+    assert (undone.status, undone.outcomes) == (1, {"changed_since": 1})
+    assert tables.asset("db01", "a")["currentVersionId"] == S("4")
+    assert tables.record("a", "3") == record("a")
+
+
+def test_a_record_changed_between_look_and_removal_stays(tables, monkeypatch):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    before_first(monkeypatch, "DELETE", lambda: tables.put_records(record("a", comment="edited")))
+    assert roll_back(tables, run).outcomes == {"record_kept": 1}
+    assert tables.contents() == ({("db01", "a"): asset("a")}, {("a", "3"): record("a", comment="edited")})
+
+
+def test_an_asset_that_keeps_changing_is_given_up(tables, monkeypatch):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    refused = ("ConditionalCheckFailed", "The conditional request failed")
+    monkeypatch.setattr(migration.Database, "execute", lambda self, statements: ([refused] * len(statements), None))
+    undone = roll_back(tables, run)
+    assert (undone.status, undone.outcomes) == (1, {"failed": 1})
+    assert undone.rows[0]["code"] == "changed_during_rollback"
+
+
+@pytest.mark.parametrize("word", ["UPDATE", "DELETE"])
+def test_a_write_whose_answer_was_lost_is_not_reported_as_somebody_elses(tables, monkeypatch, word):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    execute, lost = migration.Database.execute, []
+
+    def lose_first_answer(database, statements):
+        answer = execute(database, statements)
+        if not lost and statements[0].text.startswith(word):
+            lost.append(True)
+            raise migration.TryAgain("no answer from DynamoDB")
+        return answer
+
+    monkeypatch.setattr(migration.Database, "execute", lose_first_answer)
+    undone = roll_back(tables, run)
+    assert lost
+    assert (undone.status, undone.outcomes) == (0, {"restored": 1})
+    assert tables.contents() == ({("db01", "a"): asset("a")}, {})
+
+
+def test_a_restoration_that_dynamodb_rejects_keeps_the_version_record(tables):
+    tables.put(asset("a", versions={"L": [S("x" * 300000)]}))
+    run = tables.migrate()
+    edit(tables, asset("a"), notes="y" * 200000)  # together more than the 400 KB of an item
+    edited = tables.contents()
+    undone = roll_back(tables, run)
+    assert (undone.status, undone.outcomes) == (1, {"failed": 1})
+    assert undone.rows[0]["code"] == "rejected_by_dynamodb"
+    assert tables.contents() == edited
+
+
+def start_rollback(tables, journal, *flags):
+    command = [sys.executable, SCRIPT, "--journal", str(journal), "--report-dir", "reports", "--workers", "1"]
+    return subprocess.Popen(command + tables.flags + list(flags), stdin=subprocess.DEVNULL)
+
+
+def wait_until_some_are_restored(tables, process):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if any("currentVersionId" not in item for item in tables.contents()[0].values()):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the rollback had ended, or had not begun, before it could be interrupted")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_run_again_it_ends_as_if_it_had_not_been(tables, number):
+    tables.load(local_dynamodb.sample_assets(300))
+    before = tables.contents()
+    run = tables.migrate()
+    process = start_rollback(tables, run.journal, "--max-write-units", "150", "--batch-size", "7")
+    wait_until_some_are_restored(tables, process)
+    process.send_signal(number)
+    status = process.wait(60)
+    assert status == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert any("currentVersionId" in item for item in tables.contents()[0].values())
+    if number != signal.SIGKILL:
+        left = results(status, tables.folder / "reports").outcomes
+        assert sum(left.values()) == 300
+        assert left["not_finished"] > 0
+    assert roll_back(tables, run).status == 0
+    assert tables.contents() == before
+
+
+# --- Dry run, question, journals ------------------------------------------------------
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(tables, monkeypatch, capsys):
+    tables.load(local_dynamodb.sample_assets(120))
+    run = tables.migrate()
+    edited, deleted = [item for name, item in local_dynamodb.sample_shapes()][3:5]
+    edit(tables, edited, currentVersionId="9")
+    tables.client.delete_item(TableName=tables.assets, Key=key_of(deleted))
+    with monkeypatch.context() as patch:
+        patch.setattr(migration.Database, "execute", Refused)
+        foreseen = roll_back(tables, run, flags=["--dry-run"])
+    assert "  + currentVersion: " in capsys.readouterr().out
+    undone = roll_back(tables, run)
+    assert undone.outcomes == {"restored": 118, "changed_since": 1, "asset_deleted": 1}
+    assert (foreseen.status, foreseen.outcomes, foreseen.rows) == (undone.status, undone.outcomes, undone.rows)
+    for name in ("assets_restored", "version_records_removed"):
+        assert foreseen.summary[name] == undone.summary[name]
+
+
+def test_dry_run_of_a_configuration_counts_and_its_choice_of_assets_does_not(tables):
+    tables.put(asset("a"))
+    before = tables.contents()
+    run = tables.migrate()
+    config = tables.folder / "config.json"
+    config.write_text(json.dumps({"dry_run": True, "limit": 0, "database_id": ["another"]}))
+    flags = ["--config", str(config)]
+    assert roll_back(tables, run, flags=flags).outcomes == {"restored": 1}
+    assert tables.contents() != before
+    assert roll_back(tables, run, flags=flags + ["--no-dry-run"]).outcomes == {"restored": 1}
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("answer, flags, asked", [("n", [], 1), ("y", [], 1), ("n", ["--yes"], 0), ("n", ["--dry-run"], 0)])
+def test_it_asks_on_a_terminal_before_it_writes(tables, monkeypatch, answer, flags, asked):
+    tables.put(asset("a"))
+    before = tables.contents()
+    run = tables.migrate()
+    questions = []
+    monkeypatch.setattr("builtins.input", lambda question: questions.append(question) or answer)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    argv = tables.flags + ["--journal", str(run.journal), "--report-dir", "reports"]
+    declined = asked and answer == "n"
+    assert rollback.main(argv + flags) == (130 if declined else 0)
+    assert len(questions) == asked
+    assert (tables.contents() == before) is not (declined or "--dry-run" in flags)
+
+
+def refusal(tables, capsys, argv):
+    """The exit status and the message of a rollback that must not write."""
+    before = tables.contents()
+    status = rollback.main(argv + ["--report-dir", "reports"])
+    assert tables.contents() == before
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flag, value, name",
+    [
+        ("--assets-table", "other-assets", "assets_table_name"),
+        ("--asset-versions-table", "other-versions", "asset_versions_table_name"),
+        ("--asset-bucket", "other-bucket", "asset_bucket_name"),
+        ("--endpoint-url", "http://localhost:1", "endpoint_url"),
+        ("--region", "eu-west-1", "region"),
+    ],
+)
+def test_a_journal_of_another_migration_is_refused(tables, capsys, flag, value, name):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    status, message = refusal(tables, capsys, tables.flags + ["--journal", str(run.journal), flag, value])
+    assert status == 2
+    assert "its %s is " % name in message
+    assert "Fix: " in message
+
+
+def test_a_damaged_journal_is_refused_before_anything_is_written(tables, capsys):
+    tables.put(asset("a"), asset("b"), asset("c"))
+    run = tables.migrate()
+    lines = run.journal.read_text().splitlines(True)
+    run.journal.write_text("".join(lines[:1] + [lines[1][:99] + "\n"] + lines[2:]))
+    status, message = refusal(tables, capsys, tables.flags + ["--journal", str(run.journal)])
+    assert (status, "is damaged" in message) == (2, True)
+
+
+def test_a_last_line_cut_off_by_a_crash_is_no_damage(tables):
+    tables.put(asset("a"))
+    before = tables.contents()
+    run = tables.migrate()
+    with open(run.journal, "a") as file:
+        file.write('{"asset":{"databaseId":{"S":"db')
+    assert roll_back(tables, run).outcomes == {"restored": 1}
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("argv", [[], ["--journal", "missing.jsonl"], ["--journal", SCRIPT], ["--limit", "1"]])
+def test_wrong_usage(tables, capsys, argv):
+    status, message = refusal(tables, capsys, tables.flags + argv)
+    assert (status, "Fix: " in message) == (2, True)
+
+
+def test_missing_tables_stop_it_before_it_writes(tables, capsys):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    header, *lines = run.journal.read_text().splitlines(True)
+    run.journal.write_text(header.replace(tables.versions, "no-such-table") + "".join(lines))
+    argv = tables.flags + ["--journal", str(run.journal), "--asset-versions-table", "no-such-table"]
+    status, message = refusal(tables, capsys, argv)
+    assert (status, "no-such-table was not found" in message) == (3, True)
+
+
+def test_it_names_journals_of_the_same_tables_that_were_not_given(tables, capsys):
+    tables.put(asset("a"), asset("b"))
+    folder = ["--journal-dir", "backups", "--report-dir", "reports"]
+    assert migration.main(tables.flags + folder + ["--limit", "1"]) == 0
+    assert migration.main(tables.flags + folder) == 0
+    first, second = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
+    capsys.readouterr()
+    assert roll_back(tables, first).outcomes == {"restored": 1}
+    assert "NOT GIVEN       %s, " % second in capsys.readouterr().out
+    roll_back(tables, second, first)
+    assert "NOT GIVEN" not in capsys.readouterr().out
+
+
+def test_a_journal_given_twice_is_read_once(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    assert roll_back(tables, run, run.journal.parent / "." / run.journal.name).outcomes == {"restored": 1}
+
+
+def test_journals_are_read_newest_first_whatever_their_order(tables):
+    tables.put(asset("a"), asset("b"))
+    runs = [tables.migrate("--limit", "1"), tables.migrate()]
+    for year, run in zip((2031, 2030), runs):
+        text = run.journal.read_text()
+        run.journal.write_text(text.replace('"started":"20', '"started":"%d-01-01T00:00:00Z","was":"20' % year))
+    for paths in ([runs[0], runs[1]], [runs[1], runs[0]]):
+        journals = rollback.open_journals([str(run.journal) for run in paths])
+        assert [journal.started[:4] for journal in journals] == ["2031", "2030"]
+
+
+def test_memory_does_not_grow_with_the_journal(tables):
+    """Before images are read as they are needed, and forgotten when they are finished."""
+    tables.put(asset("a"))
+    run = tables.migrate()
+    line = run.journal.read_text().splitlines(True)[1]
+    with open(run.journal, "a") as file:
+        file.writelines(line.replace('"a"', '"a%d"' % number) for number in range(20000))
+    journals = rollback.open_journals([str(run.journal)])
+    assert rollback.count_before_images(journals[0]) == 20001
+    source = rollback.JournalSource(journals)
+    assert len(source.read_page()[0]) == migration.PAGE_ITEMS
+    tracing = peak_of(lambda: [source.read_page() for _ in range(60)][:0])
+    assert tracing < 60 * 10**6

@@ -1,0 +1,1073 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.6"
+# dependencies = ["boto3"]
+# ///
+"""Verify that the assets of VAMS are as v2.3 needs them. Reads only.
+
+    settings -> preflight -> assets -> version records -> journals -> report, summary, page
+
+1. Every asset is read once, its version record and, of an archived one, its live twin with it:
+   is it migrated, and does it keep every rule of spec.md section 2?
+2. Every version record is read once: would the application accept it, and is only one of an asset's
+   current? With --limit or --database-id only the records of those assets count.
+3. With --journal, every before image is transformed again and compared with what is stored, attribute by
+   attribute, also those that must not have changed. Whatever users changed since differs too: prove a
+   migration before they come back. Of several journals the newest before image of an asset counts.
+
+A problem makes the exit status 1. A note does not: it is what a correct migration, or the v2.3 application,
+may leave. ERROR_TYPES lists both. What cannot be told from the tables alone is decided like this:
+
+- The application places assets too. Its own mark is `bucketId`; and only the migration's locations are
+  surely "<assetId>/". So another key is a note, and another bucket beside "<assetId>/" a problem.
+- An unknown date is migrated as it was (spec.md section 2), so it is a note; v2.2's own form is a problem.
+- One assetId in several databases has a current record for each, which is a note; a current record that no
+  asset points to is a problem.
+- A version record does not say whose it is: a problem is reported for the asset that points to the record,
+  else for a live one; without any asset the column database_id is empty.
+
+Exit status: 0 verified; 1 problems found, or stopped by an error half-way; 2 wrong usage or settings;
+3 preflight failed; 130 interrupted.
+"""
+
+import base64
+import collections
+import contextlib
+import datetime
+import functools
+import hashlib
+import html
+import itertools
+import os
+import re
+import sqlite3
+import sys
+import threading
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+
+from load_migration import migration
+
+# --------------------------------------------------------------------------------------
+# Configuration
+# --------------------------------------------------------------------------------------
+
+SETTINGS = (
+    "aws_profile",
+    "aws_region",
+    "endpoint_url",
+    "assets_table_name",
+    "asset_versions_table_name",
+    "asset_bucket_name",
+    "limit",
+    "database_id",
+    "report_dir",
+    "log_level",
+    "log_file",
+)
+
+PAGE_ROWS = 10000  # problems in the HTML page; the CSV file has them all
+QUERIED_ASSETS = 10000  # up to so many named assets are asked for their records one by one
+WINDOW_ENTRIES = 100  # journal entries looked up together
+WINDOW_BYTES = 1000 * 1000
+SHOWN_CHARACTERS = 200  # of a value in the report
+
+REPORT_COLUMNS = ("database_id", "asset_id", "error_type", "field", "expected", "actual", "error_message")
+
+# The closed list of error_type, and what each means.
+ERROR_TYPES = collections.OrderedDict(
+    [
+        ("not_migrated", "The asset is still in v2.2's form; nothing else of it was checked."),
+        ("legacy_field", "The asset still has an attribute that the migration removes."),
+        ("invalid_version_id", "A version id is not an integer; the application then lists no version of the asset."),
+        ("version_record_missing", "The asset versions table has no record of the asset's current version."),
+        ("not_current_version", "The record of the asset's version says the wrong thing in isCurrentVersion."),
+        ("several_current_versions", "Several version records call themselves current, and no asset points to one of them."),
+        ("version_record_invalid", "A version record lacks an attribute, or it has a type that the application refuses."),
+        ("date_in_old_form", "dateCreated is in v2.2's form, which the application shows as Invalid Date."),
+        ("asset_location_invalid", "assetLocation does not name a key and a bucket as the application needs them."),
+        ("preview_location_invalid", "previewLocation has no key; the application then cannot list any asset."),
+        ("other_bucket", "A location that the migration writes names another bucket than --asset-bucket."),
+        ("asset_content_differs", "Journal: the asset is not what its before image becomes by the migration."),
+        ("record_content_differs", "Journal: the version record is not what the before image becomes by the migration."),
+        ("asset_missing", "Journal: the asset does not exist any more."),
+        # Notes
+        ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/, as where the application places them."),
+        ("date_not_recognised", "Note: dateCreated has a form that the application may show as Invalid Date."),
+        ("shared_asset_id", "Note: the assetId is in several databases, each with a current version of its own."),
+        ("archived_twin", "Note: an archived asset shares the version record of another asset with its assetId."),
+    ]
+)
+NOTES = ("asset_location_elsewhere", "date_not_recognised", "shared_asset_id", "archived_twin")
+
+LOG = migration.LOG
+
+# --------------------------------------------------------------------------------------
+# Shapes
+# --------------------------------------------------------------------------------------
+
+Item = Dict[str, Any]
+Key = Tuple[str, str, str]
+
+
+class Problem(NamedTuple):
+    """A row of the report."""
+
+    database_id: str
+    asset_id: str
+    error_type: str
+    field: str
+    expected: str
+    actual: str
+    message: str
+
+
+class Asset(NamedTuple):
+    """What is kept of an asset until its version record is there."""
+
+    database_id: str
+    asset_id: str
+    version_id: Optional[str]  # None: no record can be looked up
+    problems: List[Problem]
+
+
+# --------------------------------------------------------------------------------------
+# Rules: spec.md sections 1 and 2, an item in, problems out
+# --------------------------------------------------------------------------------------
+
+TEXTS_OF_RECORD = ("dateCreated", "comment", "description", "createdBy")
+# What `new Date(text)` reads in every browser (ECMAScript: date time string format).
+ISO_DATE = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.][0-9]+)?)?(?:Z|[+-][0-9]{2}:[0-9]{2})?)?\Z"
+)
+
+
+def display(value: Optional[Dict[str, Any]]) -> str:
+    """A stored value for the report: text as it is, anything else as DynamoDB JSON."""
+    if value is None:
+        return "absent"
+    text = value.get("S") or migration.to_json(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+
+
+def is_in_old_form(asset: Item) -> bool:
+    """Whether currentVersion still tells the version, or nothing does."""
+    return "currentVersion" in asset or asset.get("currentVersionId") in (None, migration.NULL, {"S": ""})
+
+
+def asset_problems(asset: Item, bucket: str) -> List[Problem]:
+    """What is wrong with an asset by itself."""
+    finding = functools.partial(Problem, asset["databaseId"]["S"], asset["assetId"]["S"])
+    legacy = [name for name in migration.REMOVED_FIELDS if name in asset]
+    if is_in_old_form(asset):
+        plan = migration.plan_asset(asset, bucket, "")
+        reason = " The migration cannot: %s" % plan.findings[0].message if plan.outcome == "failed" else ""
+        message = "The asset is not migrated.%s" % reason
+        field = "currentVersion" if "currentVersion" in asset else "currentVersionId"
+        return [finding("not_migrated", field, "the form of v2.3", display(asset.get(field)), message)]
+    problems = [
+        finding("legacy_field", name, "absent", display(asset[name]), "%s is still there." % name) for name in legacy
+    ]
+    version_id = migration.text_of(asset["currentVersionId"])
+    if version_id is None or not migration.is_version_number(version_id):
+        message = "currentVersionId is not an integer in text form."
+        actual = display(asset["currentVersionId"])
+        problems.append(finding("invalid_version_id", "currentVersionId", "an integer as text", actual, message))
+    return problems + location_problems(asset, bucket, finding)
+
+
+def location_problems(asset: Item, bucket: str, finding: Callable) -> List[Problem]:
+    """What is wrong with assetLocation and previewLocation; see the docstring on whose they are."""
+    own_key = asset["assetId"]["S"] + "/"
+    location = asset.get("assetLocation", {}).get("M", {})
+    key = migration.text_of(location.get("Key"))
+    by_migration = key == own_key and "bucketId" not in asset
+    problems = []
+    if key is None or key == "/" + own_key:
+        message = "assetLocation.Key names no place for files."
+        actual = display(location.get("Key"))
+        problems.append(finding("asset_location_invalid", "assetLocation.Key", own_key, actual, message))
+    elif key != own_key and "bucketId" not in asset:
+        message = "The application placed these files at %s; else they need moving." % key
+        problems.append(finding("asset_location_elsewhere", "assetLocation.Key", own_key, key, message))
+    if by_migration or (migration.text_of(location.get("Bucket")) is None and "bucketId" not in asset):
+        error_type = "other_bucket" if migration.text_of(location.get("Bucket")) else "asset_location_invalid"
+        problems += bucket_problems(location, bucket, "assetLocation.Bucket", finding, error_type)
+    if "previewLocation" not in asset:
+        return problems
+    preview = asset["previewLocation"].get("M", {})
+    if migration.text_of(preview.get("Key")) is None:
+        message = "previewLocation has no key: the application cannot list any asset of this table."
+        actual = display(asset["previewLocation"])
+        problems.append(
+            finding("preview_location_invalid", "previewLocation.Key", "a key, or no previewLocation", actual, message)
+        )
+    if by_migration:
+        problems += bucket_problems(preview, bucket, "previewLocation.Bucket", finding, "other_bucket")
+    return problems
+
+
+def bucket_problems(location: Item, bucket: str, field: str, finding: Callable, error_type: str) -> List[Problem]:
+    if location.get("Bucket") == {"S": bucket}:
+        return []
+    actual = display(location.get("Bucket"))
+    return [finding(error_type, field, bucket, actual, "%s is not the asset bucket %s." % (field, bucket))]
+
+
+def is_record_current(version_id: str, live_twin: Optional[Item], bucket: str) -> bool:
+    """What isCurrentVersion should say of an asset's record. live_twin: of an archived asset."""
+    return live_twin is None or migration.version_id_of(live_twin, bucket, "") == version_id
+
+
+def current_record_problems(asset: Asset, record: Optional[Item], live_twin: Optional[Item], bucket: str) -> List[Problem]:
+    """Whether the record of an asset's current version is there and is the current one."""
+    finding = functools.partial(Problem, asset.database_id, asset.asset_id)
+    if record is None:
+        message = "There is no version record %s." % asset.version_id
+        return [finding("version_record_missing", "assetVersionId", asset.version_id, "absent", message)]
+    expected = {"BOOL": is_record_current(asset.version_id, live_twin, bucket)}  # type: ignore[arg-type]
+    actual = record.get("isCurrentVersion", {})
+    if actual == expected or "BOOL" not in actual:  # no boolean at all: record_problems says so
+        return []
+    message = "Version record %s is%s the current one." % (asset.version_id, "" if expected["BOOL"] else " not")
+    return [finding("not_current_version", "isCurrentVersion", display(expected), display(actual), message)]
+
+
+def record_problems(record: Item) -> List[Problem]:
+    """What the application would refuse in a version record; its database is not known here."""
+    version_id = record["assetVersionId"]["S"]
+    finding = functools.partial(Problem, "", record["assetId"]["S"])
+    invalid = functools.partial(finding, "version_record_invalid")
+    problems = []
+    if not migration.is_version_number(version_id):
+        message = "The version record %s hides all versions of the asset." % version_id
+        actual = display(record["assetVersionId"])
+        problems.append(finding("invalid_version_id", "assetVersionId", "an integer as text", actual, message))
+    for name in TEXTS_OF_RECORD:
+        if "S" not in record.get(name, {}):
+            message = "%s of version record %s is not text." % (name, version_id)
+            problems.append(invalid(name, "text", display(record.get(name)), message))
+    pipelines = record.get("specifiedPipelines", {}).get("L")
+    if pipelines is None or not all("S" in name for name in pipelines):
+        message = "specifiedPipelines of version record %s is not a list of texts." % version_id
+        actual = display(record.get("specifiedPipelines"))
+        problems.append(invalid("specifiedPipelines", "a list of texts", actual, message))
+    if "BOOL" not in record.get("isCurrentVersion", {}):
+        message = "isCurrentVersion of version record %s is not true or false." % version_id
+        problems.append(invalid("isCurrentVersion", "true or false", display(record.get("isCurrentVersion")), message))
+    return problems + date_problems(record, version_id, finding)
+
+
+def date_problems(record: Item, version_id: str, finding: Callable) -> List[Problem]:
+    date = record.get("dateCreated", {}).get("S")
+    if date is None or is_iso_date(date):
+        return []
+    message = "The application shows the date of version record %s as Invalid Date." % version_id
+    if date == "":
+        return [finding("version_record_invalid", "dateCreated", "a date", '""', message)]
+    converted, warnings = migration.date_created({"S": date}, "")
+    if warnings:
+        message = "The date of version record %s may be shown as Invalid Date." % version_id
+        return [finding("date_not_recognised", "dateCreated", "an ISO 8601 date", date, message)]
+    return [finding("date_in_old_form", "dateCreated", converted, date, message)]
+
+
+def is_iso_date(text: str) -> bool:
+    match = ISO_DATE.match(text)
+    with contextlib.suppress(ValueError):
+        return match is not None and bool(datetime.datetime(*[int(part or 0) for part in match.groups()]))  # type: ignore
+    return False
+
+
+def several_current_problem(asset_id: str, current: List[str], owners: Dict[str, Item], bucket: str) -> Problem:
+    """What it means that an assetId has several current version records.
+    owners: the assets with this assetId by databaseId."""
+    rightful = set()
+    for database_id, asset in owners.items():
+        version_id = migration.version_id_of(asset, bucket, "")
+        live_twin = owners.get(migration.twin_database(database_id)) if migration.is_archived(asset) else None
+        if version_id and is_record_current(version_id, live_twin, bucket):
+            rightful.add(version_id)
+    shared = rightful.issuperset(current)
+    listed = ", ".join(current[:10]) + (" and %d more" % (len(current) - 10) if len(current) > 10 else "")
+    message = "The version records %s are all current." % listed
+    if len(owners) > 1:
+        message += " The assetId is in the databases %s." % ", ".join(sorted(owners))
+    error_type = "shared_asset_id" if shared else "several_current_versions"
+    database_id = owner_of(owners, current[0])
+    expected = ", ".join(sorted(rightful)) or "one"
+    return Problem(database_id, asset_id, error_type, "isCurrentVersion", expected, listed, message)
+
+
+def owner_of(owners: Dict[str, Item], version_id: str) -> str:
+    """The database of the asset that a version record is reported for; "" without any."""
+
+    def rank(database_id: str) -> Tuple[bool, bool, str]:
+        asset = owners[database_id]
+        return (asset.get("currentVersionId") != {"S": version_id}, migration.is_archived(asset), database_id)
+
+    return min(owners, key=rank, default="")
+
+
+# What a journal proves.
+
+
+def content_problems(before: Item, plan: Any, started: str, asset: Item, record: Optional[Item]) -> List[Problem]:
+    """Every attribute in which an asset, or its version record, differs from what its before image becomes."""
+    finding = functools.partial(Problem, asset["databaseId"]["S"], asset["assetId"]["S"])
+    expected = {name: value for name, value in before.items() if name not in plan.remove_attributes}
+    expected.update(plan.set_attributes)
+    problems = []
+    for name in differing(expected, asset):
+        message = "%s is not what the migration leaves." % name
+        problems.append(finding("asset_content_differs", name, *contrast(expected.get(name), asset.get(name)), message))
+    if plan.record is None:
+        return problems
+    version_id = plan.record["assetVersionId"]["S"]
+    wrong = differing(plan.record, record or {})
+    if record and "dateCreated" in wrong and is_of_earlier_run(plan.record, record, started):
+        wrong.remove("dateCreated")
+    if wrong and record and migration.is_archived(before):
+        message = "The version record %s is another asset's, which an archived asset keeps." % version_id
+        return problems + [finding("archived_twin", "assetVersionId", "its own content", ", ".join(wrong), message)]
+    for name in wrong if record else ["assetVersionId"]:
+        message = "%s of version record %s is not what the migration wrote." % (name, version_id)
+        values = contrast(plan.record.get(name), (record or {}).get(name))
+        problems.append(finding("record_content_differs", name, *values, message))
+    return problems
+
+
+def contrast(expected: Optional[Dict[str, Any]], actual: Optional[Dict[str, Any]]) -> Tuple[str, str]:
+    """Two values for the report; of long ones what lies around the first difference."""
+    if expected is None or actual is None:
+        return display(expected), display(actual)
+    texts = [value.get("S") or migration.to_json(value) for value in (expected, actual)]
+    same = len(os.path.commonprefix(texts))
+    start = same - 40 if max(map(len, texts)) > SHOWN_CHARACTERS and same > 40 else 0
+    shown = [("..." if start else "") + text[start:] for text in texts]
+    return display({"S": shown[0]}), display({"S": shown[1]})
+
+
+def differing(one: Item, other: Item) -> List[str]:
+    names = sorted(set(one) | set(other))
+    return [name for name in names if unordered(one.get(name)) != unordered(other.get(name))]
+
+
+def unordered(value: Any) -> Any:
+    """A value with its sets sorted: DynamoDB gives them in any order."""
+    if isinstance(value, list):
+        return [unordered(element) for element in value]
+    if isinstance(value, dict):
+        return {
+            name: sorted(content) if name in ("SS", "NS", "BS") and isinstance(content, list) else unordered(content)
+            for name, content in value.items()
+        }
+    return value
+
+
+def is_of_earlier_run(planned: Item, stored: Item, started: str) -> bool:
+    """Whether dateCreated is the start of a run that was interrupted before the journal's:
+    an asset without a date gets the time of the run that wrote its record."""
+    date = stored.get("dateCreated", {}).get("S", "")
+    return planned["dateCreated"] == {"S": started} and is_iso_date(date) and date < started
+
+
+# --------------------------------------------------------------------------------------
+# Sources for Flow
+# --------------------------------------------------------------------------------------
+
+
+class RecordQueries:
+    """The version records of named assets, asset by asset."""
+
+    def __init__(self, database: Any, asset_ids: Iterable[str]) -> None:
+        self.database = database
+        self.waiting = collections.deque(
+            migration.Segment(
+                {"KeyConditionExpression": "assetId = :id", "ExpressionAttributeValues": {":id": {"S": asset_id}}}
+            )
+            for asset_id in asset_ids
+        )
+
+    def next_read(self) -> Optional[Tuple[Any, Callable]]:
+        if not self.waiting:
+            return None
+        segment = self.waiting.popleft()
+        return segment, functools.partial(self.database.read_page, self.database.versions, dict(segment.request))
+
+    def arrived(self, segment: Any, items: List[Item], next_key: Optional[Item]) -> None:
+        segment.pending += len(items)
+        segment.finished = next_key is None
+        segment.request["ExclusiveStartKey"] = next_key
+        if next_key is not None:
+            self.waiting.appendleft(segment)
+
+    def failed(self, segment: Any) -> None:
+        self.waiting.appendleft(segment)
+
+
+class Image(NamedTuple):
+    """A before image, of a run that began at `started` with `bucket`."""
+
+    asset: Item
+    facts: Any
+    bucket: str
+    started: str
+    size: int
+
+
+class JournalSource:
+    """The before images of journals, newest first, in windows."""
+
+    def __init__(self, journals: List[Tuple[str, Dict[str, Any]]]) -> None:
+        newest_first = sorted(journals, key=lambda journal: journal[1]["started"], reverse=True)
+        self.images = itertools.chain.from_iterable(itertools.starmap(images_of, newest_first))
+        self.segment = migration.Segment({})
+
+    def next_read(self) -> Optional[Tuple[Any, Callable]]:
+        if self.segment.reading or self.segment.finished:
+            return None
+        self.segment.reading = True
+        return self.segment, self.read_window
+
+    def read_window(self) -> Tuple[List[Image], Optional[str], float]:
+        """As Database.read_page: the images, whether there are more, and no read units."""
+        window, size = [], 0  # type: List[Image], int
+        for image in self.images:
+            window.append(image)
+            size += image.size
+            if len(window) == WINDOW_ENTRIES or size >= WINDOW_BYTES:
+                return window, "more", 0.0
+        return window, None, 0.0
+
+    def arrived(self, segment: Any, images: List[Image], more: Optional[str]) -> None:
+        segment.reading = False
+        segment.pending += len(images)
+        segment.finished = more is None
+
+    def failed(self, segment: Any) -> None:
+        segment.reading = False
+
+
+def images_of(path: str, header: Dict[str, Any]) -> Iterator[Image]:
+    for entry in migration.read_journal_backwards(path):
+        if entry.asset is not None:
+            size = len(migration.to_json(entry.asset))
+            yield Image(entry.asset, entry.facts, header["asset_bucket_name"], header["started"], size)
+
+
+# --------------------------------------------------------------------------------------
+# The verification
+# --------------------------------------------------------------------------------------
+
+
+class Tally:
+    """Counts of what was read and found."""
+
+    def __init__(self) -> None:
+        self.assets = self.records = self.images = 0
+        self.types = collections.Counter()  # type: collections.Counter
+
+    @property
+    def problems(self) -> int:
+        return sum(count for name, count in self.types.items() if name not in NOTES)
+
+    @property
+    def notes(self) -> int:
+        return sum(count for name, count in self.types.items() if name in NOTES)
+
+
+class Verification:
+    """The three passes. Each is a source and a callback for its pages."""
+
+    def __init__(self, database: Any, settings: Any, add: Callable[[Problem], None]) -> None:
+        self.database = database
+        self.settings = settings
+        self.bucket = settings.asset_bucket_name
+        self.add = add
+        self.tally = Tally()
+        self.scoped = settings.limit is not None or bool(settings.database_id)
+        self.databases = dict.fromkeys(settings.database_id)  # type: Dict[str, None]
+        self.asset_ids = {}  # type: Dict[str, None]
+        self.runs = {}  # type: Dict[Any, RecordRun]
+        self.flow = None  # type: Any
+        self.seen = sqlite3.connect("")  # a temporary file, gone when it is closed
+        self.seen.execute("PRAGMA journal_mode = OFF")
+        self.seen.execute("CREATE TABLE images (key TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def look_up(self, keys: Iterable[Key], then: Callable[[Dict[Key, Item]], None]) -> None:
+        """Read items by key, together with others that are wanted now."""
+        wanted = [key for key in keys if len(key[2].encode("utf-8")) <= 1024]  # no longer sort key can exist
+        if wanted:
+            self.flow.lookup(wanted, then)
+        else:
+            then({})
+
+    # First pass: assets.
+
+    def assets(self) -> Any:
+        return migration.TableSource(
+            self.database, self.database.assets, self.settings.database_id, self.settings.limit
+        )
+
+    def on_assets(self, page: Any) -> None:
+        self.tally.assets += len(page.items)
+        assets = [self.look_at(asset) for asset in page.items]
+        keys = [key for asset in assets for key in self.keys_of(asset)]
+        self.look_up(keys, functools.partial(self.settle_assets, page.origin, assets))
+
+    def look_at(self, item: Item) -> Asset:
+        asset_id = item["assetId"]["S"]
+        self.databases[item["databaseId"]["S"]] = None
+        if self.scoped and len(self.asset_ids) <= QUERIED_ASSETS:
+            self.asset_ids[asset_id] = None
+        version_id = None if is_in_old_form(item) else migration.text_of(item["currentVersionId"])
+        return Asset(item["databaseId"]["S"], asset_id, version_id, asset_problems(item, self.bucket))
+
+    def keys_of(self, asset: Asset) -> List[Key]:
+        """Of the asset's version record and, if it is archived, of its live twin."""
+        if asset.version_id is None:
+            return []
+        record = (self.database.versions, asset.asset_id, asset.version_id)
+        if not asset.database_id.endswith(migration.ARCHIVED_SUFFIX):
+            return [record]
+        return [record, (self.database.assets, migration.twin_database(asset.database_id), asset.asset_id)]
+
+    def settle_assets(self, origin: Any, assets: List[Asset], found: Dict[Key, Item]) -> None:
+        for asset in assets:
+            problems = asset.problems
+            keys = self.keys_of(asset)
+            if keys:
+                live_twin = found.get(keys[1]) if len(keys) > 1 else None
+                problems = problems + current_record_problems(asset, found.get(keys[0]), live_twin, self.bucket)
+            for problem in problems:
+                self.add(problem)
+            self.flow.release(origin, 0)
+
+    # Second pass: version records.
+
+    def records(self) -> Any:
+        if self.scoped and len(self.asset_ids) <= QUERIED_ASSETS:
+            return RecordQueries(self.database, self.asset_ids)
+        return migration.TableSource(self.database, self.database.versions, [], None)
+
+    def on_records(self, page: Any) -> None:
+        """All records of an asset come in sequence and from one origin, maybe over several pages."""
+        self.tally.records += len(page.items)
+        run = self.runs.pop(page.origin, None) or RecordRun("")
+        for record in page.items:
+            if record["assetId"]["S"] != run.asset_id:
+                self.finish_run(run)
+                run = RecordRun(record["assetId"]["S"])
+            if record.get("isCurrentVersion") == {"BOOL": True}:
+                run.current.append(record["assetVersionId"]["S"])
+            problems = record_problems(record)
+            if problems:
+                self.with_owners(run.asset_id, functools.partial(self.settle_record, record, problems))
+            self.flow.release(page.origin, 0)
+        if page.origin.finished:
+            self.finish_run(run)
+        else:
+            self.runs[page.origin] = run
+
+    def finish_run(self, run: "RecordRun") -> None:
+        if len(run.current) > 1:
+            self.with_owners(run.asset_id, functools.partial(self.settle_several, run))
+
+    def with_owners(self, asset_id: str, then: Callable[[Dict[str, Item]], None]) -> None:
+        """Call `then` with the assets of this assetId, by database, unless none is to be verified."""
+        size = 1000 * len(self.databases)
+        self.flow.hold(size)
+
+        def found_owners(found: Dict[Key, Item]) -> None:
+            self.flow.hold(-size)
+            if found or not self.scoped:
+                then({database_id: asset for (_, database_id, _), asset in found.items()})
+
+        self.look_up([(self.database.assets, name, asset_id) for name in self.databases], found_owners)
+
+    def settle_record(self, record: Item, problems: List[Problem], owners: Dict[str, Item]) -> None:
+        database_id = owner_of(owners, record["assetVersionId"]["S"])
+        for problem in problems:
+            self.add(problem._replace(database_id=database_id))
+
+    def settle_several(self, run: "RecordRun", owners: Dict[str, Item]) -> None:
+        self.add(several_current_problem(run.asset_id, run.current, owners, self.bucket))
+
+    # Third pass: journals.
+
+    def on_images(self, page: Any) -> None:
+        images = [image for image in page.items if self.is_newest(image.asset) and self.is_in_scope(image.asset)]
+        for _ in range(len(page.items) - len(images)):
+            self.flow.release(page.origin, 0)
+        self.tally.images += len(images)
+        for image in images:
+            self.flow.hold(image.size)
+            plan = migration.plan_asset(image.asset, image.bucket, image.started, image.facts)
+            keys = [self.database.key_of(self.database.assets, image.asset)]
+            if plan.record:
+                keys.append(self.database.key_of(self.database.versions, plan.record))
+            self.look_up(keys, functools.partial(self.settle_image, page.origin, image, plan, keys))
+
+    def is_newest(self, asset: Item) -> bool:
+        """Newest come first, so what was met before supersedes this before image."""
+        key = migration.to_json([asset["databaseId"]["S"], asset["assetId"]["S"]])
+        return self.seen.execute("INSERT OR IGNORE INTO images VALUES (?)", (key,)).rowcount == 1
+
+    def is_in_scope(self, asset: Item) -> bool:
+        return not self.settings.database_id or asset["databaseId"]["S"] in self.settings.database_id
+
+    def settle_image(self, origin: Any, image: Image, plan: Any, keys: List[Key], found: Dict[Key, Item]) -> None:
+        self.flow.release(origin, image.size)
+        asset = found.get(keys[0])
+        if asset is None:
+            message = "The asset does not exist any more."
+            self.add(Problem(keys[0][1], keys[0][2], "asset_missing", "", "the asset", "absent", message))
+            return
+        if is_in_old_form(asset) or not differing(asset, image.asset):
+            # The run that wrote the journal left it alone. The first pass has said so, unless the limit came before.
+            if self.settings.limit is not None and keys[0][2] not in self.asset_ids:
+                for problem in asset_problems(asset, self.bucket):
+                    self.add(problem)
+            return
+        record = found.get(keys[1]) if plan.record else None
+        for problem in content_problems(image.asset, plan, image.started, asset, record):
+            self.add(problem)
+
+
+class RecordRun:
+    """The version records of one asset, as far as they have come."""
+
+    def __init__(self, asset_id: str) -> None:
+        self.asset_id = asset_id
+        self.current = []  # type: List[str]
+
+
+# --------------------------------------------------------------------------------------
+# Report
+# --------------------------------------------------------------------------------------
+
+
+class Findings:
+    """Takes every problem: counts it, writes its row, shows the first few, keeps some for the page."""
+
+    def __init__(self, report: Any, keep: int) -> None:
+        self.report = report
+        self.keep = keep
+        self.kept = []  # type: List[Problem]
+        self.tally = Tally()
+
+    def add(self, problem: Problem) -> None:
+        self.tally.types[problem.error_type] += 1
+        self.report.add_row(problem)
+        if len(self.kept) < self.keep:
+            self.kept.append(problem)
+        if problem.error_type not in NOTES and self.tally.problems <= migration.SHOWN_FAILURES:
+            LOG.error("problem: %s / %s: %s", problem.database_id, problem.asset_id, problem.message)
+
+
+class RequestCounts:
+    """How many requests of each operation a client has sent: what proves that it only read."""
+
+    def __init__(self, client: Any) -> None:
+        self.counts = collections.Counter()  # type: collections.Counter
+        self.lock = threading.Lock()
+        client.meta.events.register("before-call.dynamodb", self.count)
+
+    def count(self, model: Any, **unused: Any) -> None:
+        with self.lock:
+            self.counts[model.name] += 1
+
+
+def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
+    """What it comes to, in two words and in a sentence."""
+    scope = "{:,} assets and {:,} version records".format(summary["assets"], summary["version_records"])
+    if summary["journals"]:
+        scope += ", {:,} of them compared with their before images".format(summary["before_images"])
+    problems, notes = sum(summary["problems"].values()), sum(summary["notes"].values())
+    noted = "; {:,} notes".format(notes) if notes else ""
+    if summary["exit_status"] not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS) or summary["error"]:
+        return "NOT FINISHED", "{:,} problems{} in {} before it stopped".format(problems, noted, scope)
+    if problems:
+        return "NOT VERIFIED", "{:,} problems{} in {}".format(problems, noted, scope)
+    return "VERIFIED", "no problem{} in {}".format(noted, scope)
+
+
+def result_text(summary: Dict[str, Any]) -> str:
+    """The last screen: what was found, where it is written, and the verdict."""
+    lines = [""]
+    for kind in ("problems", "notes"):
+        for name, count in summary[kind].items():
+            lines.append("  {:>11,}  {}: {}".format(count, name, ERROR_TYPES[name]))
+    for name, path in summary["files"].items():
+        lines.append("  %-9s %s" % (name, path))
+    for name in summary["settings"]["database_id"]:
+        if not summary["assets"]:
+            lines.append("No asset was found under databaseId %s: is it spelled right?" % name)
+    return "\n".join(lines + ["%s: %s." % verdict(summary)])
+
+
+def summarise(settings, site, tally, flows, requests, journals, start, status, error, files) -> Dict[str, Any]:
+    """What the JSON summary says."""
+    end = migration.utc_now()
+    counted = [(name, tally.types[name]) for name in ERROR_TYPES if tally.types[name]]
+    return collections.OrderedDict(
+        [
+            ("tool_version", migration.TOOL_VERSION),
+            ("started", migration.iso_utc(start)),
+            ("ended", migration.iso_utc(end)),
+            ("duration_seconds", round((end - start).total_seconds(), 1)),
+            ("exit_status", status),
+            ("error", None if error is None else str(error)),
+            ("account", site.account),
+            ("region", site.region),
+            ("assets", tally.assets),
+            ("version_records", tally.records),
+            ("before_images", tally.images),
+            ("problems", collections.OrderedDict(pair for pair in counted if pair[0] not in NOTES)),
+            ("notes", collections.OrderedDict(pair for pair in counted if pair[0] in NOTES)),
+            ("read_units", sum(flow.read_units for flow in flows)),
+            ("requests", dict(sorted(requests.items()))),
+            ("journals", [path for path, _ in journals]),
+            ("settings", migration.public_settings(settings)),
+            ("files", files),
+        ]
+    )
+
+
+# --------------------------------------------------------------------------------------
+# HTML page: self-contained, streamed, nothing loaded
+# --------------------------------------------------------------------------------------
+
+STYLE = """
+:root { color-scheme: light dark; --text: #1b1f24; --dim: #57606a; --page: #fff; --panel: #f5f7f9;
+  --line: #d5dae0; --bar: #3b6ea8; --bad: #b3261e; --good: #1a7f37; --note: #8a5a00 }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e9ed; --dim: #9aa4af; --page: #15181c; --panel: #1e2328;
+  --line: #373e47; --bar: #6ea8e6; --bad: #ff8a80; --good: #6cce84; --note: #e3b341 } }
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 2rem 1.5rem; max-width: 90rem; background: var(--page); color: var(--text);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
+h1 { margin: 0; font-size: 1.1rem; font-weight: 600; color: var(--dim) }
+h2 { margin: 2.2rem 0 .6rem; font-size: 1.1rem }
+.verdict { margin: .4rem 0 1.6rem; font-size: 1.35rem }
+.verdict strong { margin-right: .6rem; padding: .15rem .6rem; border: 2px solid; border-radius: .4rem;
+  white-space: nowrap; color: var(--bad) }
+.verdict.good strong { color: var(--good) }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; margin: 0; padding: 1rem 1.2rem;
+  border-radius: .5rem; background: var(--panel) }
+dt { color: var(--dim) }
+dd { margin: 0; overflow-wrap: anywhere }
+table { width: 100%; border-collapse: collapse }
+th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
+  overflow-wrap: anywhere }
+thead th { color: var(--dim); font-weight: 600; white-space: nowrap }
+.counts th { font-weight: 400; white-space: nowrap }
+.counts .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.counts .bar { width: 30% }
+svg { display: block; width: 100%; height: .8rem; margin-top: .35rem }
+rect { fill: var(--bad) }
+.whole rect { fill: var(--bar) }
+.note rect { fill: var(--note) }
+code { font: .88em ui-monospace, SFMono-Regular, Consolas, monospace }
+#problems { table-layout: fixed; font-size: .92em }
+#problems thead th { position: sticky; top: 0; background: var(--page) }
+#problems td { white-space: pre-wrap }
+#problems .note code { color: var(--note) }
+form { display: flex; flex-wrap: wrap; align-items: end; gap: .8rem 1.2rem; margin-bottom: .8rem }
+form[hidden] { display: none }
+label { display: grid; gap: .15rem; font-size: .88em; color: var(--dim) }
+input, select { padding: .35rem .5rem; border: 1px solid var(--line); border-radius: .35rem; font: inherit;
+  color: var(--text); background: var(--page) }
+input { width: 22rem; max-width: 80vw }
+output { color: var(--dim) }
+footer { margin-top: 2rem; color: var(--dim); font-size: .88em }
+@media (max-width: 50rem) { dl, dl * { display: block } .counts .meaning { display: none } .scroll { overflow-x: auto }
+  #problems { min-width: 60rem } }
+@media print { :root { --text: #000; --dim: #444; --page: #fff; --panel: #fff; --line: #bbb; --bar: #3b6ea8;
+    --bad: #b3261e; --good: #1a7f37; --note: #8a5a00; color-scheme: light }
+  @page { size: A4 landscape; margin: 12mm }
+  body { padding: 0; max-width: none; font-size: 10px } form { display: none }
+  dl { border: 1px solid var(--line) } thead { display: table-header-group } tr { break-inside: avoid }
+  #problems thead th { position: static } rect { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
+"""
+
+SCRIPT = """
+const form = document.querySelector("form"), [text, type, shown] = form.elements;
+const rows = [...document.querySelectorAll("#problems tbody tr")];
+const contents = rows.map(row => row.textContent.toLowerCase());
+const number = new Intl.NumberFormat("en");
+let waiting;
+function filter() {
+  const words = text.value.toLowerCase().split(/\\s+/).filter(Boolean);
+  let count = 0;
+  rows.forEach((row, i) => {
+    const wanted = (!type.value || row.dataset.type === type.value) && words.every(word => contents[i].includes(word));
+    if (row.hidden === wanted) row.hidden = !wanted;
+    count += wanted;
+  });
+  shown.value = `${number.format(count)} of ${number.format(rows.length)} rows shown`;
+}
+form.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); });
+form.addEventListener("submit", event => event.preventDefault());
+form.hidden = false;
+filter();
+"""
+
+
+def escaped(value: Any) -> str:
+    """Text for HTML, in which no control character hides or ends anything."""
+    text = re.sub("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]", "\ufffd", str(value))
+    return html.escape(text, quote=True)
+
+
+def content_hash(text: str) -> str:
+    return "'sha256-%s'" % base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def page_text(summary: Dict[str, Any], problems: List[Problem]) -> Iterator[str]:
+    """The page, piece by piece."""
+    name, sentence = verdict(summary)
+    policy = "default-src 'none'; style-src %s; script-src %s; base-uri 'none'; form-action 'none'" % (
+        content_hash(STYLE),
+        content_hash(SCRIPT),
+    )
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    yield '<meta http-equiv="Content-Security-Policy" content="%s">\n' % policy
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    yield "<title>%s: VAMS v2.3 migration</title>\n<style>%s</style>\n</head>\n<body>\n" % (escaped(name.capitalize()), STYLE)
+    yield "<header>\n<h1>VAMS v2.2 to v2.3 migration: verification</h1>\n"
+    yield '<p class="verdict%s"><strong>%s</strong> %s.</p>\n' % (" good" * (name == "VERIFIED"), name, sentence)
+    yield facts_html(summary) + "</header>\n<main>\n" + counts_html(summary)
+    if problems:
+        yield from problems_html(summary, problems)
+    yield "</main>\n<footer>This page is complete in itself. The CSV report beside it holds every row.</footer>\n"
+    if problems:
+        yield "<script>%s</script>\n" % SCRIPT
+    yield "</body>\n</html>\n"
+
+
+def facts_html(summary: Dict[str, Any]) -> str:
+    """Where, when and what was verified."""
+    settings = summary["settings"]
+    where = settings["endpoint_url"] or "account %s, region %s" % (summary["account"], summary["region"])
+    requests = ", ".join("%s %s" % ("{:,}".format(count), name) for name, count in summary["requests"].items())
+    rows = [
+        ("Where", where),
+        ("When", "%s, for %s s" % (summary["started"], summary["duration_seconds"])),
+        ("Assets table", settings["assets_table_name"]),
+        ("Asset versions table", settings["asset_versions_table_name"]),
+        ("Asset bucket", settings["asset_bucket_name"]),
+        ("Scope", migration.describe_scope(settings["limit"], settings["database_id"])),
+        ("Journals", ", ".join(summary["journals"]) or "none: the content was not compared with before images"),
+        ("Requests", "%s; nothing was written" % requests),
+        ("CSV report", summary["files"]["report"]),
+        ("Tool", "version %s, exit status %s" % (summary["tool_version"], summary["exit_status"])),
+    ]
+    if summary["error"]:
+        rows.insert(0, ("Stopped by", summary["error"]))
+    return "<dl>\n%s</dl>\n" % "".join("<dt>%s</dt><dd>%s</dd>\n" % (name, escaped(value)) for name, value in rows)
+
+
+def counts_html(summary: Dict[str, Any]) -> str:
+    """What was read and what was found, as bars."""
+    read = [
+        ("Assets", summary["assets"]),
+        ("Version records", summary["version_records"]),
+        ("Before images", summary["before_images"]),
+    ]
+    found = list(summary["problems"].items()) + list(summary["notes"].items())
+    text = "<h2>What was read</h2>\n" + bars_html([(name, "", count, "whole") for name, count in read])
+    text += "<h2>What was found</h2>\n"
+    if not found:
+        return text + "<p>Nothing to report.</p>\n"
+    return text + bars_html(
+        [
+            ("<code>%s</code>" % name, ERROR_TYPES[name], count, "note" if name in NOTES else "problem")
+            for name, count in found
+        ]
+    )
+
+
+def bars_html(rows: List[Tuple[str, str, int, str]]) -> str:
+    longest = max([count for _, _, count, _ in rows] + [1])
+    return '<table class="counts">\n%s</table>\n' % "".join(
+        '<tr class="%s"><th scope="row">%s</th><td class="number">%s</td><td class="bar"><svg aria-hidden="true">'
+        '<rect width="%.1f%%" height="100%%" rx="2"/></svg></td><td class="meaning">%s</td></tr>\n'
+        % (kind, name, "{:,}".format(count), 100.0 * count / longest, escaped(meaning))
+        for name, meaning, count, kind in rows
+    )
+
+
+def problems_html(summary: Dict[str, Any], problems: List[Problem]) -> Iterator[str]:
+    """The table of problems, with the filter that the script turns on."""
+    total = sum(summary["problems"].values()) + sum(summary["notes"].values())
+    yield "<h2>Row by row</h2>\n"
+    if total > len(problems):
+        yield "<p>The first {:,} of {:,} rows; the CSV report has them all.</p>\n".format(len(problems), total)
+    options = "".join("<option>%s</option>" % name for name in ERROR_TYPES if any(name in summary[k] for k in ("problems", "notes")))
+    yield '<form hidden autocomplete="off">\n<label>Rows with all these words <input type="search"></label>\n'
+    yield '<label>Type <select><option value="">all</option>%s</select></label>\n' % options
+    yield '<output role="status" aria-live="polite"></output>\n</form>\n<div class="scroll">\n<table id="problems">\n<thead><tr>'
+    yield "".join(
+        '<th scope="col">%s</th>' % title
+        for title in ("Database", "Asset", "Type", "Field", "Expected", "Actual", "Problem")
+    )
+    yield "</tr></thead>\n<tbody>\n"
+    for problem in problems:
+        cells = [escaped(value) for value in problem]
+        cells[2] = "<code>%s</code>" % cells[2]
+        kind = "note" if problem.error_type in NOTES else "problem"
+        yield '<tr class="%s" data-type="%s"><td>%s</td></tr>\n' % (kind, problem.error_type, "</td><td>".join(cells))
+    yield "</tbody>\n</table>\n</div>\n"
+
+
+# --------------------------------------------------------------------------------------
+# Command line
+# --------------------------------------------------------------------------------------
+
+
+def make_parser() -> Any:
+    parser = migration.make_parser("Verify that all VAMS assets are migrated from v2.2 to v2.3. Reads only.", SETTINGS)
+    parser.add_argument(
+        "--journal",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="prove the content by this journal's before images; may be given several times",
+    )
+    parser.add_argument("--output", metavar="FILE", help="CSV report; default: a new file in the report folder")
+    parser.add_argument("--html", metavar="FILE", help="write a page for the change ticket too")
+    parser.add_argument("--version", action="version", version=migration.TOOL_VERSION)
+    return parser
+
+
+def verify(argv: Optional[List[str]]) -> int:
+    """Settings, preflight, then the passes."""
+    flags = vars(make_parser().parse_args(argv))
+    journals = [(path, migration.read_journal_header(path)) for path in flags.pop("journal")]
+    output, page = flags.pop("output", None), flags.pop("html", None)
+    file_values = migration.read_config_file(flags.pop("config", None))
+    settings = migration.resolve_settings(migration.CONFIG, file_values, flags)
+    migration.configure_logging(settings.log_level, settings.log_file)
+    session, database = migration.connect(settings)
+    requests = RequestCounts(database.client)
+    migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION)
+    site = migration.preflight(session, database.client, settings, writing=False)
+    migration.announce_checks(site.checks)
+    migration.require(site.checks)
+    for path, header in journals:
+        require_same_tables(path, header, settings, site)
+    return run_verification(database, settings, site, journals, output, page, requests.counts)
+
+
+def require_same_tables(path: str, header: Dict[str, Any], settings: Any, site: Any) -> None:
+    """Raise SettingsError unless a journal was written for these tables."""
+    here = {
+        "assets_table_name": settings.assets_table_name,
+        "asset_versions_table_name": settings.asset_versions_table_name,
+        "region": site.region,
+        "account": site.account or header.get("account"),
+    }
+    for name, value in here.items():
+        if header.get(name) != value:
+            raise migration.SettingsError(
+                "Journal %s was written for %s %s, not %s." % (path, name, header.get(name), value),
+                "give the journal of these tables, or the tables, profile and region of this journal.",
+            )
+
+
+def name_files(settings: Any, output: Optional[str], page: Optional[str], start: datetime.datetime) -> Dict[str, str]:
+    """The files of this run. A report that --output or --html names is replaced."""
+    if output is None:
+        stem = migration.unused_stem([settings.report_dir], "verification", start)
+        output = os.path.join(settings.report_dir, stem + ".csv")
+    files = collections.OrderedDict(report=output, summary=os.path.splitext(output)[0] + "_summary.json")
+    if page is not None:
+        files["page"] = page
+    if len({os.path.abspath(path) for path in files.values()}) < len(files):
+        raise migration.SettingsError("%s would be written twice." % files["summary"], "give another --output or --html.")
+    for path in files.values():
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
+            if os.path.isfile(path) and not os.path.islink(path):
+                os.remove(path)
+        except OSError as error:
+            raise migration.PreflightError(
+                "%s cannot be written: %s." % (path, error.strerror), "choose another file or folder."
+            )
+    return files
+
+
+def run_verification(database, settings, site, journals, output, page, requests) -> int:
+    """Verify and report. Returns the exit status."""
+    start = migration.utc_now()
+    files = name_files(settings, output, page, start)
+    with contextlib.ExitStack() as stack:
+        report = migration.CsvReport(files["report"], REPORT_COLUMNS)
+        stack.callback(report.close)
+        page_file = stack.enter_context(migration.create_private(files["page"])) if page else None
+        findings = Findings(report, PAGE_ROWS if page else 0)
+        verification = Verification(database, settings, findings)
+        flows, error = run_passes(verification, site, journals)
+        status = exit_status_of(findings.tally, flows, error)
+        summary = summarise(
+            settings, site, findings.tally, flows, requests, journals, start, status, error, files
+        )
+        migration.write_summary(files["summary"], summary)
+        if page_file:
+            with migration.reporting(files["page"]):
+                page_file.writelines(page_text(summary, findings.kept))
+    migration.announce(result_text(summary))
+    if error is not None:
+        raise error
+    return status
+
+
+def run_passes(verification: Verification, site: Any, journals: List) -> Tuple[List[Any], Optional[BaseException]]:
+    """Run one pass after the other. Returns their flows and what stopped them early."""
+    tally, settings = verification.tally, verification.settings
+    total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
+    passes = [
+        ("assets", verification.assets, verification.on_assets, 0 if settings.database_id else total),
+        ("version records", verification.records, verification.on_records, 0),
+    ]
+    if journals:
+        passes.append(("before images", lambda: JournalSource(journals), verification.on_images, 0))
+    flows = []  # type: List[Any]
+    for name, source, on_page, expected in passes:
+        progress = migration.Progress(expected, sys.stderr.isatty())
+        tick = functools.partial(show_progress, progress, tally, name)
+        verification.flow = migration.Flow(verification.database, settings, source(), on_page, on_tick=tick)
+        flows.append(verification.flow)
+        try:
+            with migration.interruptible(verification.flow):
+                verification.flow.run()
+        except BaseException as error:
+            return flows, error
+        finally:
+            progress.close()
+        if verification.flow.stopping:
+            break
+    return flows, None
+
+
+def show_progress(progress: Any, tally: Tally, name: str, flow: Any) -> None:
+    count = {"assets": tally.assets, "version records": tally.records, "before images": tally.images}[name]
+    text = "{} {:,}  problems {:,}".format(name, count, tally.problems)
+    progress.show(count, text, flow.waiting_for())
+
+
+def exit_status_of(tally: Tally, flows: List[Any], error: Optional[BaseException]) -> int:
+    if error is not None:
+        return getattr(error, "exit_status", migration.EXIT_FAILED_ASSETS)
+    if flows[-1].stopping:
+        return migration.EXIT_INTERRUPTED
+    return migration.EXIT_FAILED_ASSETS if tally.problems else migration.EXIT_DONE
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    return migration.guarded(verify, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
