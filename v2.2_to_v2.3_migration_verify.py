@@ -37,7 +37,6 @@ import datetime
 import functools
 import hashlib
 import html
-import itertools
 import os
 import re
 import sqlite3
@@ -45,7 +44,9 @@ import sys
 import threading
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-from load_migration import migration
+from load_migration import load_script, migration
+
+rollback = load_script("v2.2_to_v2.3_migration_rollback.py")  # for its journals
 
 # --------------------------------------------------------------------------------------
 # Configuration
@@ -66,9 +67,9 @@ SETTINGS = (
 )
 
 PAGE_ROWS = 10000  # problems in the HTML page; the CSV file has them all
-QUERIED_ASSETS = 10000  # up to so many named assets are asked for their records one by one
-WINDOW_ENTRIES = 100  # journal entries looked up together
-WINDOW_BYTES = 1000 * 1000
+# Up to so many assets of --limit or --database-id are asked for their records one by one. For more, the whole
+# table of records is read, and those count whose assetId is in a database that was read.
+QUERIED_ASSETS = 10000
 SHOWN_CHARACTERS = 200  # of a value in the report
 
 REPORT_COLUMNS = ("database_id", "asset_id", "error_type", "field", "expected", "actual", "error_message")
@@ -81,23 +82,29 @@ ERROR_TYPES = collections.OrderedDict(
         ("invalid_version_id", "A version id is not an integer; the application then lists no version of the asset."),
         ("version_record_missing", "The asset versions table has no record of the asset's current version."),
         ("not_current_version", "The record of the asset's version says the wrong thing in isCurrentVersion."),
-        ("several_current_versions", "Several version records call themselves current, and no asset points to one of them."),
-        ("version_record_invalid", "A version record lacks an attribute, or it has a type that the application refuses."),
+        ("several_current_versions", "Several version records are current, and no asset points to one of them."),
+        ("version_record_invalid", "An attribute of a version record is missing or of a type the application refuses."),
         ("date_in_old_form", "dateCreated is in v2.2's form, which the application shows as Invalid Date."),
         ("asset_location_invalid", "assetLocation does not name a key and a bucket as the application needs them."),
         ("preview_location_invalid", "previewLocation has no key; the application then cannot list any asset."),
         ("other_bucket", "A location that the migration writes names another bucket than --asset-bucket."),
         ("asset_content_differs", "Journal: the asset is not what its before image becomes by the migration."),
-        ("record_content_differs", "Journal: the version record is not what the before image becomes by the migration."),
+        (
+            "record_content_differs",
+            "Journal: the version record is not what the migration wrote from the before image.",
+        ),
         ("asset_missing", "Journal: the asset does not exist any more."),
-        # Notes
-        ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/, as where the application places them."),
+        ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/; the application may do that."),
         ("date_not_recognised", "Note: dateCreated has a form that the application may show as Invalid Date."),
         ("shared_asset_id", "Note: the assetId is in several databases, each with a current version of its own."),
+        (
+            "several_current_unclear",
+            "Note: several version records are current; an asset that was not read may explain it.",
+        ),
         ("archived_twin", "Note: an archived asset shares the version record of another asset with its assetId."),
     ]
 )
-NOTES = ("asset_location_elsewhere", "date_not_recognised", "shared_asset_id", "archived_twin")
+NOTES = tuple(name for name, meaning in ERROR_TYPES.items() if meaning.startswith("Note:"))
 
 LOG = migration.LOG
 
@@ -158,15 +165,18 @@ def is_in_old_form(asset: Item) -> bool:
 def asset_problems(asset: Item, bucket: str) -> List[Problem]:
     """What is wrong with an asset by itself."""
     finding = functools.partial(Problem, asset["databaseId"]["S"], asset["assetId"]["S"])
-    legacy = [name for name in migration.REMOVED_FIELDS if name in asset]
     if is_in_old_form(asset):
         plan = migration.plan_asset(asset, bucket, "")
         reason = " The migration cannot: %s" % plan.findings[0].message if plan.outcome == "failed" else ""
         message = "The asset is not migrated.%s" % reason
-        field = "currentVersion" if "currentVersion" in asset else "currentVersionId"
-        return [finding("not_migrated", field, "the form of v2.3", display(asset.get(field)), message)]
+        if "currentVersion" in asset:
+            return [finding("not_migrated", "currentVersion", "absent", "present", message)]
+        actual = display(asset.get("currentVersionId"))
+        return [finding("not_migrated", "currentVersionId", "a version id", actual, message)]
     problems = [
-        finding("legacy_field", name, "absent", display(asset[name]), "%s is still there." % name) for name in legacy
+        finding("legacy_field", name, "absent", display(asset[name]), "%s is still there." % name)
+        for name in migration.REMOVED_FIELDS
+        if name in asset
     ]
     version_id = migration.text_of(asset["currentVersionId"])
     if version_id is None or not migration.is_version_number(version_id):
@@ -198,11 +208,9 @@ def location_problems(asset: Item, bucket: str, finding: Callable) -> List[Probl
     preview = asset["previewLocation"].get("M", {})
     if migration.text_of(preview.get("Key")) is None:
         message = "previewLocation has no key: the application cannot list any asset of this table."
-        actual = display(asset["previewLocation"])
-        problems.append(
-            finding("preview_location_invalid", "previewLocation.Key", "a key, or no previewLocation", actual, message)
-        )
-    if by_migration:
+        expected, actual = "a key, or no previewLocation", display(asset["previewLocation"])
+        problems.append(finding("preview_location_invalid", "previewLocation.Key", expected, actual, message))
+    elif by_migration:
         problems += bucket_problems(preview, bucket, "previewLocation.Bucket", finding, "other_bucket")
     return problems
 
@@ -219,17 +227,20 @@ def is_record_current(version_id: str, live_twin: Optional[Item], bucket: str) -
     return live_twin is None or migration.version_id_of(live_twin, bucket, "") == version_id
 
 
-def current_record_problems(asset: Asset, record: Optional[Item], live_twin: Optional[Item], bucket: str) -> List[Problem]:
+def current_record_problems(
+    asset: Asset, record: Optional[Item], live_twin: Optional[Item], bucket: str
+) -> List[Problem]:
     """Whether the record of an asset's current version is there and is the current one."""
     finding = functools.partial(Problem, asset.database_id, asset.asset_id)
+    version_id = asset.version_id or ""
     if record is None:
-        message = "There is no version record %s." % asset.version_id
-        return [finding("version_record_missing", "assetVersionId", asset.version_id, "absent", message)]
-    expected = {"BOOL": is_record_current(asset.version_id, live_twin, bucket)}  # type: ignore[arg-type]
+        message = "There is no version record %s." % version_id
+        return [finding("version_record_missing", "assetVersionId", version_id, "absent", message)]
+    expected = {"BOOL": is_record_current(version_id, live_twin, bucket)}
     actual = record.get("isCurrentVersion", {})
     if actual == expected or "BOOL" not in actual:  # no boolean at all: record_problems says so
         return []
-    message = "Version record %s is%s the current one." % (asset.version_id, "" if expected["BOOL"] else " not")
+    message = "Version record %s is%s the current one." % (version_id, "" if expected["BOOL"] else " not")
     return [finding("not_current_version", "isCurrentVersion", display(expected), display(actual), message)]
 
 
@@ -279,21 +290,25 @@ def is_iso_date(text: str) -> bool:
     return False
 
 
-def several_current_problem(asset_id: str, current: List[str], owners: Dict[str, Item], bucket: str) -> Problem:
+def several_current_problem(
+    asset_id: str, current: List[str], owners: Dict[str, Item], all_owners: bool, bucket: str
+) -> Problem:
     """What it means that an assetId has several current version records.
-    owners: the assets with this assetId by databaseId."""
+    owners: the assets with this assetId by databaseId; all_owners: whether there are no others."""
     rightful = set()
     for database_id, asset in owners.items():
         version_id = migration.version_id_of(asset, bucket, "")
         live_twin = owners.get(migration.twin_database(database_id)) if migration.is_archived(asset) else None
         if version_id and is_record_current(version_id, live_twin, bucket):
             rightful.add(version_id)
-    shared = rightful.issuperset(current)
+    if rightful.issuperset(current):
+        error_type = "shared_asset_id"
+    else:
+        error_type = "several_current_versions" if all_owners else "several_current_unclear"
     listed = ", ".join(current[:10]) + (" and %d more" % (len(current) - 10) if len(current) > 10 else "")
     message = "The version records %s are all current." % listed
     if len(owners) > 1:
         message += " The assetId is in the databases %s." % ", ".join(sorted(owners))
-    error_type = "shared_asset_id" if shared else "several_current_versions"
     database_id = owner_of(owners, current[0])
     expected = ", ".join(sorted(rightful)) or "one"
     return Problem(database_id, asset_id, error_type, "isCurrentVersion", expected, listed, message)
@@ -350,19 +365,7 @@ def contrast(expected: Optional[Dict[str, Any]], actual: Optional[Dict[str, Any]
 
 def differing(one: Item, other: Item) -> List[str]:
     names = sorted(set(one) | set(other))
-    return [name for name in names if unordered(one.get(name)) != unordered(other.get(name))]
-
-
-def unordered(value: Any) -> Any:
-    """A value with its sets sorted: DynamoDB gives them in any order."""
-    if isinstance(value, list):
-        return [unordered(element) for element in value]
-    if isinstance(value, dict):
-        return {
-            name: sorted(content) if name in ("SS", "NS", "BS") and isinstance(content, list) else unordered(content)
-            for name, content in value.items()
-        }
-    return value
+    return [name for name in names if not rollback.same(one.get(name), other.get(name))]
 
 
 def is_of_earlier_run(planned: Item, stored: Item, started: str) -> bool:
@@ -406,56 +409,6 @@ class RecordQueries:
         self.waiting.appendleft(segment)
 
 
-class Image(NamedTuple):
-    """A before image, of a run that began at `started` with `bucket`."""
-
-    asset: Item
-    facts: Any
-    bucket: str
-    started: str
-    size: int
-
-
-class JournalSource:
-    """The before images of journals, newest first, in windows."""
-
-    def __init__(self, journals: List[Tuple[str, Dict[str, Any]]]) -> None:
-        newest_first = sorted(journals, key=lambda journal: journal[1]["started"], reverse=True)
-        self.images = itertools.chain.from_iterable(itertools.starmap(images_of, newest_first))
-        self.segment = migration.Segment({})
-
-    def next_read(self) -> Optional[Tuple[Any, Callable]]:
-        if self.segment.reading or self.segment.finished:
-            return None
-        self.segment.reading = True
-        return self.segment, self.read_window
-
-    def read_window(self) -> Tuple[List[Image], Optional[str], float]:
-        """As Database.read_page: the images, whether there are more, and no read units."""
-        window, size = [], 0  # type: List[Image], int
-        for image in self.images:
-            window.append(image)
-            size += image.size
-            if len(window) == WINDOW_ENTRIES or size >= WINDOW_BYTES:
-                return window, "more", 0.0
-        return window, None, 0.0
-
-    def arrived(self, segment: Any, images: List[Image], more: Optional[str]) -> None:
-        segment.reading = False
-        segment.pending += len(images)
-        segment.finished = more is None
-
-    def failed(self, segment: Any) -> None:
-        segment.reading = False
-
-
-def images_of(path: str, header: Dict[str, Any]) -> Iterator[Image]:
-    for entry in migration.read_journal_backwards(path):
-        if entry.asset is not None:
-            size = len(migration.to_json(entry.asset))
-            yield Image(entry.asset, entry.facts, header["asset_bucket_name"], header["started"], size)
-
-
 # --------------------------------------------------------------------------------------
 # The verification
 # --------------------------------------------------------------------------------------
@@ -480,12 +433,12 @@ class Tally:
 class Verification:
     """The three passes. Each is a source and a callback for its pages."""
 
-    def __init__(self, database: Any, settings: Any, add: Callable[[Problem], None]) -> None:
+    def __init__(self, database: Any, settings: Any, findings: Any) -> None:
         self.database = database
         self.settings = settings
         self.bucket = settings.asset_bucket_name
-        self.add = add
-        self.tally = Tally()
+        self.add = findings.add  # type: Callable[[Problem], None]
+        self.tally = findings.tally
         self.scoped = settings.limit is not None or bool(settings.database_id)
         self.databases = dict.fromkeys(settings.database_id)  # type: Dict[str, None]
         self.asset_ids = {}  # type: Dict[str, None]
@@ -592,7 +545,7 @@ class Verification:
             self.add(problem._replace(database_id=database_id))
 
     def settle_several(self, run: "RecordRun", owners: Dict[str, Item]) -> None:
-        self.add(several_current_problem(run.asset_id, run.current, owners, self.bucket))
+        self.add(several_current_problem(run.asset_id, run.current, owners, not self.scoped, self.bucket))
 
     # Third pass: journals.
 
@@ -603,11 +556,10 @@ class Verification:
         self.tally.images += len(images)
         for image in images:
             self.flow.hold(image.size)
-            plan = migration.plan_asset(image.asset, image.bucket, image.started, image.facts)
             keys = [self.database.key_of(self.database.assets, image.asset)]
-            if plan.record:
-                keys.append(self.database.key_of(self.database.versions, plan.record))
-            self.look_up(keys, functools.partial(self.settle_image, page.origin, image, plan, keys))
+            if image.record:
+                keys.append(self.database.key_of(self.database.versions, image.record))
+            self.look_up(keys, functools.partial(self.settle_image, image, keys))
 
     def is_newest(self, asset: Item) -> bool:
         """Newest come first, so what was met before supersedes this before image."""
@@ -617,8 +569,8 @@ class Verification:
     def is_in_scope(self, asset: Item) -> bool:
         return not self.settings.database_id or asset["databaseId"]["S"] in self.settings.database_id
 
-    def settle_image(self, origin: Any, image: Image, plan: Any, keys: List[Key], found: Dict[Key, Item]) -> None:
-        self.flow.release(origin, image.size)
+    def settle_image(self, image: Any, keys: List[Key], found: Dict[Key, Item]) -> None:
+        self.flow.release(image.origin, image.size)
         asset = found.get(keys[0])
         if asset is None:
             message = "The asset does not exist any more."
@@ -630,8 +582,8 @@ class Verification:
                 for problem in asset_problems(asset, self.bucket):
                     self.add(problem)
             return
-        record = found.get(keys[1]) if plan.record else None
-        for problem in content_problems(image.asset, plan, image.started, asset, record):
+        record = found.get(keys[1]) if image.record else None
+        for problem in content_problems(image.asset, image.plan, image.started, asset, record):
             self.add(problem)
 
 
@@ -681,16 +633,21 @@ class RequestCounts:
 
 def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
     """What it comes to, in two words and in a sentence."""
-    scope = "{:,} assets and {:,} version records".format(summary["assets"], summary["version_records"])
+    read = "%s and %s read" % (
+        counted(summary["assets"], "asset"),
+        counted(summary["version_records"], "version record"),
+    )
     if summary["journals"]:
-        scope += ", {:,} of them compared with their before images".format(summary["before_images"])
+        read += ", %s compared" % counted(summary["before_images"], "before image")
     problems, notes = sum(summary["problems"].values()), sum(summary["notes"].values())
-    noted = "; {:,} notes".format(notes) if notes else ""
+    found = "%s; %s, %s" % (read, counted(problems, "problem"), counted(notes, "note"))
     if summary["exit_status"] not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS) or summary["error"]:
-        return "NOT FINISHED", "{:,} problems{} in {} before it stopped".format(problems, noted, scope)
-    if problems:
-        return "NOT VERIFIED", "{:,} problems{} in {}".format(problems, noted, scope)
-    return "VERIFIED", "no problem{} in {}".format(noted, scope)
+        return "NOT FINISHED", found + " before it stopped"
+    return "NOT VERIFIED" if problems else "VERIFIED", found
+
+
+def counted(count: int, name: str) -> str:
+    return "{} {}{}".format("{:,}".format(count) if count else "no", name, "" if count == 1 else "s")
 
 
 def result_text(summary: Dict[str, Any]) -> str:
@@ -710,7 +667,7 @@ def result_text(summary: Dict[str, Any]) -> str:
 def summarise(settings, site, tally, flows, requests, journals, start, status, error, files) -> Dict[str, Any]:
     """What the JSON summary says."""
     end = migration.utc_now()
-    counted = [(name, tally.types[name]) for name in ERROR_TYPES if tally.types[name]]
+    counts = [(name, tally.types[name]) for name in ERROR_TYPES if tally.types[name]]
     return collections.OrderedDict(
         [
             ("tool_version", migration.TOOL_VERSION),
@@ -721,14 +678,15 @@ def summarise(settings, site, tally, flows, requests, journals, start, status, e
             ("error", None if error is None else str(error)),
             ("account", site.account),
             ("region", site.region),
+            ("scope", migration.describe_scope(settings)),
             ("assets", tally.assets),
             ("version_records", tally.records),
             ("before_images", tally.images),
-            ("problems", collections.OrderedDict(pair for pair in counted if pair[0] not in NOTES)),
-            ("notes", collections.OrderedDict(pair for pair in counted if pair[0] in NOTES)),
+            ("problems", collections.OrderedDict(pair for pair in counts if pair[0] not in NOTES)),
+            ("notes", collections.OrderedDict(pair for pair in counts if pair[0] in NOTES)),
             ("read_units", sum(flow.read_units for flow in flows)),
             ("requests", dict(sorted(requests.items()))),
-            ("journals", [path for path, _ in journals]),
+            ("journals", [journal.path for journal in journals]),
             ("settings", migration.public_settings(settings)),
             ("files", files),
         ]
@@ -761,34 +719,37 @@ table { width: 100%; border-collapse: collapse }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
   overflow-wrap: anywhere }
 thead th { color: var(--dim); font-weight: 600; white-space: nowrap }
-.counts th { font-weight: 400; white-space: nowrap }
-.counts .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-.counts .bar { width: 30% }
+.counts { table-layout: fixed }
+.counts th { width: 15rem; font-weight: 400 }
+.counts .number { width: 6.5rem; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+.counts .bar { width: 25% }
 svg { display: block; width: 100%; height: .8rem; margin-top: .35rem }
 rect { fill: var(--bad) }
 .whole rect { fill: var(--bar) }
 .note rect { fill: var(--note) }
 code { font: .88em ui-monospace, SFMono-Regular, Consolas, monospace }
 #problems { table-layout: fixed; font-size: .92em }
+#problems .wide { width: 18% }
 #problems thead th { position: sticky; top: 0; background: var(--page) }
 #problems td { white-space: pre-wrap }
 #problems .note code { color: var(--note) }
 form { display: flex; flex-wrap: wrap; align-items: end; gap: .8rem 1.2rem; margin-bottom: .8rem }
 form[hidden] { display: none }
 label { display: grid; gap: .15rem; font-size: .88em; color: var(--dim) }
-input, select { padding: .35rem .5rem; border: 1px solid var(--line); border-radius: .35rem; font: inherit;
-  color: var(--text); background: var(--page) }
+input, select { height: 2.2rem; padding: .35rem .5rem; border: 1px solid var(--line); border-radius: .35rem;
+  font: inherit; color: var(--text); background: var(--page) }
 input { width: 22rem; max-width: 80vw }
 output { color: var(--dim) }
 footer { margin-top: 2rem; color: var(--dim); font-size: .88em }
-@media (max-width: 50rem) { dl, dl * { display: block } .counts .meaning { display: none } .scroll { overflow-x: auto }
-  #problems { min-width: 60rem } }
+@media screen and (max-width: 50rem) { dl, dl * { display: block } .counts .meaning { display: none }
+  .scroll { overflow-x: auto } #problems { min-width: 60rem } }
 @media print { :root { --text: #000; --dim: #444; --page: #fff; --panel: #fff; --line: #bbb; --bar: #3b6ea8;
     --bad: #b3261e; --good: #1a7f37; --note: #8a5a00; color-scheme: light }
   @page { size: A4 landscape; margin: 12mm }
-  body { padding: 0; max-width: none; font-size: 10px } form { display: none }
-  dl { border: 1px solid var(--line) } thead { display: table-header-group } tr { break-inside: avoid }
-  #problems thead th { position: static } rect { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
+  html, body { font-size: 10px } body { padding: 0; max-width: none } form { display: none }
+  dl { border: 1px solid var(--line) } h2 { break-after: avoid } tr { break-inside: avoid }
+  th, td { padding-top: .15rem; padding-bottom: .15rem } #problems thead th { position: static }
+  thead { display: table-header-group } rect { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 """
 
 SCRIPT = """
@@ -816,7 +777,9 @@ filter();
 
 def escaped(value: Any) -> str:
     """Text for HTML, in which no control character hides or ends anything."""
-    text = re.sub("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]", "\ufffd", str(value))
+    text = re.sub(
+        "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]", "\ufffd", str(value)
+    )
     return html.escape(text, quote=True)
 
 
@@ -834,13 +797,16 @@ def page_text(summary: Dict[str, Any], problems: List[Problem]) -> Iterator[str]
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     yield '<meta http-equiv="Content-Security-Policy" content="%s">\n' % policy
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield "<title>%s: VAMS v2.3 migration</title>\n<style>%s</style>\n</head>\n<body>\n" % (escaped(name.capitalize()), STYLE)
+    yield "<title>%s: VAMS v2.3 migration</title>\n<style>%s</style>\n</head>\n<body>\n" % (
+        escaped(name.capitalize()),
+        STYLE,
+    )
     yield "<header>\n<h1>VAMS v2.2 to v2.3 migration: verification</h1>\n"
     yield '<p class="verdict%s"><strong>%s</strong> %s.</p>\n' % (" good" * (name == "VERIFIED"), name, sentence)
     yield facts_html(summary) + "</header>\n<main>\n" + counts_html(summary)
     if problems:
         yield from problems_html(summary, problems)
-    yield "</main>\n<footer>This page is complete in itself. The CSV report beside it holds every row.</footer>\n"
+    yield "</main>\n<footer>The CSV report holds every row. This page needs nothing but itself.</footer>\n"
     if problems:
         yield "<script>%s</script>\n" % SCRIPT
     yield "</body>\n</html>\n"
@@ -857,7 +823,7 @@ def facts_html(summary: Dict[str, Any]) -> str:
         ("Assets table", settings["assets_table_name"]),
         ("Asset versions table", settings["asset_versions_table_name"]),
         ("Asset bucket", settings["asset_bucket_name"]),
-        ("Scope", migration.describe_scope(settings["limit"], settings["database_id"])),
+        ("Scope", summary["scope"]),
         ("Journals", ", ".join(summary["journals"]) or "none: the content was not compared with before images"),
         ("Requests", "%s; nothing was written" % requests),
         ("CSV report", summary["files"]["report"]),
@@ -870,11 +836,9 @@ def facts_html(summary: Dict[str, Any]) -> str:
 
 def counts_html(summary: Dict[str, Any]) -> str:
     """What was read and what was found, as bars."""
-    read = [
-        ("Assets", summary["assets"]),
-        ("Version records", summary["version_records"]),
-        ("Before images", summary["before_images"]),
-    ]
+    read = [("Assets", summary["assets"]), ("Version records", summary["version_records"])]
+    if summary["journals"]:
+        read.append(("Before images", summary["before_images"]))
     found = list(summary["problems"].items()) + list(summary["notes"].items())
     text = "<h2>What was read</h2>\n" + bars_html([(name, "", count, "whole") for name, count in read])
     text += "<h2>What was found</h2>\n"
@@ -904,18 +868,19 @@ def problems_html(summary: Dict[str, Any], problems: List[Problem]) -> Iterator[
     yield "<h2>Row by row</h2>\n"
     if total > len(problems):
         yield "<p>The first {:,} of {:,} rows; the CSV report has them all.</p>\n".format(len(problems), total)
-    options = "".join("<option>%s</option>" % name for name in ERROR_TYPES if any(name in summary[k] for k in ("problems", "notes")))
+    options = "".join(
+        "<option>%s</option>" % name for name in ERROR_TYPES if any(name in summary[k] for k in ("problems", "notes"))
+    )
     yield '<form hidden autocomplete="off">\n<label>Rows with all these words <input type="search"></label>\n'
     yield '<label>Type <select><option value="">all</option>%s</select></label>\n' % options
-    yield '<output role="status" aria-live="polite"></output>\n</form>\n<div class="scroll">\n<table id="problems">\n<thead><tr>'
-    yield "".join(
-        '<th scope="col">%s</th>' % title
-        for title in ("Database", "Asset", "Type", "Field", "Expected", "Actual", "Problem")
-    )
-    yield "</tr></thead>\n<tbody>\n"
+    yield '<output role="status" aria-live="polite"></output>\n</form>\n'
+    yield '<div class="scroll">\n<table id="problems">\n<thead><tr>'
+    yield '<th scope="col">Database</th><th scope="col" class="wide">Asset</th><th scope="col">Type</th>'
+    yield '<th scope="col">Field</th><th scope="col">Expected</th><th scope="col">Actual</th>'
+    yield '<th scope="col" class="wide">Problem</th></tr></thead>\n<tbody>\n'
     for problem in problems:
         cells = [escaped(value) for value in problem]
-        cells[2] = "<code>%s</code>" % cells[2]
+        cells[2] = "<code>%s</code>" % cells[2].replace("_", "_<wbr>")
         kind = "note" if problem.error_type in NOTES else "problem"
         yield '<tr class="%s" data-type="%s"><td>%s</td></tr>\n' % (kind, problem.error_type, "</td><td>".join(cells))
     yield "</tbody>\n</table>\n</div>\n"
@@ -944,10 +909,11 @@ def make_parser() -> Any:
 def verify(argv: Optional[List[str]]) -> int:
     """Settings, preflight, then the passes."""
     flags = vars(make_parser().parse_args(argv))
-    journals = [(path, migration.read_journal_header(path)) for path in flags.pop("journal")]
+    journals = rollback.open_journals(flags.pop("journal"))
     output, page = flags.pop("output", None), flags.pop("html", None)
     file_values = migration.read_config_file(flags.pop("config", None))
     settings = migration.resolve_settings(migration.CONFIG, file_values, flags)
+    rollback.check_journals(journals, {name: getattr(settings, name) for name in migration.KEY_SCHEMAS})
     migration.configure_logging(settings.log_level, settings.log_file)
     session, database = migration.connect(settings)
     requests = RequestCounts(database.client)
@@ -955,25 +921,8 @@ def verify(argv: Optional[List[str]]) -> int:
     site = migration.preflight(session, database.client, settings, writing=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
-    for path, header in journals:
-        require_same_tables(path, header, settings, site)
+    rollback.check_journals(journals, {"account": site.account, "region": site.region})
     return run_verification(database, settings, site, journals, output, page, requests.counts)
-
-
-def require_same_tables(path: str, header: Dict[str, Any], settings: Any, site: Any) -> None:
-    """Raise SettingsError unless a journal was written for these tables."""
-    here = {
-        "assets_table_name": settings.assets_table_name,
-        "asset_versions_table_name": settings.asset_versions_table_name,
-        "region": site.region,
-        "account": site.account or header.get("account"),
-    }
-    for name, value in here.items():
-        if header.get(name) != value:
-            raise migration.SettingsError(
-                "Journal %s was written for %s %s, not %s." % (path, name, header.get(name), value),
-                "give the journal of these tables, or the tables, profile and region of this journal.",
-            )
 
 
 def name_files(settings: Any, output: Optional[str], page: Optional[str], start: datetime.datetime) -> Dict[str, str]:
@@ -985,7 +934,9 @@ def name_files(settings: Any, output: Optional[str], page: Optional[str], start:
     if page is not None:
         files["page"] = page
     if len({os.path.abspath(path) for path in files.values()}) < len(files):
-        raise migration.SettingsError("%s would be written twice." % files["summary"], "give another --output or --html.")
+        raise migration.SettingsError(
+            "%s would be written twice." % files["summary"], "give another --output or --html."
+        )
     for path in files.values():
         try:
             os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
@@ -1010,9 +961,7 @@ def run_verification(database, settings, site, journals, output, page, requests)
         verification = Verification(database, settings, findings)
         flows, error = run_passes(verification, site, journals)
         status = exit_status_of(findings.tally, flows, error)
-        summary = summarise(
-            settings, site, findings.tally, flows, requests, journals, start, status, error, files
-        )
+        summary = summarise(settings, site, findings.tally, flows, requests, journals, start, status, error, files)
         migration.write_summary(files["summary"], summary)
         if page_file:
             with migration.reporting(files["page"]):
@@ -1032,7 +981,7 @@ def run_passes(verification: Verification, site: Any, journals: List) -> Tuple[L
         ("version records", verification.records, verification.on_records, 0),
     ]
     if journals:
-        passes.append(("before images", lambda: JournalSource(journals), verification.on_images, 0))
+        passes.append(("before images", lambda: rollback.JournalSource(journals), verification.on_images, 0))
     flows = []  # type: List[Any]
     for name, source, on_page, expected in passes:
         progress = migration.Progress(expected, sys.stderr.isatty())

@@ -1,0 +1,305 @@
+"""Lost replies, server errors, throttling, timeouts, refused access, full disks: in whatever mixture, the tables
+end as in an undisturbed run, or the run stops with a remedy (spec.md section 3).
+Each random test prints its seed; VAMS_FAULT_SEED chooses another."""
+
+import errno
+import os
+import resource
+import signal
+import stat
+
+import pytest
+from conftest import normal
+from faults import (
+    MIGRATION,
+    REQUEST_FAULTS,
+    ROLLBACK,
+    SERVED,
+    STATEMENT_FAULTS,
+    Scene,
+    check_order,
+    check_outcomes,
+    check_same,
+    hostile_assets,
+    random_faults,
+    saved_images,
+    seeded,
+    undisturbed,
+)
+from v22 import asset
+
+import local_dynamodb
+from benchmarks.front import Faults, Front
+from load_migration import load_script, migration
+
+rollback = load_script(ROLLBACK)
+verify = load_script("v2.2_to_v2.3_migration_verify.py")
+
+
+def through(front, *flags):
+    return ["--endpoint-url", front.endpoint_url, "--batch-size", "5", *flags]
+
+
+@pytest.fixture
+def short_patience(monkeypatch):
+    """An answer that takes longer than a second never comes."""
+    from botocore.config import Config
+
+    monkeypatch.setattr("botocore.config.Config", lambda **options: Config(**dict(options, read_timeout=1)))
+
+
+# --------------------------------------------------------------------------------------
+# Mixtures
+# --------------------------------------------------------------------------------------
+
+
+def there_and_back(tables, engine, tmp_path, assets, front, calm=Faults()):
+    """Migrate, verify and roll back through the front: each as if undisturbed."""
+    tables.load(assets)
+    before = tables.contents()
+    expected = undisturbed(engine, tmp_path, assets)
+    run = tables.migrate(*through(front))
+    check_same(tables.contents(), expected.contents, assets)
+    check_outcomes(run.summary, run.rows)
+    assert run.status == expected.status
+    assert run.summary["outcomes"] == expected.summary["outcomes"]
+    verdict = verify.main(tables.flags + through(front)[:2] + ["--journal", str(run.journal)])
+    assert verdict == expected.status
+    back = tables.flags + through(front, "--journal", str(run.journal), "--report-dir", str(tmp_path / "back"))
+    assert rollback.main(back) == 0
+    check_same(tables.contents(), before)
+
+
+@pytest.mark.parametrize("fault", REQUEST_FAULTS + STATEMENT_FAULTS)
+def test_each_fault_alone(tables, engine, tmp_path, fault):
+    rng = seeded(fault)
+    assets = list(local_dynamodb.sample_assets(40, seed=rng.randrange(10**9)))
+    faults = Faults(operations=SERVED, slow_seconds=0.05, **{fault: 0.25})
+    with Front(engine.port, faults=faults, seed=rng.random()) as front:
+        there_and_back(tables, engine, tmp_path, assets, front)
+        assert front.faulted[fault] > 3
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_mixtures(tables, engine, tmp_path, number):
+    rng = seeded("mixture %d" % number)
+    assets = list(local_dynamodb.sample_assets(60, seed=rng.randrange(10**9))) + list(hostile_assets(rng, 30))
+    faults = random_faults(rng)
+    print(faults)
+    with Front(engine.port, faults=faults, seed=rng.random()) as front:
+        there_and_back(tables, engine, tmp_path, assets, front)
+
+
+def test_answers_that_come_too_late(tables, engine, tmp_path, short_patience):
+    """The engine executes the request; the client has given up and sends it again."""
+    assets = list(local_dynamodb.sample_assets(30))
+    faults = Faults(slow=0.06, slow_seconds=1.5, operations=SERVED)
+    with Front(engine.port, faults=faults, seed=1) as front:
+        there_and_back(tables, engine, tmp_path, assets, front)
+        assert front.faulted["slow"] > 0
+
+
+def test_a_request_that_arrives_twice(tables, engine, tmp_path):
+    """A proxy that sends a write again, some requests later, after the client's own has succeeded."""
+    assets = list(local_dynamodb.sample_assets(60))
+    tables.load(assets)
+    expected = undisturbed(engine, tmp_path, assets)
+    late = []
+
+    def again(request, answer):
+        if request.operation == "BatchExecuteStatement":
+            late.append(request)
+            if len(late) > 4:
+                front._forward(late.pop(0))
+
+    with Front(engine.port, after=again) as front:
+        run = tables.migrate(*through(front))
+        for request in late:
+            front._forward(request)
+    assert run.status == expected.status
+    check_same(tables.contents(), expected.contents, assets)
+
+
+# --------------------------------------------------------------------------------------
+# Stopped in the middle, with a remedy
+# --------------------------------------------------------------------------------------
+
+
+def stopped(tables, front, capfd, *flags):
+    """Run a migration that cannot finish: status 1, one error with its remedy, nothing lost."""
+    before = tables.contents()
+    run = tables.migrate(*through(front, *flags))
+    errors = capfd.readouterr().err
+    assert run.status == run.summary["exit_status"] == 1
+    assert errors.count("error: ") == 1 and "\n  Fix: " in errors and "Traceback" not in errors
+    check_outcomes(run.summary, run.rows)
+    assert run.summary["error"]
+    check_order(before, tables.contents(), [run.journal])
+    return run, errors
+
+
+@pytest.mark.parametrize("request_number", [3, 80, 90, 100, 120])
+def test_credentials_expire(tables, engine, tmp_path, capfd, request_number):
+    assets = list(local_dynamodb.sample_assets(100))
+    tables.load(assets)
+    with Front(engine.port, faults=Faults(expired_from=request_number)) as front:
+        run, errors = stopped(tables, front, capfd)
+        assert "credentials" in errors and "sign in again" in errors
+        assert run.summary["outcomes"]["migrated"] < len(assets)
+        front.faults.expired_from = float("inf")
+        assert tables.migrate(*through(front)).status == 0
+    check_same(tables.contents(), undisturbed(engine, tmp_path, assets).contents, assets)
+
+
+@pytest.mark.parametrize(
+    "operation, table",
+    [
+        ("Scan", "assets"),
+        ("BatchGetItem", "versions"),
+        ("PartiQLInsert", "versions"),
+        ("PartiQLUpdate", "versions"),
+        ("PartiQLUpdate", "assets"),
+        ("BatchExecuteStatement", "versions"),
+    ],
+)
+def test_access_denied(tables, engine, tmp_path, capfd, operation, table):
+    """For one table and one action. Granted, the same command finishes."""
+    twin = asset("twin"), asset("twin", "db01#deleted", currentVersion={"M": {"Version": {"S": "3"}, "Comment": {"S": "Old"}}})
+    assets = list(local_dynamodb.sample_assets(60))
+    tables.load(assets)
+    tables.put(twin[1])
+    assert tables.migrate("--database-id", "db01#deleted").status == 0
+    tables.put(twin[0])  # replaces its twin's record: BatchGetItem and PartiQLUpdate on the versions table
+    with Front(engine.port, faults=Faults(denied=[(operation, getattr(tables, table))])) as front:
+        run, errors = stopped(tables, front, capfd)
+        assert "permit" in errors and "IAM policy" in errors
+        front.faults.denied = ()
+        assert tables.migrate(*through(front)).status == 0
+    assert all("currentVersionId" in item for item in tables.contents()[0].values())
+
+
+@pytest.mark.parametrize("name", ["assets", "versions"])
+def test_table_deleted_in_the_middle(engine, tmp_path, tables, capfd, name):
+    tables.load(local_dynamodb.sample_assets(60))
+    seen = []
+
+    def delete(request):
+        seen.append(request)
+        if len(seen) == 75:
+            tables.client.delete_table(TableName=getattr(tables, name))
+
+    with Front(engine.port, before=delete) as front:
+        run = tables.migrate(*through(front, "--workers", "1"))
+    errors = capfd.readouterr().err
+    local_dynamodb._create_table(tables.client, getattr(tables, name), ("a", "b"))  # for the fixture to delete
+    assert run.status == 1 and errors.count("error: ") == 1 and "\n  Fix: " in errors and "Traceback" not in errors
+    assert run.summary["scanned"] == sum(run.summary["outcomes"].values())
+
+
+# --------------------------------------------------------------------------------------
+# Journal and reports that cannot be written
+# --------------------------------------------------------------------------------------
+
+
+def writes_of(front):
+    return front.requests["BatchExecuteStatement"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "write"])
+@pytest.mark.parametrize("after_bytes", [0, 20000, 60000])
+def test_full_disk(tables, engine, monkeypatch, capfd, call, after_bytes, tmp_path):
+    """Whatever was written has its before image on the disk; with room, the same command finishes."""
+    assets = list(local_dynamodb.sample_assets(120))
+    tables.load(assets)
+    before, genuine = tables.contents(), getattr(os, "fsync")
+    full = []
+
+    def no_room(descriptor):
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode) and facts.st_size > after_bytes:
+            full.append(descriptor)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        genuine(descriptor)
+
+    with Front(engine.port) as front:
+        if call == "fsync":
+            monkeypatch.setattr(os, "fsync", no_room)
+            run = tables.migrate(*through(front)) if after_bytes else None
+            status = run.status if run else migration.main(tables.flags + through(front))
+            assert full
+            monkeypatch.undo()
+        else:
+            scene = Scene(tables, front, tmp_path / "scene")
+            former = resource.getrlimit(resource.RLIMIT_FSIZE)
+            status = limited_run(scene, max(after_bytes, 1))
+            assert resource.getrlimit(resource.RLIMIT_FSIZE) == former
+    journals = list(tmp_path.glob("**/backups/*.jsonl"))
+    assert status == (1 if after_bytes else 3)
+    if not after_bytes:
+        assert writes_of(front) == 0
+    check_order(before, tables.contents(), journals)
+    assert tables.contents()[0] != {key: normal(item) for key, item in before[0].items()} or after_bytes < 60000
+    assert tables.migrate().status == 0
+    check_same(tables.contents(), undisturbed(engine, tmp_path, assets).contents, assets)
+
+
+def limited_run(scene, size):
+    """In a process that cannot make a file longer than that; as on a full disk, write says so."""
+    import subprocess
+    import sys
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    command = [sys.executable, migration.__file__] + scene.flags + ["--batch-size", "5"]
+    done = subprocess.run(command, cwd=scene.folder, preexec_fn=limit, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "\n  Fix: " in done.stderr
+    return done.returncode
+
+
+@pytest.mark.parametrize("name", ["backups", "reports"])
+def test_folder_that_cannot_be_written(tables, engine, tmp_path, monkeypatch, capfd, name):
+    """A file lies where the folder should be: nothing is written to DynamoDB."""
+    tables.put(asset("a"))
+    (tmp_path / name).write_text("")
+    with Front(engine.port) as front:
+        assert migration.main(tables.flags + through(front)) == migration.EXIT_PREFLIGHT
+        assert writes_of(front) == 0
+    assert "\n  Fix: " in capfd.readouterr().err
+
+
+def test_report_that_cannot_be_written_any_more(tables, engine, monkeypatch, capfd):
+    """The run stops; what it has written it finishes, and the journal is whole."""
+    tables.load(local_dynamodb.sample_assets(60))
+    before = tables.contents()
+
+    def add_row(self, cells):
+        with migration.reporting(self.path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(migration.CsvReport, "add_row", add_row)
+    with Front(engine.port) as front:
+        run = tables.migrate(*through(front))
+    errors = capfd.readouterr().err
+    assert run.status == 1 and "report" in errors and "\n  Fix: " in errors
+    check_order(before, tables.contents(), [run.journal])
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_journal_cut_in_its_last_line(tables, tmp_path, number):
+    """Wherever it is cut, the lines before count; also where the disk left zeros."""
+    rng = seeded("cut %d" % number)
+    tables.load(local_dynamodb.sample_assets(20))
+    before = tables.contents()
+    run = tables.migrate()
+    whole = run.journal.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    cut = rng.randrange(last, len(whole))
+    run.journal.write_bytes(whole[:cut] + bytes(rng.choice([0, 0, 100])))
+    kept = saved_images([run.journal])
+    assert len(kept) >= len(before[0]) - 1
+    status = rollback.main(tables.flags + ["--journal", str(run.journal), "--report-dir", str(tmp_path / "back")])
+    assert status == 0
+    restored = {key for key, item in tables.contents()[0].items() if item == before[0][key]}
+    assert restored >= set(kept)

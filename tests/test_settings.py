@@ -1,0 +1,196 @@
+"""Settings: CONFIG < file < flags, and what is said of wrong ones. No AWS is touched."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from load_migration import migration
+
+NEEDED = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": "bucket"}
+
+
+def run(folder, *flags, config=None):
+    """Run the script in an empty folder, with a configuration file if one is given."""
+    if config is not None:
+        text = config if isinstance(config, str) else json.dumps({**NEEDED, **config})
+        (folder / "config.json").write_text(text, encoding="utf-8")
+        flags = ("--config", "config.json") + flags
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # An endpoint that nobody listens to: settings that pass by mistake end in the preflight, with 3.
+    environment.update(HOME=str(folder), AWS_EC2_METADATA_DISABLED="true", AWS_DEFAULT_REGION="us-east-1")
+    return subprocess.run(
+        [sys.executable, migration.__file__, *flags],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        universal_newlines=True, timeout=60,
+    )  # fmt: skip
+
+
+TABLES = ["--assets-table", "assets", "--asset-versions-table", "versions", "--asset-bucket", "bucket"]
+LOCAL = ["--endpoint-url", "http://127.0.0.1:9"]
+
+WRONG = [
+    # flags, configuration (a dict goes on top of the needed ones), what the message names
+    ("file_missing", ["--config", "missing.json"], None, ["missing.json"]),
+    ("file_is_folder", ["--config", "."], None, ["."]),
+    ("json_broken", [], '{"assets_table_name": ', ["config.json", "JSON"]),
+    ("json_list", [], "[]", ["config.json", "object"]),
+    ("json_text", [], '"x"', ["config.json", "object"]),
+    ("json_null", [], "null", ["config.json", "object"]),
+    ("json_empty_file", [], "", ["config.json", "JSON"]),
+    ("key_unknown", [], {"batchsize": 5}, ["batchsize", "'batch_size'"]),
+    ("key_unknown_table", [], {"asset_table_name": "x"}, ["asset_table_name", "'assets_table_name'"]),
+    ("key_like_nothing", [], {"zzzzzz": 5}, ["zzzzzz"]),
+    ("key_twice", [], '{"batch_size": 5, "batch_size": 6}', ["batch_size", "twice"]),
+    ("text_for_number", [], {"batch_size": "25"}, ["batch_size", "number"]),
+    ("empty_for_number", [], {"batch_size": ""}, ["batch_size", "number"]),
+    ("bool_for_number", [], {"workers": True}, ["workers", "number"]),
+    ("bool_for_limit", [], {"limit": False}, ["limit", "number"]),
+    ("fraction", [], {"batch_size": 2.5}, ["batch_size"]),
+    ("number_for_bool", [], {"dry_run": 1}, ["dry_run", "true or false"]),
+    ("text_for_bool", [], {"dry_run": "false"}, ["dry_run", "true or false"]),
+    ("empty_for_bool", [], {"dry_run": ""}, ["dry_run", "true or false"]),
+    ("number_for_text", [], {"assets_table_name": 7}, ["assets_table_name"]),
+    ("list_for_text", [], {"asset_bucket_name": ["x"]}, ["asset_bucket_name"]),
+    ("number_in_list", [], {"database_id": ["a", 1]}, ["database_id"]),
+    ("empty_in_list", [], {"database_id": [""]}, ["database_id"]),
+    ("batch_size_0", [], {"batch_size": 0}, ["batch_size", "25"]),
+    ("batch_size_26", [], {"batch_size": 26}, ["batch_size", "25"]),
+    ("batch_size_26_flag", TABLES + ["--batch-size", "26"], None, ["batch_size", "25"]),
+    ("workers_0", [], {"workers": 0}, ["workers"]),
+    ("workers_0_flag", TABLES + ["--workers", "0"], None, ["workers"]),
+    ("limit_negative", TABLES + ["--limit", "-1"], None, ["limit"]),
+    ("max_write_units_0", [], {"max_write_units": 0}, ["max_write_units"]),
+    ("log_level", [], {"log_level": "LOUD"}, ["log_level", "WARNING"]),
+    ("endpoint", [], {"endpoint_url": "localhost:8000"}, ["endpoint_url", "http://"]),
+    ("placeholder_table", [], {"assets_table_name": "YOUR_ASSETS_TABLE_NAME"}, ["assets_table_name", "--assets-table"]),
+    ("placeholder_bucket", [], {"asset_bucket_name": "PROD_ASSET_BUCKET_NAME"}, ["asset_bucket_name"]),
+    ("placeholder_flag", TABLES + ["--asset-bucket", "YOUR_BUCKET"], {"asset_bucket_name": None}, ["asset_bucket_name"]),
+    ("table_empty", [], {"asset_versions_table_name": ""}, ["asset_versions_table_name"]),
+    ("nothing_set", [], None, ["assets_table_name", "asset_versions_table_name", "asset_bucket_name"]),
+    ("flag_unknown", TABLES + ["--dryrun"], None, ["--dryrun"]),
+    ("flag_abbreviated", TABLES + ["--dry"], None, ["--dry"]),
+    ("argument_extra", TABLES + ["now"], None, ["now"]),
+    ("flag_without_value", TABLES + ["--limit"], None, ["--limit"]),
+    ("limit_word", TABLES + ["--limit", "x"], None, ["--limit", "x"]),
+    ("limit_fraction", TABLES + ["--limit", "1.5"], None, ["--limit"]),
+    ("table_twice", TABLES + ["--asset-versions-table", "assets"], None, ["assets"]),
+    ("table_name_bad", TABLES + ["--assets-table", "no such/table"], None, ["assets_table_name"]),
+    ("table_name_short", TABLES + ["--assets-table", "ab"], None, ["assets_table_name"]),
+    ("table_name_newline", TABLES + ["--assets-table", "assets\n"], None, ["assets_table_name"]),
+    ("log_file", TABLES + ["--log-file", "config.json/x.log"], {}, ["x.log"]),
+    ("region", TABLES + LOCAL + ["--region", "not a region"], None, ["region"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("flags, config, texts", [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
+def test_wrong_settings(tmp_path, flags, config, texts):
+    done = run(tmp_path, *flags, config=config)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert re.findall(r"^error: ", done.stderr, re.M) == ["error: "], done.stderr
+    assert done.stderr.startswith("error: ") and len(re.findall(r"^  Fix: \S", done.stderr, re.M)) == 1
+    for text in texts:
+        assert text in done.stderr
+    assert [file.name for file in tmp_path.iterdir() if file.name != "config.json"] == []
+
+
+def resolved(config=None, **flags):
+    return migration.resolve_settings({**migration.CONFIG, **NEEDED}, config or {}, flags)
+
+
+def test_flags_over_file_over_CONFIG(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"batch_size": 7, "workers": 3, "aws_region": "eu-west-1"}))
+    config = dict(migration.CONFIG, **NEEDED, batch_size=5, log_level="ERROR")
+    settings = migration.resolve_settings(config, migration.read_config_file(str(path)), {"workers": 2})
+    assert (settings.log_level, settings.batch_size, settings.workers) == ("ERROR", 7, 2)
+
+
+@pytest.mark.parametrize("flags, expected", [([], True), (["--no-dry-run"], False), (["--dry-run"], True)])
+def test_dry_run_of_the_file_and_the_flags(flags, expected):
+    parser = migration.make_parser("", migration.SETTINGS)
+    assert resolved({"dry_run": True}, **vars(parser.parse_args(flags))).dry_run is expected
+
+
+@pytest.mark.parametrize("key", ["aws_profile", "aws_region"])
+@pytest.mark.parametrize("value", ["", None, "YOUR_AWS_PROFILE", "PROD_AWS_REGION"])
+def test_unset_profile_and_region(key, value):
+    assert getattr(resolved({key: value}), key) is None
+
+
+def test_names_that_are_no_placeholders():
+    names = {"asset_bucket_name": "prod-assets", "assets_table_name": "PROD-assets", "asset_versions_table_name": "your_versions"}
+    assert {name: getattr(resolved(names), name) for name in names} == names
+
+
+def test_comments_and_private_keys_are_ignored(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"comments": ["a"], "_note": {"x": 1}, "_batch_size": 99, "batch_size": 3}')
+    assert migration.read_config_file(str(path)) == {"batch_size": 3}
+
+
+def test_byte_order_mark_of_a_windows_editor(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b'\xef\xbb\xbf{"batch_size": 3}')
+    assert migration.read_config_file(str(path)) == {"batch_size": 3}
+
+
+def test_limit_0_survives():
+    assert resolved(limit=0).limit == 0 and resolved({"limit": 0}).limit == 0 and resolved().limit is None
+
+
+def test_database_ids():
+    assert resolved({"database_id": "db01"}).database_id == ["db01"]
+    assert resolved({"database_id": ["a"]}, database_id=["b", "c", "b"]).database_id == ["b", "c"]
+
+
+def test_log_level_in_small_letters():
+    assert resolved(log_level="debug").log_level == "DEBUG"
+
+
+def test_every_key_of_CONFIG_has_the_flag_of_the_contract():
+    text = "".join(migration.make_parser("", migration.SETTINGS).format_help().split("options")[-1:])
+    for flag in (
+        "--config --profile --region --endpoint-url --assets-table --asset-versions-table --asset-bucket --dry-run --no-dry-run "
+        "--limit --database-id --batch-size --workers --max-write-units --journal-dir --report-dir --log-level --log-file --yes"
+    ).split():
+        assert re.search(r"%s\b" % flag, text), flag
+    assert set(migration.SETTINGS) == set(migration.CONFIG)
+    for key in "assets_table_name asset_versions_table_name asset_bucket_name aws_profile aws_region log_level batch_size dry_run".split():
+        assert key in migration.CONFIG
+
+
+def test_defaults_are_those_of_the_users_document():
+    names = {"log_level": "INFO", "batch_size": 25, "dry_run": False, "aws_profile": None, "aws_region": None}
+    assert {name: migration.CONFIG[name] for name in names} == names
+    assert (resolved().journal_dir, resolved().report_dir) == ("backups", "reports")
+
+
+@pytest.mark.parametrize("name", ["config", "prod_config", "test_config"])
+def test_provided_files_are_valid(name):
+    path = Path(migration.__file__).with_name("v2.2_to_v2.3_migration_%s.json" % name)
+    values = migration.read_config_file(str(path))
+    assert values["dry_run"] is (name == "test_config")
+    if name == "test_config":
+        assert migration.resolve_settings(migration.CONFIG, values, {})
+    else:
+        with pytest.raises(migration.SettingsError, match="assets_table_name"):
+            migration.resolve_settings(migration.CONFIG, values, {})
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version(tmp_path, flag):
+    done = run(tmp_path, flag)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout
+
+
+def test_nothing_happens_on_import(tmp_path):
+    code = "import sys; sys.path.insert(0, %r); import load_migration; print('boto3' in sys.modules)"
+    code %= os.path.dirname(migration.__file__)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.stdout == b"False\n" and not list(tmp_path.iterdir())

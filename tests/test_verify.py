@@ -1,0 +1,531 @@
+"""The verification finds exactly what is wrong with a migrated table, and nothing else."""
+
+import contextlib
+import csv
+import itertools
+import json
+import os
+import stat
+import subprocess
+import sys
+import types
+
+import pytest
+from conftest import Tables
+from v22 import BUCKET, DELETED, NULL, L, M, N, S, asset, changed, migrated, record, version
+
+import local_dynamodb
+from load_migration import load_script, migration
+
+verify = load_script("v2.2_to_v2.3_migration_verify.py")
+
+TRUE, FALSE = {"BOOL": True}, {"BOOL": False}
+READING_OPERATIONS = {"DescribeTable", "Scan", "Query", "BatchGetItem"}
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_segments():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migration, "SEGMENTS", 3)
+        yield
+
+
+@contextlib.contextmanager
+def tables_for_a_module(engine, folder):
+    number = next(_numbers)
+    tables = Tables(engine, "verify-assets-%d" % number, "verify-versions-%d" % number, folder)
+    local_dynamodb.create_tables(tables.client, tables.assets, tables.versions)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in engine.environment().items():
+            patch.setenv(name, value)
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield tables
+    for name in (tables.assets, tables.versions):
+        tables.client.delete_table(TableName=name)
+
+
+def run(tables, *flags):
+    """Run the verification in this process; its exit status and what it reported."""
+    output = tables.folder / "out" / "verification.csv"
+    status = verify.main(tables.flags + ["--output", str(output)] + [str(flag) for flag in flags])
+    with open(str(output), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return types.SimpleNamespace(
+        status=status,
+        rows=rows,
+        found=sorted((row["database_id"], row["asset_id"], row["error_type"], row["field"]) for row in rows),
+        summary=json.loads((tables.folder / "out" / "verification_summary.json").read_text()),
+    )
+
+
+def put_healthy(tables, *asset_ids):
+    tables.put(*map(migrated, asset_ids))
+    tables.put_records(*map(record, asset_ids))
+
+
+# A healthy table
+
+
+def test_the_migrated_samples_are_verified_and_not_touched(tables):
+    tables.load(local_dynamodb.sample_assets(200))
+    journal = tables.migrate().journal
+    before = tables.contents()
+    result = run(tables, "--journal", journal)
+    assert (result.status, result.summary["problems"]) == (0, {})
+    assert (
+        set(result.summary["notes"])
+        == {row["error_type"] for row in result.rows}
+        == {"shared_asset_id", "archived_twin"}
+    )
+    assert (result.summary["assets"], result.summary["before_images"]) == (200, 200)
+    assert result.summary["version_records"] == len(before[1])
+    assert tables.contents() == before
+    assert {"Scan", "BatchGetItem"} < set(result.summary["requests"]) <= READING_OPERATIONS
+
+
+def test_a_healthy_table_gives_the_header_and_one_line(tables, capsys):
+    put_healthy(tables, "a1", "a2")
+    result = run(tables)
+    assert (result.status, result.rows, result.summary["problems"], result.summary["notes"]) == (0, [], {}, {})
+    assert (tables.folder / "out" / "verification.csv").read_text().strip() == ",".join(verify.REPORT_COLUMNS)
+    last_line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last_line == "VERIFIED: 2 assets and 2 version records read; no problems, no notes."
+
+
+def test_what_the_application_made_and_archived_is_healthy(tables):
+    date = "2026-01-02T03:04:05.678901"
+    tables.put(
+        # of the application's own making
+        migrated("made", currentVersionId="0", assetLocation=M(Key="base/"), bucketId="b1", previewLocation=M(Key="p")),
+        migrated("next", currentVersionId="v4"),
+        # an archived asset with a record of its own, with its live twin's, and without a live twin
+        migrated("own"),
+        migrated("own", "db01" + DELETED, currentVersionId="1"),
+        migrated("twin"),
+        migrated("twin", "db01" + DELETED),
+        migrated("alone", "db01" + DELETED),
+    )
+    tables.put_records(
+        record("made", assetVersionId="0", dateCreated=date, specifiedPipelines=L()),
+        record("next", assetVersionId="v4", dateCreated=date),
+        record("next", isCurrentVersion=FALSE),
+        record("own"),
+        record("own", assetVersionId="1", isCurrentVersion=FALSE),
+        record("twin"),
+        record("alone"),
+    )
+    result = run(tables)
+    assert (result.status, result.rows) == (0, [])
+
+
+# Damage: its type and field, what is changed in the asset `a`, and what in its record
+
+DAMAGE = [
+    ("not_migrated", "currentVersion", {"currentVersion": version()}, {}),
+    ("not_migrated", "currentVersion", {"currentVersion": S("broken")}, {}),
+    ("not_migrated", "currentVersionId", {"currentVersionId": None}, {}),
+    ("not_migrated", "currentVersionId", {"currentVersionId": NULL}, {}),
+    ("not_migrated", "currentVersionId", {"currentVersionId": ""}, {}),
+    *[("legacy_field", name, {name: NULL}, {}) for name in migration.REMOVED_FIELDS if name != "currentVersion"],
+    ("version_record_missing", "assetVersionId", {"currentVersionId": "4"}, {}),
+    ("version_record_missing", "assetVersionId", {"currentVersionId": "4" * 2000}, {}),
+    ("invalid_version_id", "currentVersionId", {"currentVersionId": N(3)}, {}),
+    ("not_current_version", "isCurrentVersion", {}, {"isCurrentVersion": FALSE}),
+    ("version_record_invalid", "isCurrentVersion", {}, {"isCurrentVersion": S("true")}),
+    ("version_record_invalid", "isCurrentVersion", {}, {"isCurrentVersion": None}),
+    *[("version_record_invalid", name, {}, {name: NULL}) for name in verify.TEXTS_OF_RECORD],
+    *[("version_record_invalid", name, {}, {name: None}) for name in verify.TEXTS_OF_RECORD],
+    ("version_record_invalid", "dateCreated", {}, {"dateCreated": ""}),
+    ("version_record_invalid", "specifiedPipelines", {}, {"specifiedPipelines": NULL}),
+    ("version_record_invalid", "specifiedPipelines", {}, {"specifiedPipelines": L("p1", N(1))}),
+    ("date_in_old_form", "dateCreated", {}, {"dateCreated": "June 24 2025 - 17:59:56"}),
+    ("asset_location_invalid", "assetLocation.Key", {"assetLocation": M(Bucket=BUCKET)}, {}),
+    ("asset_location_invalid", "assetLocation.Key", {"assetLocation": M(Key="", Bucket=BUCKET)}, {}),
+    ("asset_location_invalid", "assetLocation.Key", {"assetLocation": M(Key="/a/", Bucket=BUCKET)}, {}),
+    ("asset_location_invalid", "assetLocation.Bucket", {"assetLocation": M(Key="a/")}, {}),
+    ("other_bucket", "assetLocation.Bucket", {"assetLocation": M(Key="a/", Bucket="other")}, {}),
+    ("preview_location_invalid", "previewLocation.Key", {"previewLocation": M(Key="", Bucket=BUCKET)}, {}),
+    ("preview_location_invalid", "previewLocation.Key", {"previewLocation": M(Key=NULL)}, {}),
+    ("preview_location_invalid", "previewLocation.Key", {"previewLocation": NULL}, {}),
+    ("preview_location_invalid", "previewLocation.Key", {"previewLocation": S("previews/a.png")}, {}),
+    ("other_bucket", "previewLocation.Bucket", {"previewLocation": M(Key="previews/a.png")}, {}),
+    ("other_bucket", "previewLocation.Bucket", {"previewLocation": M(Key="p", Bucket="other")}, {}),
+    # notes
+    ("asset_location_elsewhere", "assetLocation.Key", {"assetLocation": M(Key="b/", Bucket="other")}, {}),
+    ("date_not_recognised", "dateCreated", {}, {"dateCreated": "yesterday"}),
+    ("date_not_recognised", "dateCreated", {}, {"dateCreated": "2025-02-30T00:00:00Z"}),
+]
+
+
+@pytest.mark.parametrize("error_type, field, asset_change, record_change", DAMAGE)
+def test_each_damage_is_one_problem(error_type, field, asset_change, record_change):
+    problems = verify.asset_problems(migrated("a", **asset_change), BUCKET)
+    kept = verify.Asset("db01", "a", (migrated("a", **asset_change).get("currentVersionId") or {}).get("S"), [])
+    stored = None if kept.version_id != "3" else record("a", **record_change)
+    if error_type not in ("not_migrated", "invalid_version_id"):
+        problems += verify.current_record_problems(kept, stored, None, BUCKET)
+    problems += verify.record_problems(record("a", **record_change))
+    assert [(problem.error_type, problem.field) for problem in problems] == [(error_type, field)]
+    assert problems[0].message.endswith(".")
+    assert problems[0].expected != problems[0].actual != ""
+
+
+def test_a_table_with_every_damage_gives_each_asset_its_own_problem(tables, capsys):
+    expected = []
+    put_healthy(tables, "healthy")
+    for number, (error_type, field, asset_change, record_change) in enumerate(DAMAGE):
+        asset_id = "d%02d" % number
+        if asset_change.get("assetLocation", {}).get("M", {}).get("Key", NULL) in (S("a/"), S("/a/")):
+            location = asset_change["assetLocation"]["M"]
+            location = dict(location, Key=S(location["Key"]["S"].replace("a", asset_id)))
+            asset_change = dict(asset_change, assetLocation={"M": location})
+        tables.put(migrated(asset_id, **asset_change))
+        tables.put_records(record(asset_id, **record_change))
+        expected.append(("db01", asset_id, error_type, field))
+    before = tables.contents()
+    result = run(tables)
+    assert result.found == sorted(expected)
+    assert result.status == 1
+    notes = [row for row in expected if row[2] in verify.NOTES]
+    assert sum(result.summary["notes"].values()) == len(notes)
+    assert sum(result.summary["problems"].values()) == len(expected) - len(notes)
+    assert tables.contents() == before
+    output = capsys.readouterr()
+    assert output.err.count("problem: db01 / ") == migration.SHOWN_FAILURES
+    assert "NOT VERIFIED: " in output.out
+
+
+def test_notes_alone_do_not_make_it_fail(tables):
+    put_healthy(tables, "a1")
+    tables.put_records(record("a1", dateCreated="yesterday"))
+    result = run(tables)
+    assert (result.status, result.summary["notes"]) == (0, {"date_not_recognised": 1})
+
+
+def test_all_problems_of_an_asset_are_reported(tables):
+    tables.put(migrated("a1", isMultiFile=FALSE, versions=L(), assetLocation=None, previewLocation=M(Key="")))
+    tables.put_records(record("a1", comment=NULL, isCurrentVersion=FALSE))
+    assert [row[2:] for row in run(tables).found] == [
+        ("asset_location_invalid", "assetLocation.Bucket"),
+        ("asset_location_invalid", "assetLocation.Key"),
+        ("legacy_field", "isMultiFile"),
+        ("legacy_field", "versions"),
+        ("not_current_version", "isCurrentVersion"),
+        ("preview_location_invalid", "previewLocation.Key"),
+        ("version_record_invalid", "comment"),
+    ]
+
+
+def test_an_asset_that_the_migration_cannot_plan_says_why(tables):
+    tables.put(asset("a1", currentVersion=version(Version="three")))
+    (row,) = run(tables).rows
+    assert row["error_type"] == "not_migrated"
+    assert "The migration cannot: The version number is not an integer" in row["error_message"]
+
+
+@pytest.mark.parametrize("live, flag", [("3", TRUE), (None, FALSE)], ids=["with a live twin", "without one"])
+def test_the_record_of_an_archived_asset_is_current_only_without_a_live_twin(tables, live, flag):
+    tables.put(migrated("a1", "db01" + DELETED, currentVersionId="1"))
+    tables.put_records(record("a1", assetVersionId="1", isCurrentVersion=flag))
+    if live:
+        put_healthy(tables, "a1")
+    found = run(tables).found
+    assert ("db01" + DELETED, "a1", "not_current_version", "isCurrentVersion") in found
+    assert len(found) == (2 if live else 1)  # with the twin, two records are current as well
+
+
+# Second pass
+
+
+def test_one_bad_record_of_a_long_history_is_found_over_page_and_segment_boundaries(tables, monkeypatch):
+    monkeypatch.setattr(migration, "PAGE_ITEMS", 2)
+    for number in range(10):
+        put_healthy(tables, "a%d" % number)
+        tables.put_records(
+            *(record("a%d" % number, assetVersionId="9%d" % n, isCurrentVersion=FALSE) for n in range(5))
+        )
+    assert run(tables).rows == []
+    tables.put_records(
+        record("a3", assetVersionId="1", isCurrentVersion=TRUE),
+        record("a5", assetVersionId="99", isCurrentVersion=TRUE),
+        record("a7", assetVersionId="v1-draft", isCurrentVersion=FALSE),
+    )
+    assert run(tables).found == [
+        ("db01", "a3", "several_current_versions", "isCurrentVersion"),
+        ("db01", "a5", "several_current_versions", "isCurrentVersion"),
+        ("db01", "a7", "invalid_version_id", "assetVersionId"),
+    ]
+
+
+def test_an_id_in_two_databases_may_have_two_current_records_but_not_three(tables):
+    tables.put(migrated("part"), migrated("part", "db02", currentVersionId="1"))
+    tables.put_records(record("part"), record("part", assetVersionId="1"))
+    result = run(tables)
+    assert (result.status, [row["error_type"] for row in result.rows]) == (0, ["shared_asset_id"])
+    assert "db01, db02" in result.rows[0]["error_message"]
+    tables.put_records(record("part", assetVersionId="2"))
+    result = run(tables)
+    assert (result.status, [row["error_type"] for row in result.rows]) == (1, ["several_current_versions"])
+
+
+def test_a_record_without_any_asset_has_no_database(tables):
+    put_healthy(tables, "a1")
+    tables.put_records(record("gone", description=NULL))
+    assert run(tables).found == [("", "gone", "version_record_invalid", "description")]
+
+
+# --limit and --database-id
+
+
+def test_a_limit_looks_at_those_assets_and_all_their_records(tables):
+    put_healthy(tables, "a1", "a2", "a3")
+    tables.put_records(*(record(name, assetVersionId="x", isCurrentVersion=FALSE) for name in ("a1", "a2", "a3")))
+    result = run(tables, "--limit", "2")
+    assert result.summary["assets"] == 2
+    first_two = [
+        item["assetId"]["S"] for item in itertools.islice(local_dynamodb.all_items(tables.client, tables.assets), 2)
+    ]
+    assert result.found == sorted(("db01", name, "invalid_version_id", "assetVersionId") for name in first_two)
+    assert result.summary["version_records"] == 4
+    assert result.summary["requests"]["Query"] == 2
+    assert run(tables, "--limit", "0").summary["assets"] == 0
+
+
+@pytest.mark.parametrize("queried", [verify.QUERIED_ASSETS, 0], ids=["by queries", "by a scan"])
+def test_a_database_is_verified_alone(tables, monkeypatch, queried):
+    monkeypatch.setattr(verify, "QUERIED_ASSETS", queried)
+    put_healthy(tables, "a1")
+    tables.put(migrated("b1", "db02", isMultiFile=FALSE), asset("b2", "db02"))
+    tables.put_records(record("b1", comment=NULL), record("a1", assetVersionId="x", isCurrentVersion=FALSE))
+    result = run(tables, "--database-id", "db02")
+    assert result.found == [
+        ("db02", "b1", "legacy_field", "isMultiFile"),
+        ("db02", "b1", "version_record_invalid", "comment"),
+        ("db02", "b2", "not_migrated", "currentVersion"),
+    ]
+    assert result.summary["assets"] == 2
+
+
+def test_a_part_of_the_tables_cannot_tell_whose_a_current_record_is(tables):
+    tables.put(migrated("part"), migrated("part", "db02", currentVersionId="1"))
+    tables.put_records(record("part"), record("part", assetVersionId="1"))
+    result = run(tables, "--database-id", "db01")
+    assert (result.status, [row["error_type"] for row in result.rows]) == (0, ["several_current_unclear"])
+
+
+# --journal
+
+
+def journal_of(tables, *assets):
+    tables.put(*assets)
+    result = tables.migrate()
+    assert result.status == 0
+    return result.journal
+
+
+CONTENT = [
+    ("asset_content_differs", "assetName", {"assetName": S("Renamed")}, {}),
+    ("asset_content_differs", "color", {"color": S("red")}, {}),
+    ("asset_content_differs", "checksum", {"checksum": N("12345678901234567890123456789012345679")}, {}),
+    ("asset_content_differs", "thumbnail", {"thumbnail": {"B": "AAEC"}}, {}),
+    ("asset_content_differs", "tags", {"tags": None}, {}),
+    ("asset_content_differs", "assetLocation", {"assetLocation": M(Key="b/", Bucket=BUCKET, more="x")}, {}),
+    ("asset_content_differs", "previewLocation", {"previewLocation": None}, {}),
+    ("record_content_differs", "comment", {}, {"comment": S("Third  upload")}),
+    ("record_content_differs", "createdBy", {}, {"createdBy": S("someone")}),
+    ("record_content_differs", "dateCreated", {}, {"dateCreated": S("2025-06-24T17:59:57Z")}),
+    ("record_content_differs", "specifiedPipelines", {}, {"specifiedPipelines": L("p2")}),
+    ("record_content_differs", "isCurrentVersion", {}, {"isCurrentVersion": FALSE}),
+    ("record_content_differs", "extra", {}, {"extra": S("x")}),
+]
+
+
+def test_a_journal_proves_every_attribute(tables):
+    """Each change that no rule could object to shows against the before image."""
+    special = {"checksum": N("12345678901234567890123456789012345678"), "thumbnail": {"B": "AAEB"}}
+    special["reviewers"] = {"SS": ["ann", "bob", "cid"]}
+    names = ["c%02d" % number for number in range(len(CONTENT))]
+    journal = journal_of(tables, *(asset(name, **special) for name in names))
+    assert run(tables, "--journal", journal).rows == []
+    expected = []
+    for name, (error_type, field, asset_change, record_change) in zip(names, CONTENT):
+        tables.put(changed(tables.asset("db01", name), asset_change))
+        tables.put_records(changed(tables.record(name, "3"), record_change))
+        expected.append(("db01", name, error_type, field))
+    result = run(tables, "--journal", journal)
+    journalled = [row for row in result.found if row[2].endswith("_content_differs")]
+    assert journalled == sorted(expected)
+    assert result.summary["before_images"] == len(CONTENT)
+    assert result.status == 1
+
+
+def test_assets_that_are_gone_or_were_never_migrated(tables):
+    journal = journal_of(tables, asset("kept"), asset("deleted"), asset("restored"), asset("record"))
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S("deleted")})
+    tables.put(asset("restored"))
+    tables.client.delete_item(TableName=tables.versions, Key={"assetId": S("record"), "assetVersionId": S("3")})
+    result = run(tables, "--journal", journal)
+    assert result.found == [
+        ("db01", "deleted", "asset_missing", ""),
+        ("db01", "record", "record_content_differs", "assetVersionId"),
+        ("db01", "record", "version_record_missing", "assetVersionId"),
+        ("db01", "restored", "not_migrated", "currentVersion"),
+    ]
+    # Below the limit, the journal tells of those that the first pass did not reach.
+    result = run(tables, "--journal", journal, "--limit", "0")
+    assert ("db01", "restored", "not_migrated", "currentVersion") in result.found
+
+
+def test_an_asset_without_a_date_may_have_that_of_an_earlier_interrupted_run(tables):
+    undated = asset("a1", currentVersion=version(DateModified=None))
+    tables.put_records(record("a1", dateCreated="2025-01-01T00:00:00Z"))
+    journal = journal_of(tables, undated)
+    assert tables.record("a1", "3")["dateCreated"] == S("2025-01-01T00:00:00Z")
+    assert run(tables, "--journal", journal).rows == []
+    for impossible in ("2999-01-01T00:00:00Z", "some day"):
+        tables.put_records(record("a1", dateCreated=impossible))
+        found = run(tables, "--journal", journal).found
+        assert ("db01", "a1", "record_content_differs", "dateCreated") in found
+
+
+def test_a_twin_keeps_or_replaces_a_record(tables):
+    archived = asset("a1", "db01" + DELETED, currentVersion=version(Comment="Archived"))
+    first = journal_of(tables, archived)
+    second = journal_of(tables, asset("a1"))
+    result = run(tables, "--journal", first, "--journal", second)
+    assert (result.status, result.found) == (0, [("db01" + DELETED, "a1", "archived_twin", "assetVersionId")])
+
+
+def test_of_several_before_images_the_newest_counts(tables):
+    first = journal_of(tables, asset("a1", assetName="First"))
+    lines = first.read_text().splitlines()
+    superseding = json.dumps({"asset": asset("a1", assetName="Second"), "again": True})
+    first.write_text("\n".join(lines + [superseding]) + "\n")
+    (row,) = run(tables, "--journal", first).rows
+    assert (row["field"], row["expected"], row["actual"]) == ("assetName", "Second", "First")
+    # A later run met it once more.
+    header = dict(json.loads(lines[0]), started="2999-01-01T00:00:00Z")
+    later = first.with_name("later.jsonl")
+    later.write_text("\n".join([json.dumps(header), json.dumps({"asset": asset("a1", assetName="Third")})]) + "\n")
+    for order in ((first, later), (later, first)):
+        (row,) = run(tables, "--journal", order[0], "--journal", order[1]).rows
+        assert row["expected"] == "Third"
+
+
+def test_long_texts_show_where_they_differ(tables):
+    journal = journal_of(tables, asset("a1", description=S("x" * 3000 + "old end")))
+    tables.put(changed(tables.asset("db01", "a1"), {"description": S("x" * 3000 + "new end")}))
+    (row,) = run(tables, "--journal", journal).rows
+    assert row["expected"].endswith("xold end")
+    assert row["actual"].endswith("xnew end")
+    assert len(row["expected"]) < 100
+
+
+@pytest.mark.parametrize("name, value", [("assets_table_name", "others"), ("region", "eu-west-1"), ("account", "1")])
+def test_a_journal_of_other_tables_is_refused(tables, name, value, capsys):
+    journal = journal_of(tables, asset("a1"))
+    header, *entries = journal.read_text().splitlines()
+    journal.write_text("\n".join([json.dumps(dict(json.loads(header), **{name: value}))] + entries) + "\n")
+    assert verify.main(tables.flags + ["--journal", str(journal)]) == migration.EXIT_USAGE
+    assert "Fix:" in capsys.readouterr().err
+
+
+# Files, settings, endings
+
+
+def test_the_reports_are_private_and_a_named_one_is_replaced(tables):
+    put_healthy(tables, "a1")
+    page = tables.folder / "page.html"
+    run(tables, "--html", page)
+    tables.put(migrated("a1", isMultiFile=FALSE))
+    assert run(tables, "--html", page).summary["problems"] == {"legacy_field": 1}
+    assert "legacy_field" in page.read_text(encoding="utf-8")
+    for path in [page, *(tables.folder / "out").iterdir()]:
+        assert stat.S_IMODE(os.stat(str(path)).st_mode) == 0o600
+
+
+def test_without_output_each_run_has_files_of_its_own(tables):
+    put_healthy(tables, "a1")
+    for _ in range(2):
+        assert verify.main(tables.flags) == 0
+    names = sorted(path.name for path in (tables.folder / "reports").iterdir())
+    assert len(names) == 4
+    assert all(name.startswith("verification_") for name in names)
+
+
+def test_two_reports_in_one_file_are_refused(tables, capsys):
+    assert verify.main(tables.flags + ["--output", "x.csv", "--html", "x.csv"]) == migration.EXIT_USAGE
+    assert "twice" in capsys.readouterr().err
+
+
+def test_a_formula_in_a_name_is_no_formula_in_the_report(tables):
+    tables.put(asset("=1+1", "@db"))
+    (row,) = run(tables).rows
+    assert (row["database_id"], row["asset_id"]) == ("'@db", "'=1+1")
+
+
+def test_the_migrations_own_configuration_is_accepted(tables):
+    put_healthy(tables, "a1")
+    config = {key: value for key, value in migration.CONFIG.items() if value is not None}
+    config.update(assets_table_name="others", aws_region="us-east-1", dry_run=True, max_write_units=5, yes=True)
+    (tables.folder / "config.json").write_text(json.dumps(config))
+    assert run(tables, "--config", tables.folder / "config.json").status == 0
+
+
+def test_missing_tables_are_a_failed_preflight(tables, capsys):
+    flags = [flag if flag != tables.versions else "not-there" for flag in tables.flags]
+    assert verify.main(flags) == migration.EXIT_PREFLIGHT
+    assert "not-there was not found" in capsys.readouterr().err
+
+
+def test_an_error_half_way_leaves_a_report_of_what_was_found(tables, monkeypatch):
+    tables.put(asset("a1"))
+
+    def refuse(*unused):
+        raise migration.MigrationError("The versions table is gone.", "restore it.")
+
+    monkeypatch.setattr(verify, "record_problems", refuse)
+    tables.put_records(record("a1"))
+    result = run(tables)
+    assert (result.status, result.summary["problems"]) == (1, {"not_migrated": 1})
+    assert "The versions table is gone." in result.summary["error"]
+
+
+def test_an_interrupted_run_says_so(tables, monkeypatch, capsys):
+    put_healthy(tables, "a1")
+    original = verify.Verification.on_assets
+
+    def interrupt(self, page):
+        self.flow.stop()
+        original(self, page)
+
+    monkeypatch.setattr(verify.Verification, "on_assets", interrupt)
+    result = run(tables)
+    assert result.status == migration.EXIT_INTERRUPTED
+    assert result.summary["version_records"] == 0
+    assert "NOT FINISHED" in capsys.readouterr().out
+
+
+def test_every_type_is_tested_here():
+    """The closed list and these tests name the same types."""
+    text = open(__file__, encoding="utf-8").read()
+    assert {name for name in verify.ERROR_TYPES if '"%s"' % name not in text} == set()
+
+
+@pytest.mark.skipif("VAMS_MEASURE" not in os.environ, reason="a measurement; set VAMS_MEASURE to run it")
+@pytest.mark.parametrize("count", [10000, 100000])
+def test_measure_memory(tables, count):
+    """Print the peak memory, the time and the requests of a verification with a journal."""
+    tables.load(local_dynamodb.sample_assets(count))
+    journal = tables.migrate().journal
+    script = os.path.join(os.path.dirname(local_dynamodb.__file__), "v2.2_to_v2.3_migration_verify.py")
+    output = tables.folder / "measured.csv"
+    command = [sys.executable, script, *tables.flags, "--output", str(output), "--journal", str(journal)]
+    measure = (
+        "import resource, subprocess, sys; status = subprocess.call(sys.argv[1:]);"
+        "print('peak KB', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(status)"
+    )
+    subprocess.run([sys.executable, "-c", measure, *command], check=True)
+    summary = json.loads((tables.folder / "measured_summary.json").read_text())
+    print(count, summary["duration_seconds"], "s", summary["requests"])

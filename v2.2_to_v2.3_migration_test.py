@@ -1,0 +1,337 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.6"
+# dependencies = ["boto3"]
+# ///
+"""Test the migration on real tables, with assets of its own.
+
+    settings -> preflight -> create test assets -> migrate them -> verify them -> remove them
+
+The test assets lie under a databaseId made up for the run, and their assetIds begin with it.
+Only these are read, migrated and removed, so the tables may be in use. They are removed also
+after a failure or an interruption, unless --no-cleanup is given. What a killed run has left,
+`--cleanup DATABASE_ID` removes; the run names its databaseId before it creates anything.
+
+Exit status:
+    0    passed: the test assets were migrated, verified and removed
+    1    the migration or the verification failed, or something could not be removed
+    2    wrong usage or settings, nothing written
+    3    preflight failed, nothing written
+    130  interrupted
+"""
+
+import argparse
+import contextlib
+import functools
+import glob
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import uuid
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import local_dynamodb
+from load_migration import load_script, migration
+
+rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+verify = load_script("v2.2_to_v2.3_migration_verify.py")
+
+FLAGS = (
+    "aws_profile",
+    "aws_region",
+    "endpoint_url",
+    "assets_table_name",
+    "asset_versions_table_name",
+    "asset_bucket_name",
+    "log_level",
+    "log_file",
+)
+DEFAULT_ASSETS = 5
+MOST_ASSETS = verify.QUERIED_ASSETS  # beyond, the verification reads other assets' records too
+OWN_DATABASE_ID = re.compile(r"vams-migration-test-[0-9a-f]{16}\Z")
+
+Item = Dict[str, Dict[str, Any]]
+
+
+# --------------------------------------------------------------------------------------
+# Test assets
+# --------------------------------------------------------------------------------------
+
+
+def new_database_id() -> str:
+    return "vams-migration-test-" + uuid.uuid4().hex[:16]
+
+
+def partitions(database_id: str) -> List[str]:
+    return [database_id, database_id + migration.ARCHIVED_SUFFIX]
+
+
+def make_assets(count: int, database_id: str) -> Iterator[Item]:
+    """Sample assets under keys of this run. The versions table is keyed by assetId alone, so
+    that begins with the databaseId too. Twins keep a common one."""
+    new_ids = {}  # type: Dict[str, str]
+    for asset in local_dynamodb.sample_assets(count, databases=1):
+        old_id = asset["assetId"]["S"]
+        new_id = new_ids.setdefault(old_id, "%s-%d" % (database_id, len(new_ids) + 1))
+        # Everywhere in the asset: the keys of its files begin with the assetId.
+        asset = json.loads(json.dumps(asset).replace(old_id, new_id))
+        asset["databaseId"] = {"S": partitions(database_id)[migration.is_archived(asset)]}
+        yield asset
+
+
+class ListSource:
+    """Items of a list as pages for Flow."""
+
+    def __init__(self, items: List[Any]) -> None:
+        self.items = items
+        self.pending = 0
+
+    def next_read(self) -> Optional[Tuple[Any, Callable]]:
+        page, self.items = self.items[: migration.PAGE_ITEMS], self.items[migration.PAGE_ITEMS :]
+        return (self, lambda: (page, None, 0.0)) if page else None
+
+    def arrived(self, segment: Any, items: List[Any], next_key: None) -> None:
+        self.pending += len(items)
+
+    def failed(self, segment: Any) -> None:
+        pass
+
+
+class TestData:
+    """The test assets of one databaseId in the tables: created, and removed with their records."""
+
+    def __init__(self, database: Any, settings: Any, database_id: str) -> None:
+        self.database = database
+        self.settings = settings
+        self.database_id = database_id
+        self.flow = None  # type: Any
+
+    def create(self, count: int) -> bool:
+        """Returns whether it came to its end, not interrupted."""
+        return self.run(ListSource(list(make_assets(count, self.database_id))), self.insert)
+
+    def insert(self, page: Any, asset: Item) -> None:
+        statement = migration.insert_statement(self.database.assets, asset)
+        # DuplicateItem: our own write, whose answer was lost. Nobody else makes such keys.
+        self.write(page, self.database.assets, asset, statement, "DuplicateItem")
+
+    def remove(self) -> bool:
+        """Remove the version records, then the assets, by which what is left can be found.
+        Returns whether it came to its end, not interrupted."""
+        assets = []  # type: List[Item]
+        source = migration.TableSource(self.database, self.database.assets, partitions(self.database_id), None)
+        if not self.run(source, functools.partial(self.collect, assets)):
+            return False
+        asset_ids = sorted({asset["assetId"]["S"] for asset in assets})
+        records = verify.RecordQueries(self.database, asset_ids)
+        return self.run(records, functools.partial(self.delete, self.database.versions)) and self.run(
+            ListSource(assets), functools.partial(self.delete, self.database.assets)
+        )
+
+    def collect(self, assets: List[Item], page: Any, asset: Item) -> None:
+        if asset["assetId"]["S"].startswith(self.database_id + "-"):
+            assets.append(asset)
+        self.flow.release(page.origin, 0)
+
+    def delete(self, table: str, page: Any, item: Item) -> None:
+        key = {name: item[name] for name in self.database.key_names[table]}
+        statement = migration.delete_statement(table, key, {})
+        self.write(page, table, item, statement, "ConditionalCheckFailed")  # that is: gone already
+
+    def write(self, page: Any, table: str, item: Item, statement: Any, done_code: str) -> None:
+        key = self.database.key_of(table, item)
+        size = len(migration.to_json(item))
+        then = functools.partial(self.written, page, key, done_code)
+        lane, units = (table, key[1]), migration.write_units(size)
+        self.flow.write(migration.Write(statement, key, lane, units, size, True, then))
+
+    def written(self, page: Any, key: Any, done_code: str, code: Optional[str], message: str) -> None:
+        if code not in (None, done_code):
+            raise migration.MigrationError(
+                "DynamoDB rejected a write to the test item %s / %s: %s: %s" % (key[1], key[2], code, message),
+                "mend what it says, then run again.",
+            )
+        self.flow.release(page.origin, 0)
+
+    def run(self, source: Any, on_item: Callable) -> bool:
+        def on_page(page: Any) -> None:
+            for item in page.items:
+                on_item(page, item)
+
+        self.flow = migration.Flow(self.database, self.settings, source, on_page)
+        with migration.interruptible(self.flow):
+            self.flow.run()
+        return not self.flow.stopping
+
+
+# --------------------------------------------------------------------------------------
+# The test
+# --------------------------------------------------------------------------------------
+
+
+def create_migrate_verify(data: TestData, settings: Any, site: Any, count: int) -> int:
+    """Returns the exit status."""
+    database = data.database
+    migration.announce("\nCreating %d test assets." % count)
+    if not data.create(count):
+        return migration.EXIT_INTERRUPTED
+    migration.announce("\nMigrating them.")
+    status = migration.run_migration(database, settings, site)
+    if status == migration.EXIT_INTERRUPTED:
+        return status
+    migration.announce("\nVerifying them.")
+    journals = rollback.open_journals(glob.glob(os.path.join(glob.escape(settings.journal_dir), "*.jsonl")))
+    requests = verify.RequestCounts(database.client)
+    verified = verify.run_verification(database, settings, site, journals, None, None, requests.counts)
+    # Had it found no asset at all, nothing would have failed.
+    if sum(map(rollback.count_before_images, journals)) < count:
+        migration.announce("Not all of the %d test assets were migrated." % count)
+        return migration.EXIT_FAILED_ASSETS
+    return verified if verified == migration.EXIT_INTERRUPTED else max(status, verified)
+
+
+def clean_up(data: TestData) -> bool:
+    """Remove what is there; say what is left where that does not succeed."""
+    migration.announce("\nRemoving the test assets of databaseId %s." % data.database_id)
+    try:
+        if data.remove():
+            return True
+    except migration.MigrationError as error:
+        migration.announce("error: %s" % error, sys.stderr)
+    except KeyboardInterrupt:
+        pass
+    announce_left(data.database_id)
+    return False
+
+
+def announce_left(database_id: str) -> None:
+    command = "%s --cleanup %s" % (os.path.basename(__file__), database_id)
+    migration.announce(
+        "Test assets are left under databaseId %s. `python %s`,"
+        " with the same configuration or connection flags, removes them."
+        % (" and ".join(partitions(database_id)), command)
+    )
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted():
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that the test assets get removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signal_number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --------------------------------------------------------------------------------------
+# Command line
+# --------------------------------------------------------------------------------------
+
+
+def number_of_assets(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= MOST_ASSETS:
+        raise argparse.ArgumentTypeError("give a whole number, 1 to %d" % MOST_ASSETS)
+    return int(text)
+
+
+def own_database_id(text: str) -> str:
+    if not OWN_DATABASE_ID.match(text):
+        raise argparse.ArgumentTypeError("%r is no databaseId that this script makes" % text)
+    return text
+
+
+def make_parser() -> Any:
+    parser = migration.make_parser("Test the migration on the tables named, with assets of its own.", FLAGS)
+    parser.add_argument(
+        "--num-assets",
+        type=number_of_assets,
+        default=DEFAULT_ASSETS,
+        metavar="N",
+        help="test assets to create, 1 to %d; default: %d" % (MOST_ASSETS, DEFAULT_ASSETS),
+    )
+    parser.add_argument("--no-cleanup", action="store_true", default=False, help="leave the test assets in the tables")
+    parser.add_argument(
+        "--cleanup",
+        type=own_database_id,
+        default=None,
+        metavar="DATABASE_ID",
+        help="only remove what a test run has left under this databaseId",
+    )
+    return parser
+
+
+def test(argv: Optional[List[str]]) -> int:
+    """Settings, preflight, then the test or the removal of what one has left."""
+    flags = vars(make_parser().parse_args(argv))
+    count, keep, left = flags.pop("num_assets"), flags.pop("no_cleanup"), flags.pop("cleanup")
+    file_values = migration.read_config_file(flags.pop("config", None))
+    settings = migration.resolve_settings(migration.CONFIG, file_values, flags)
+    database_id = left or new_database_id()
+    settings = settings._replace(
+        dry_run=False,
+        limit=None,
+        database_id=partitions(database_id),
+        # A folder of its own, so that nobody takes its journal for that of a real migration.
+        journal_dir=os.path.join(settings.journal_dir, database_id),
+    )
+    migration.configure_logging(settings.log_level, settings.log_file)
+    session, database = migration.connect(settings)
+    migration.announce("Test of the VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % migration.TOOL_VERSION)
+    site = migration.preflight(session, database.client, settings)
+    migration.announce_checks(site.checks)
+    migration.require(site.checks)
+    data = TestData(database, settings, database_id)
+    if left:
+        return migration.EXIT_DONE if clean_up(data) else migration.EXIT_FAILED_ASSETS
+    announce_plan(settings, site, database_id, count)
+    return run_test(data, settings, site, count, keep)
+
+
+def announce_plan(settings: Any, site: Any, database_id: str, count: int) -> None:
+    rows = [
+        ("mode", "TEST, only assets of its own are created, migrated and removed"),
+        ("assets table", settings.assets_table_name),
+        ("versions table", settings.asset_versions_table_name),
+        ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
+        ("test assets", "%d, under databaseId %s" % (count, database_id)),
+        ("if killed", "`python %s --cleanup %s` removes them" % (os.path.basename(__file__), database_id)),
+    ]
+    migration.announce("\nPlan:\n" + "\n".join("  %-15s %s" % row for row in rows))
+
+
+def run_test(data: TestData, settings: Any, site: Any, count: int, keep: bool) -> int:
+    """Create, migrate and verify, and clean up whatever happens. Returns the exit status."""
+    cleaned = False
+    with terminated_as_interrupted():
+        try:
+            status = create_migrate_verify(data, settings, site, count)
+        finally:
+            if keep:
+                announce_left(data.database_id)
+            else:
+                cleaned = clean_up(data)
+    if status == migration.EXIT_DONE and not (keep or cleaned):
+        status = migration.EXIT_FAILED_ASSETS
+    if status == migration.EXIT_DONE:
+        migration.announce("\nPASSED: %d test assets were migrated and verified." % count)
+    elif status != migration.EXIT_INTERRUPTED:
+        migration.announce("\nFAILED: the messages above and the reports say why.", sys.stderr)
+    return status
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    return migration.guarded(test, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
