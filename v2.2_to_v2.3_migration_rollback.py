@@ -95,13 +95,19 @@ class Journal(NamedTuple):
 
 
 class BeforeImage(migration.Work):
-    """An asset as it was before the migration, with the plan that was made from it then."""
+    """An asset as it was before the migration, with the plan that was made from it then.
+
+    before, after: the attributes that the migration owns, as it found and as it left them;
+    None for an absent one.
+    """
 
     def __init__(self, entry: Any, origin: Any, header: Dict[str, Any], superseded: bool) -> None:
         super().__init__(entry.asset, origin)
         self.bucket = header["asset_bucket_name"]
         self.started = header["started"]
         self.plan = migration.plan_asset(entry.asset, self.bucket, self.started, entry.facts)
+        self.before = {name: entry.asset.get(name) for name in migration.OWNED_FIELDS}
+        self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = len(migration.to_json(entry.asset))
         self.superseded = superseded
         self.sent = False  # whether the asset's restoration was asked for
@@ -180,8 +186,6 @@ class JournalSource:
 # Decision: before image and what is there now in, Verdict out
 # --------------------------------------------------------------------------------------
 
-Owned = Dict[str, Optional[Value]]  # None: the attribute is absent
-
 DELETE, PUT_BACK, KEEP = "delete", "put back", "keep"
 
 
@@ -226,13 +230,14 @@ def judge_asset(image: BeforeImage, now: Now) -> Tuple[str, Tuple[Any, ...]]:
         if now.twin:
             message += " The asset of its assetId under databaseId %s was left alone." % now.twin["databaseId"]["S"]
         return "asset_deleted", (Finding("asset_deleted", "", message),)
-    migrated = owned_after(image)
-    changed = [name for name in migrated if not same(now.asset.get(name), migrated[name])]
+    changed = [name for name, value in image.after.items() if not same(now.asset.get(name), value)]
     if not changed:
         return "restored", ()
     if was_not_migrated(image, now.asset):
         return "nothing_to_restore", ()
-    differences = ["%s is %s, not %s" % (name, _shown(now.asset.get(name)), _shown(migrated[name])) for name in changed]
+    differences = [
+        "%s is %s, not %s" % (name, _shown(now.asset.get(name)), _shown(image.after[name])) for name in changed
+    ]
     message = "It is not as the migration left it: %s." % "; ".join(differences)
     return "changed_since", (Finding("changed_since", ", ".join(changed), message),)
 
@@ -254,18 +259,6 @@ def judge_record(image: BeforeImage, now: Now) -> Optional[str]:
         if plan.record and as_written(now.record, plan.record, image.started):
             return DELETE
     return None
-
-
-def owned_before(image: BeforeImage) -> Owned:
-    return {name: image.asset.get(name) for name in migration.OWNED_FIELDS}
-
-
-def owned_after(image: BeforeImage) -> Owned:
-    """The attributes that the migration owns, as it left them."""
-    owned = owned_before(image)
-    owned.update(image.plan.set_attributes)
-    owned.update(dict.fromkeys(image.plan.remove_attributes))
-    return owned
 
 
 def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
@@ -356,7 +349,7 @@ class Rollback(migration.Migration):
         table = self.database.assets
         key = {name: image.asset[name] for name in self.database.key_names[table]}
         values, removed = restoration(image)
-        statement = migration.update_statement(table, key, values, removed, owned_after(image))
+        statement = migration.update_statement(table, key, values, removed, image.after)
         item, lane = self.database.key_of(table, image.asset), (table, image.asset["databaseId"]["S"])
         units = migration.write_units(image.size)
         then = functools.partial(self.restored, image, now, verdict)
@@ -421,9 +414,8 @@ class Rollback(migration.Migration):
 
 def restoration(image: BeforeImage) -> Tuple[Item, Tuple[str, ...]]:
     """The attributes to set and those to remove."""
-    before, after = owned_before(image), owned_after(image)
-    values = {name: value for name, value in before.items() if value is not None and value != after[name]}
-    return values, tuple(name for name in after if after[name] is not None and before[name] is None)
+    values = {name: value for name, value in image.before.items() if value is not None and value != image.after[name]}
+    return values, tuple(name for name in image.before if image.before[name] is None and image.after[name] is not None)
 
 
 class DryRun(Rollback):
@@ -477,8 +469,8 @@ def check_journals(journals: List[Journal], facts: Dict[str, Any]) -> None:
 
 
 def journals_not_given(journals: List[Journal]) -> List[str]:
-    """Journals of the same tables that lie beside those given: an interrupted migration that
-    was run again has two."""
+    """Journals of the same tables that lie beside those given and are not empty: an interrupted
+    migration that was run again has two."""
     given = {os.path.realpath(journal.path) for journal in journals}
     tables = [journals[0].header.get(name) for name in SAME_TABLES]
     found = []
@@ -486,9 +478,11 @@ def journals_not_given(journals: List[Journal]) -> List[str]:
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.jsonl"))):
             try:
                 header = migration.read_journal_header(path)
+                empty = next(migration.read_journal_backwards(path), None) is None
             except migration.SettingsError:
                 continue
-            if os.path.realpath(path) not in given and [header.get(name) for name in SAME_TABLES] == tables:
+            same_tables = [header.get(name) for name in SAME_TABLES] == tables
+            if same_tables and not empty and os.path.realpath(path) not in given:
                 found.append(path)
     return found
 

@@ -742,7 +742,7 @@ input { width: 22rem; max-width: 80vw }
 output { color: var(--dim) }
 footer { margin-top: 2rem; color: var(--dim); font-size: .88em }
 @media screen and (max-width: 50rem) { dl, dl * { display: block } .counts .meaning { display: none }
-  .scroll { overflow-x: auto } #problems { min-width: 60rem } }
+  .counts th { width: 45% } .scroll { overflow-x: auto } #problems { min-width: 60rem } }
 @media print { :root { --text: #000; --dim: #444; --page: #fff; --panel: #fff; --line: #bbb; --bar: #3b6ea8;
     --bad: #b3261e; --good: #1a7f37; --note: #8a5a00; color-scheme: light }
   @page { size: A4 landscape; margin: 12mm }
@@ -757,17 +757,21 @@ const form = document.querySelector("form"), [text, type, shown] = form.elements
 const rows = [...document.querySelectorAll("#problems tbody tr")];
 const contents = rows.map(row => row.textContent.toLowerCase());
 const number = new Intl.NumberFormat("en");
+const drawn = 1000;  // more at once make typing slow; all are printed
 let waiting;
-function filter() {
+function filter(most = drawn) {
   const words = text.value.toLowerCase().split(/\\s+/).filter(Boolean);
   let count = 0;
   rows.forEach((row, i) => {
     const wanted = (!type.value || row.dataset.type === type.value) && words.every(word => contents[i].includes(word));
-    if (row.hidden === wanted) row.hidden = !wanted;
     count += wanted;
+    row.hidden = !wanted || count > most;
   });
-  shown.value = `${number.format(count)} of ${number.format(rows.length)} rows shown`;
+  shown.value = `${number.format(count)} of ${number.format(rows.length)} rows match` +
+    (count > most ? `; the first ${number.format(most)} are shown` : "");
 }
+addEventListener("beforeprint", () => filter(Infinity));
+addEventListener("afterprint", () => filter());
 form.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); });
 form.addEventListener("submit", event => event.preventDefault());
 form.hidden = false;
@@ -806,7 +810,7 @@ def page_text(summary: Dict[str, Any], problems: List[Problem]) -> Iterator[str]
     yield facts_html(summary) + "</header>\n<main>\n" + counts_html(summary)
     if problems:
         yield from problems_html(summary, problems)
-    yield "</main>\n<footer>The CSV report holds every row. This page needs nothing but itself.</footer>\n"
+    yield "</main>\n<footer>The CSV report holds every row. This page loads nothing.</footer>\n"
     if problems:
         yield "<script>%s</script>\n" % SCRIPT
     yield "</body>\n</html>\n"
@@ -825,7 +829,7 @@ def facts_html(summary: Dict[str, Any]) -> str:
         ("Asset bucket", settings["asset_bucket_name"]),
         ("Scope", summary["scope"]),
         ("Journals", ", ".join(summary["journals"]) or "none: the content was not compared with before images"),
-        ("Requests", "%s; nothing was written" % requests),
+        ("Requests", requests),
         ("CSV report", summary["files"]["report"]),
         ("Tool", "version %s, exit status %s" % (summary["tool_version"], summary["exit_status"])),
     ]

@@ -3,9 +3,10 @@
     with InstantServer(assets=100000) as server:
         ... --endpoint-url server.endpoint_url --assets-table assets --asset-versions-table versions
 
-It runs in a process of its own. It serves any number of assets without holding them: four
-databases of unequal size, items of realistic size, the same ones each time. Every write
-succeeds and changes nothing. With `migrated`, the assets are as the migration leaves them.
+It runs in a process of its own. It serves any number of assets without holding them: items of
+realistic size, the same ones each time, in four databases of unequal size or in `databases` equal
+ones. Every write succeeds and changes nothing. With `migrated`, the assets are as the migration
+leaves them.
 """
 
 import argparse
@@ -27,22 +28,22 @@ from load_migration import migration  # noqa: E402
 
 BUCKET = "benchmark-bucket"
 KEYS = {"assets": ("databaseId", "assetId"), "versions": ("assetId", "assetVersionId")}
-# The databases, their shares, and the segment of 64 that a hash may have given them.
-DATABASES = (("db01", 60, 11), ("engineering", 25, 27), ("marketing", 10, 40), ("site-scans", 5, 58))
 DISTINCT = 1000  # texts of assets; the rest differ in their keys
-MARK = "x" + 31 * "m"  # stands for the assetId, and is as long
+ASSET_MARK, DATABASE_MARK = b"@asset@", b"@database@"  # stand for the keys
 
 
 class InstantServer:
     """The server's process as a context manager."""
 
-    def __init__(self, assets, migrated=False):
+    def __init__(self, assets, databases=None, migrated=False):
         self.command = [sys.executable, os.path.abspath(__file__), "--assets", str(assets)]
+        self.command += ["--databases", str(databases)] if databases else []
         self.command += ["--migrated"] if migrated else []
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, universal_newlines=True)
         self.endpoint_url = self.process.stdout.readline().strip()
+        self.port = int(self.endpoint_url.rpartition(":")[2])
         return self
 
     def __exit__(self, *unused):
@@ -54,15 +55,19 @@ class InstantServer:
 class Table:
     """Assets by number; those of a database follow each other."""
 
-    def __init__(self, count, migrated):
-        self.ends = [count * share // 100 for share in itertools.accumulate(share for _, share, _ in DATABASES)]
-        self.texts = [distinct_texts(name, migrated) for name, _, _ in DATABASES]
+    def __init__(self, count, databases, migrated):
+        shares = [("db%02d" % (n + 1), 1) for n in range(databases)] if databases else local_dynamodb.DATABASES
+        self.names = [name for name, _ in shares]
+        sums = list(itertools.accumulate(share for _, share in shares))
+        self.ends = [count * share // sums[-1] for share in sums]
+        texts = distinct_texts(migrated)
+        self.texts = [[text.replace(DATABASE_MARK, name.encode()) for text in texts] for name in self.names]
 
     def scan(self, request):
         """The body of the answer to a Scan, of one segment or of everything."""
         first, end = 0, self.ends[-1]
         if "Segment" in request:
-            first, end = self.range_of_segment(request["Segment"])
+            first, end = self.range_of_segment(request["Segment"], request["TotalSegments"])
         start = request.get("ExclusiveStartKey")
         if start:
             first = number_of(start["assetId"]["S"]) + 1
@@ -70,32 +75,30 @@ class Table:
         items = b",".join(self.text(number) for number in range(first, last + 1))
         rest = {"Count": last + 1 - first, "ConsumedCapacity": {"TableName": "assets", "CapacityUnits": 100.0}}
         if last + 1 < end:
-            name = DATABASES[bisect.bisect(self.ends, last)][0]
+            name = self.names[bisect.bisect(self.ends, last)]
             rest["LastEvaluatedKey"] = {"databaseId": {"S": name}, "assetId": {"S": asset_id(last)}}
         return b'{"Items":[' + items + b"]," + json.dumps(rest).encode()[1:]
 
-    def range_of_segment(self, segment):
-        for (_, _, place), first, end in zip(DATABASES, [0] + self.ends, self.ends):
-            if place == segment:
-                return first, end
-        return 0, 0
+    def range_of_segment(self, segment, segments):
+        """As if a hash had put each database into a segment of its own."""
+        place = segment * 27 % segments
+        return ([0] + self.ends)[place : place + 2] if place < len(self.ends) else (0, 0)
 
     def text(self, number):
         texts = self.texts[bisect.bisect(self.ends, number)]
-        return texts[number % len(texts)].replace(MARK.encode(), asset_id(number).encode())
+        return texts[number % len(texts)].replace(ASSET_MARK, asset_id(number).encode())
 
 
-def distinct_texts(database, migrated):
-    """Assets as JSON with MARK in the place of the assetId; without archived ones and those whose id
-    was typed by a user."""
+def distinct_texts(migrated):
+    """Assets as JSON with marks for their keys; without archived ones and those whose id a user typed."""
     every_shape_once = len(local_dynamodb.SHAPES) + 10
-    assets = itertools.islice(local_dynamodb.sample_assets(2 * DISTINCT), every_shape_once, None)
     texts = []
-    for asset in assets:
+    for asset in itertools.islice(local_dynamodb.sample_assets(2 * DISTINCT), every_shape_once, None):
         old_id = asset["assetId"]["S"]
-        if len(old_id) == len(MARK) + 1 and not migration.is_archived(asset):
-            asset["databaseId"] = {"S": database}
-            texts.append(migration.to_json(as_migrated(asset) if migrated else asset).replace(old_id, MARK).encode())
+        if old_id.startswith("x") and not migration.is_archived(asset):
+            asset["databaseId"] = {"S": DATABASE_MARK.decode()}
+            text = migration.to_json(as_migrated(asset) if migrated else asset)
+            texts.append(text.encode().replace(old_id.encode(), ASSET_MARK))
     return texts[:DISTINCT]
 
 
@@ -151,9 +154,10 @@ class Instant(Server):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--assets", type=int, required=True)
+    parser.add_argument("--databases", type=int)
     parser.add_argument("--migrated", action="store_true")
     options = parser.parse_args()
-    with Instant(Table(options.assets, options.migrated)) as server:
+    with Instant(Table(options.assets, options.databases, options.migrated)) as server:
         print(server.endpoint_url, flush=True)
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
 

@@ -9,7 +9,6 @@ import signal
 import stat
 
 import pytest
-from conftest import normal
 from faults import (
     MIGRATION,
     REQUEST_FAULTS,
@@ -138,7 +137,7 @@ def stopped(tables, front, capfd, *flags):
     return run, errors
 
 
-@pytest.mark.parametrize("request_number", [3, 80, 90, 100, 120])
+@pytest.mark.parametrize("request_number", [3, 5, 12, 20, 30])
 def test_credentials_expire(tables, engine, tmp_path, capfd, request_number):
     assets = list(local_dynamodb.sample_assets(100))
     tables.load(assets)
@@ -159,7 +158,6 @@ def test_credentials_expire(tables, engine, tmp_path, capfd, request_number):
         ("PartiQLInsert", "versions"),
         ("PartiQLUpdate", "versions"),
         ("PartiQLUpdate", "assets"),
-        ("BatchExecuteStatement", "versions"),
     ],
 )
 def test_access_denied(tables, engine, tmp_path, capfd, operation, table):
@@ -185,7 +183,7 @@ def test_table_deleted_in_the_middle(engine, tmp_path, tables, capfd, name):
 
     def delete(request):
         seen.append(request)
-        if len(seen) == 75:
+        if len(seen) == 15:
             tables.client.delete_table(TableName=getattr(tables, name))
 
     with Front(engine.port, before=delete) as front:
@@ -206,10 +204,10 @@ def writes_of(front):
 
 
 @pytest.mark.parametrize("call", ["fsync", "write"])
-@pytest.mark.parametrize("after_bytes", [0, 20000, 60000])
+@pytest.mark.parametrize("after_bytes", [0, 2000, 60000])
 def test_full_disk(tables, engine, monkeypatch, capfd, call, after_bytes, tmp_path):
     """Whatever was written has its before image on the disk; with room, the same command finishes."""
-    assets = list(local_dynamodb.sample_assets(120))
+    assets = list(local_dynamodb.sample_assets(300))
     tables.load(assets)
     before, genuine = tables.contents(), getattr(os, "fsync")
     full = []
@@ -238,7 +236,7 @@ def test_full_disk(tables, engine, monkeypatch, capfd, call, after_bytes, tmp_pa
     if not after_bytes:
         assert writes_of(front) == 0
     check_order(before, tables.contents(), journals)
-    assert tables.contents()[0] != {key: normal(item) for key, item in before[0].items()} or after_bytes < 60000
+    assert (tables.contents() == before) == (after_bytes < 60000)
     assert tables.migrate().status == 0
     check_same(tables.contents(), undisturbed(engine, tmp_path, assets).contents, assets)
 

@@ -83,7 +83,11 @@ def test_archived_twin_of_the_same_version(tables, order, archived_comment):
         {("twin", "3"): record("twin")},
     )
     rows = [(row["asset_id"], row["outcome"], row["code"]) for run in runs for row in run.rows]
-    assert rows == [(row["asset_id"], row["outcome"], row["code"]) for row in dry.rows] == [("twin", "migrated", "archived_twin")]
+    assert (
+        rows
+        == [(row["asset_id"], row["outcome"], row["code"]) for row in dry.rows]
+        == [("twin", "migrated", "archived_twin")]
+    )
     assert sum(run.summary["assets_changed"] for run in runs) == 2
     assert tables.migrate(*only("db01", ARCHIVE)).summary["writes"] == 0
 
@@ -140,7 +144,9 @@ def test_id_shared_with_other_versions(tables):
 @pytest.mark.parametrize("order", [["db02", ARCHIVE, "db01"], ["db02", "db01", ARCHIVE]], ids=" then ".join)
 def test_record_of_another_database_is_never_replaced(tables, order):
     """The archived twin keeps the record of db02's asset; that does not make it the twin's own."""
-    tables.put(asset("shared", "db02"), asset("shared", **own(Comment="Mine")), asset("shared", ARCHIVE, **own(Comment="Old")))
+    tables.put(
+        asset("shared", "db02"), asset("shared", **own(Comment="Mine")), asset("shared", ARCHIVE, **own(Comment="Old"))
+    )
     runs = {name: tables.migrate(*only(name)) for name in order}
     assert tables.record("shared", "3") == record("shared")
     assert runs["db01"].codes == {"version_conflict"}
@@ -154,7 +160,9 @@ def test_an_id_that_dynamodb_rejects_fails_that_asset_alone(tables):
     for flags in (["--dry-run"], []):
         run = tables.migrate(*only("db01"), *flags)
         assert run.summary["scanned"] == 3 and run.summary["outcomes"]["migrated"] >= 2
-    assert [(row["asset_id"], row["outcome"], row["code"]) for row in run.rows] == [("long", "failed", "rejected_by_dynamodb")]
+    assert [(row["asset_id"], row["outcome"], row["code"]) for row in run.rows] == [
+        ("long", "failed", "rejected_by_dynamodb")
+    ]
     assert run.status == 1
     assert tables.asset("db01", "long") == asset("long", **own(Version="1" * 1025))
 
@@ -218,15 +226,15 @@ def test_edited_by_a_user_elsewhere(tables, before_sending):
 
 
 CHANGES = {
-    "attribute": (dict(assetName="Renamed", previewLocation=M(Key="new.png")),
-                  dict(assetName="Renamed", previewLocation=M(Key="new.png", Bucket=BUCKET)), {}),
-    "attribute_added": (dict(previewLocation=None, objectFamily=None), dict(previewLocation=None), {}),
-    "version": (own(Version="4", Comment="Fourth"), dict(currentVersionId="4"),
-                dict(assetVersionId="4", comment="Fourth")),
-    "version_back": (own(Version="1"), dict(currentVersionId="1"), dict(assetVersionId="1")),
-    "comment": (own(Comment="Corrected"), {}, dict(comment="Corrected")),
-    "date": (own(DateModified="June 25 2025 - 00:00:00"), {}, dict(dateCreated="2025-06-25T00:00:00Z")),
-    "pipelines": (own(specifiedPipelines=L()), {}, dict(specifiedPipelines=L())),
+    "attribute": ({"assetName": "Renamed", "previewLocation": M(Key="new.png")},
+                  {"assetName": "Renamed", "previewLocation": M(Key="new.png", Bucket=BUCKET)}, {}),
+    "attribute_added": ({"previewLocation": None, "objectFamily": None}, {"previewLocation": None}, {}),
+    "version": (own(Version="4", Comment="Fourth"), {"currentVersionId": "4"},
+                {"assetVersionId": "4", "comment": "Fourth"}),
+    "version_back": (own(Version="1"), {"currentVersionId": "1"}, {"assetVersionId": "1"}),
+    "comment": (own(Comment="Corrected"), {}, {"comment": "Corrected"}),
+    "date": (own(DateModified="June 25 2025 - 00:00:00"), {}, {"dateCreated": "2025-06-25T00:00:00Z"}),
+    "pipelines": (own(specifiedPipelines=L()), {}, {"specifiedPipelines": L()}),
 }  # fmt: skip
 
 
@@ -356,12 +364,19 @@ def test_archived_asset_deleted_after_its_record_was_written(tables, before_send
     assert tables.contents() == ({("db01", "a"): normal(migrated("a"))}, {("a", "3"): record("a")})
 
 
-@pytest.mark.parametrize("archived_first", [True, False])
-def test_live_asset_with_archived_twin_changed(tables, before_sending, archived_first):
-    tables.put(asset("a"), asset("a", ARCHIVE, **own(Comment="Archived")))
-    if archived_first:
+@pytest.mark.parametrize("archived", ["before", "meanwhile", "afterwards"])
+def test_live_asset_changed_whose_archived_twin_is_migrated(tables, before_sending, archived):
+    twin = asset("a", ARCHIVE, **own(Comment="Archived"))
+    tables.put(asset("a"), twin)
+    if archived == "before":
         tables.migrate(*only(ARCHIVE))
-    before_sending(UPDATE_ASSET, lambda: tables.put(asset("a", **own(Comment="Corrected"))))
+
+    def edit():
+        tables.put(asset("a", **own(Comment="Corrected")))
+        if archived == "meanwhile":  # it found the record of the live asset, and kept it
+            tables.put(migrated("a", ARCHIVE))
+
+    before_sending(UPDATE_ASSET, edit)
     run = tables.migrate(*only("db01"))
     assert (run.status, run.summary["outcomes"]["migrated"]) == (0, 1)
     assert tables.record("a", "3") == record("a", comment="Corrected")
@@ -621,7 +636,10 @@ def test_rerun_writes_no_journal_entry(tables):
 
 
 def in_table_order(tables):
-    return [(item["databaseId"]["S"], item["assetId"]["S"]) for item in local_dynamodb.all_items(tables.client, tables.assets)]
+    return [
+        (item["databaseId"]["S"], item["assetId"]["S"])
+        for item in local_dynamodb.all_items(tables.client, tables.assets)
+    ]
 
 
 def migrated_keys(tables):
@@ -643,7 +661,9 @@ def test_limit_with_database_ids(tables, limit, expected):
     tables.put(*(asset("a%02d" % n, "db0%d" % (n % 4)) for n in range(40)))
     run = tables.migrate("--limit", str(limit), *only("db02", "db01"))
     assert run.summary["scanned"] == expected
-    in_databases = sorted((key for key in tables.contents()[0] if key[0] in ("db01", "db02")), key=lambda k: (k[0] != "db02", k))
+    in_databases = sorted(
+        (key for key in tables.contents()[0] if key[0] in ("db01", "db02")), key=lambda k: (k[0] != "db02", k)
+    )
     assert migrated_keys(tables) == set(in_databases[:limit])
 
 
@@ -765,7 +785,9 @@ def test_interrupted_and_run_again(tables, engine, tmp_path, how):
         assert {key: item for key, item in between[0].items() if key not in done} == {
             key: item for key, item in before.items() if key not in done
         }
-        assert set(between[1]) == {(asset_id, between[0][(name, asset_id)]["currentVersionId"]["S"]) for name, asset_id in done}
+        assert set(between[1]) == {
+            (asset_id, between[0][(name, asset_id)]["currentVersionId"]["S"]) for name, asset_id in done
+        }
         (summary,) = (tmp_path / "first" / "reports").glob("*_summary.json")
         summary = json.loads(summary.read_text())
         outcomes = summary["outcomes"]

@@ -149,10 +149,13 @@ def test_nothing_configured(tmp_path, flags, texts, status):
 
 def test_no_boto3(tmp_path):
     """A Python without boto3 is told what to install."""
-    code = "import sys, runpy; sys.modules['boto3'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", code, migration.__file__, "--assets-table", "assets", "--asset-versions-table", "versions",
-               "--asset-bucket", BUCKET, "--region", "us-east-1"]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    code = (
+        "import sys, runpy; sys.modules['boto3'] = None; del sys.argv[0]\nrunpy.run_path(sys.argv[0], None, '__main__')"
+    )
+    command = [sys.executable, "-c", code, migration.__file__] + AWS_FLAGS + ["--region", "us-east-1"]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+    )
     assert done.returncode == 3 and "pip install boto3" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -227,7 +230,9 @@ def test_impossible_bucket_name_is_an_error(aws, capfd):
     assert "not a/bucket" in outcome(capfd, main(*AWS_FLAGS, "--asset-bucket", "not a/bucket"))
 
 
-@pytest.mark.parametrize("status, code, level", [(403, "403", "warning"), (404, "404", "error"), (500, "500", "warning")])
+@pytest.mark.parametrize(
+    "status, code, level", [(403, "403", "warning"), (404, "404", "error"), (500, "500", "warning")]
+)
 def test_what_head_bucket_answers(aws, monkeypatch, capfd, status, code, level):
     from botocore.stub import Stubber
 

@@ -19,9 +19,15 @@ SCRIPTS = sorted(
 
 def python36():
     """A working Python 3.6, or None. Shims of pyenv exist for versions that are not active."""
-    candidates = sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/3.6*/bin/python"))) + [shutil.which("python3.6")]
+    candidates = sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/3.6*/bin/python"))) + [
+        shutil.which("python3.6")
+    ]
     for candidate in filter(None, candidates):
-        done = subprocess.run([candidate, "-c", "import sys; print(sys.version_info[:2])"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        done = subprocess.run(
+            [candidate, "-c", "import sys; print(sys.version_info[:2])"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         if done.stdout.split() == [b"(3,", b"6)"]:
             return candidate
     return None
@@ -35,7 +41,9 @@ PYTHON = python36()
 def test_loads(script):
     # As a module of another name, so that nothing runs; without writing bytecode beside it.
     code = "import load_migration; load_migration.load_script(%r)" % script
-    done = subprocess.run([PYTHON, "-B", "-W", "error", "-c", code], cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [PYTHON, "-B", "-W", "error", "-c", code], cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert (done.returncode, done.stdout) == (0, b"")
 
 
@@ -49,6 +57,8 @@ def test_settings_and_a_plan(tmp_path):
         "print(plan.outcome, plan.record['dateCreated']['S'], m.main(['--workers', '0']))\n"
     )
     environment = dict(os.environ, PYTHONPATH=FOLDER)
-    done = subprocess.run([PYTHON, "-B", "-c", code], cwd=str(tmp_path), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run(
+        [PYTHON, "-B", "-c", code], cwd=str(tmp_path), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert done.stdout.decode().split() == ["migrated", "2025-06-24T17:59:56Z", "2"], done.stderr.decode()
     assert done.stderr.decode().startswith("error: workers")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import tracemalloc
 import types
 
 import pytest
@@ -134,6 +133,17 @@ def test_an_asset_that_the_migration_refused_has_nothing_to_restore(tables):
     run = tables.migrate()
     assert run.codes == {"version_conflict"}
     assert roll_back(tables, run).outcomes == {"nothing_to_restore": 1}
+    assert tables.contents() == before
+
+
+def test_a_version_id_too_long_for_a_key_stops_neither_migration_nor_rollback(tables):
+    tables.put(
+        asset("a"), asset("b", currentVersion=version(Version="1" * 1025)), asset("c", currentVersionId="1" * 1025)
+    )
+    before = tables.contents()
+    run = tables.migrate()
+    assert run.codes == {"rejected_by_dynamodb", "conflicting_version_ids"}
+    assert roll_back(tables, run).outcomes == {"restored": 1, "nothing_to_restore": 1}
     assert tables.contents() == before
 
 
@@ -641,10 +651,13 @@ def test_it_names_journals_of_the_same_tables_that_were_not_given(tables, capsys
     folder = ["--journal-dir", "backups", "--report-dir", "reports"]
     assert migration.main(tables.flags + folder + ["--limit", "1"]) == 0
     assert migration.main(tables.flags + folder) == 0
-    first, second = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
+    assert migration.main(tables.flags + folder) == 0
+    first, second, empty = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
     capsys.readouterr()
     assert roll_back(tables, first).outcomes == {"restored": 1}
-    assert "NOT GIVEN       %s, " % second in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "NOT GIVEN       %s, " % second in output
+    assert empty not in output
     roll_back(tables, second, first)
     assert "NOT GIVEN" not in capsys.readouterr().out
 
@@ -666,24 +679,32 @@ def test_journals_are_read_newest_first_whatever_their_order(tables):
         assert [journal.started[:4] for journal in journals] == ["2031", "2030"]
 
 
-def peak_memory(tables, journal, count):
-    """Peak memory in bytes of a dry run on a journal of `count` assets that are all gone."""
-    header, line = journal.read_text().splitlines(True)[:2]
-    long = tables.folder / ("long-%d.jsonl" % count)
-    with open(long, "w") as file:
-        file.write(header)
-        file.writelines(line.replace('"a"', '"a%d"' % number) for number in range(count))
-    tracemalloc.start()
-    try:
-        assert roll_back(tables, long, flags=["--dry-run"]).outcomes == {"asset_deleted": count}
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def test_memory_does_not_grow_with_the_journal(tables, monkeypatch):
+    """Before images are read as they are needed, and forgotten when they are finished."""
     tables.put(asset("a"))
     run = tables.migrate()
+    header, line = run.journal.read_text().splitlines(True)
+    with open(run.journal, "w") as file:
+        file.write(header)
+        file.writelines(line.replace('"a"', '"a%d"' % number) for number in range(6000))
+    alive, rollbacks = [0, 0], []  # now, at most
+
+    class Counted(rollback.BeforeImage):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            alive[:] = alive[0] + 1, max(alive[1], alive[0] + 1)
+
+        def __del__(self):
+            alive[0] -= 1
+
+    class Watched(rollback.DryRun):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            rollbacks.append(self)
+
+    monkeypatch.setattr(rollback, "BeforeImage", Counted)
+    monkeypatch.setattr(rollback, "DryRun", Watched)
     monkeypatch.setattr(migration.Database, "get_items", lambda self, keys, keys_only: ({}, [], 0.0))
-    peak_memory(tables, run.journal, 1)  # what is loaded once
-    assert peak_memory(tables, run.journal, 12000) < 1.3 * peak_memory(tables, run.journal, 3000)
+    assert roll_back(tables, run, flags=["--dry-run"]).outcomes == {"asset_deleted": 6000}
+    assert migration.PAGE_ITEMS <= alive[1] < 3000
+    assert (rollbacks[0].turns, rollbacks[0].pretended, rollbacks[0].flow.pending_bytes) == ({}, {}, 0)

@@ -69,7 +69,8 @@ WRONG = [
     ("endpoint", [], {"endpoint_url": "localhost:8000"}, ["endpoint_url", "http://"]),
     ("placeholder_table", [], {"assets_table_name": "YOUR_ASSETS_TABLE_NAME"}, ["assets_table_name", "--assets-table"]),
     ("placeholder_bucket", [], {"asset_bucket_name": "PROD_ASSET_BUCKET_NAME"}, ["asset_bucket_name"]),
-    ("placeholder_flag", TABLES + ["--asset-bucket", "YOUR_BUCKET"], {"asset_bucket_name": None}, ["asset_bucket_name"]),
+    ("placeholder_flag", TABLES + ["--asset-bucket", "YOUR_BUCKET"], {"asset_bucket_name": None},
+              ["asset_bucket_name"]),
     ("table_empty", [], {"asset_versions_table_name": ""}, ["asset_versions_table_name"]),
     ("nothing_set", [], None, ["assets_table_name", "asset_versions_table_name", "asset_bucket_name"]),
     ("flag_unknown", TABLES + ["--dryrun"], None, ["--dryrun"]),
@@ -124,7 +125,11 @@ def test_unset_profile_and_region(key, value):
 
 
 def test_names_that_are_no_placeholders():
-    names = {"asset_bucket_name": "prod-assets", "assets_table_name": "PROD-assets", "asset_versions_table_name": "your_versions"}
+    names = {
+        "asset_bucket_name": "prod-assets",
+        "assets_table_name": "PROD-assets",
+        "asset_versions_table_name": "your_versions",
+    }
     assert {name: getattr(resolved(names), name) for name in names} == names
 
 
@@ -155,13 +160,39 @@ def test_log_level_in_small_letters():
 
 def test_every_key_of_CONFIG_has_the_flag_of_the_contract():
     text = "".join(migration.make_parser("", migration.SETTINGS).format_help().split("options")[-1:])
-    for flag in (
-        "--config --profile --region --endpoint-url --assets-table --asset-versions-table --asset-bucket --dry-run --no-dry-run "
-        "--limit --database-id --batch-size --workers --max-write-units --journal-dir --report-dir --log-level --log-file --yes"
-    ).split():
+    for flag in [
+        "--config",
+        "--profile",
+        "--region",
+        "--endpoint-url",
+        "--assets-table",
+        "--asset-versions-table",
+        "--asset-bucket",
+        "--dry-run",
+        "--no-dry-run",
+        "--limit",
+        "--database-id",
+        "--batch-size",
+        "--workers",
+        "--max-write-units",
+        "--journal-dir",
+        "--report-dir",
+        "--log-level",
+        "--log-file",
+        "--yes",
+    ]:
         assert re.search(r"%s\b" % flag, text), flag
     assert set(migration.SETTINGS) == set(migration.CONFIG)
-    for key in "assets_table_name asset_versions_table_name asset_bucket_name aws_profile aws_region log_level batch_size dry_run".split():
+    for key in [
+        "assets_table_name",
+        "asset_versions_table_name",
+        "asset_bucket_name",
+        "aws_profile",
+        "aws_region",
+        "log_level",
+        "batch_size",
+        "dry_run",
+    ]:
         assert key in migration.CONFIG
 
 

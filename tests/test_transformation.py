@@ -5,6 +5,7 @@ All cases lie in one table; one dry run and one real run treat them at once.
 
 import collections
 import types
+from pathlib import Path
 from typing import Any, Dict, NamedTuple, Sequence
 
 import pytest
@@ -66,9 +67,12 @@ VERSION_RECORD = [
     of_version("0", "version_absent", None, MISSING),
     of_version("0", "version_null", NULL, MISSING),
     of_version("0", "version_empty", "", MISSING),
-    of_record("date_one_digit", "dateCreated", S("2025-06-04T07:09:06Z"), current(DateModified="June 4 2025 - 07:09:06")),
-    of_record("date_two_digits", "dateCreated", S("2025-06-04T07:09:06Z"), current(DateModified="June 04 2025 - 07:09:06")),
-    of_record("date_leap_day", "dateCreated", S("2024-02-29T00:00:00Z"), current(DateModified="February 29 2024 - 00:00:00")),
+    of_record("date_one_digit", "dateCreated", S("2025-06-04T07:09:06Z"),
+              current(DateModified="June 4 2025 - 07:09:06")),
+    of_record("date_two_digits", "dateCreated", S("2025-06-04T07:09:06Z"),
+              current(DateModified="June 04 2025 - 07:09:06")),
+    of_record("date_leap_day", "dateCreated", S("2024-02-29T00:00:00Z"),
+              current(DateModified="February 29 2024 - 00:00:00")),
     of_record("date_no_such_day", "dateCreated", S("February 30 2025 - 00:00:00"),
               current(DateModified="February 30 2025 - 00:00:00"), ODD_DATE),
     of_record("date_other_form", "dateCreated", S("24.06.2025"), current(DateModified="24.06.2025"), ODD_DATE),
@@ -94,10 +98,13 @@ VERSION_RECORD = [
     of_record("created_by_no_text", "createdBy", S("system"), current(createdBy=N(7), CreatedBy=NULL)),
     of_record("pipelines_empty", "specifiedPipelines", L(), current(specifiedPipelines=L())),
     of_record("pipelines_of_asset", "specifiedPipelines", L("asset-pipeline"), current(specifiedPipelines=None)),
-    Case("pipelines_nowhere", dict(current(specifiedPipelines=None), specifiedPipelines=None), {}, {"specifiedPipelines": L()}),
+    Case("pipelines_nowhere", dict(current(specifiedPipelines=None), specifiedPipelines=None), {},
+              {"specifiedPipelines": L()}),
     of_record("pipelines_one_text", "specifiedPipelines", L("p9"), current(specifiedPipelines="p9")),
-    of_record("pipelines_set", "specifiedPipelines", L("a", "b", "c"), current(specifiedPipelines={"SS": ["c", "a", "b"]})),
-    of_record("pipelines_maps", "specifiedPipelines", L("p1", "p2"), current(specifiedPipelines=L(M(name="p1", x=N(1)), "p2"))),
+    of_record("pipelines_set", "specifiedPipelines", L("a", "b", "c"), current(specifiedPipelines={"SS": ["c", "a",
+              "b"]})),
+    of_record("pipelines_maps", "specifiedPipelines", L("p1", "p2"), current(specifiedPipelines=L(M(name="p1",
+              x=N(1)), "p2"))),
     of_record("pipelines_one_map", "specifiedPipelines", L("p1"), current(specifiedPipelines=M(name="p1"))),
     of_record("pipelines_mixed", "specifiedPipelines", L("p1"),
               current(specifiedPipelines=L("p1", N(7), NULL, M(name=N(1)), M(), L("p2"))), DROPPED),
@@ -177,7 +184,7 @@ ASSET = [
     of_preview("preview_key_null", M(Key=NULL), None, REMOVED),
     of_preview("preview_key_empty", M(Key=""), None, REMOVED),
     of_preview("preview_both_empty", M(Bucket="", Key=""), None, REMOVED),
-    Case("nothing_optional", {name: None for name in LEGACY}),
+    Case("nothing_optional", dict.fromkeys(LEGACY)),
     *[
         Case("legacy_" + name, {field: value for field in LEGACY if field != "versions"})
         for name, value in ODD_VALUES.items()
@@ -195,12 +202,13 @@ TOUCHED = {"currentVersion": None, "currentVersionId": S("7")}
 FROM_HISTORY = ("version_from_history", "currentVersion")
 
 STATES = [
-    Case("done", {**migrated("done"), **{name: None for name in LEGACY}, "currentVersion": None},
+    Case("done", {**migrated("done"), **dict.fromkeys(LEGACY), "currentVersion": None},
          outcome="already_migrated", record=NO_RECORD),
     # Nothing is done to what v2.3 made, whatever we would think of it.
-    Case("made_by_v23", {**{name: None for name in LEGACY}, "currentVersion": None, "currentVersionId": S("1"),
+    Case("made_by_v23", {**dict.fromkeys(LEGACY), "currentVersion": None, "currentVersionId": S("1"),
                          "assetLocation": M(Key="elsewhere/", Bucket="other"), "previewLocation": M(Key="")},
-         {"currentVersionId": S("1"), "assetLocation": M(Key="elsewhere/", Bucket="other"), "previewLocation": M(Key="")},
+         {"currentVersionId": S("1"), "assetLocation": M(Key="elsewhere/", Bucket="other"),
+                   "previewLocation": M(Key="")},
          outcome="already_migrated", record=NO_RECORD),
     Case("touched", TOUCHED, {"currentVersionId": S("7")}, NO_RECORD),
     Case("touched_current_null", {**TOUCHED, "currentVersion": NULL}, {"currentVersionId": S("7")}, NO_RECORD),
@@ -208,7 +216,7 @@ STATES = [
          {"currentVersionId": S("7"), "assetLocation": M(Key="own/", Bucket="own-bucket")}, NO_RECORD),
     Case("touched_location_without_bucket", {**TOUCHED, "assetLocation": M(Key="touched_location_without_bucket/x")},
          {"currentVersionId": S("7")}, NO_RECORD),
-    Case("touched_versions_only", {**{name: None for name in LEGACY}, "versions": L(M(Version="9")), **TOUCHED},
+    Case("touched_versions_only", {**dict.fromkeys(LEGACY), "versions": L(M(Version="9")), **TOUCHED},
          {"currentVersionId": S("7")}, NO_RECORD),
     Case("both_same", {"currentVersionId": S("3")}),
     Case("both_same_number", {"currentVersionId": S("3"), **current(Version=N(3))}),
@@ -224,9 +232,11 @@ STATES = [
     # After a revert the last one is not the highest.
     Case("history_reverted", of_history(version(Version="2"), version(Version="1", Comment="Reverted")),
          {"currentVersionId": S("1")}, {"assetVersionId": S("1"), "comment": S("Reverted")}, [FROM_HISTORY]),
-    Case("history_current_null", {**of_history(version(Version="2")), "currentVersion": NULL}, {"currentVersionId": S("2")},
+    Case("history_current_null", {**of_history(version(Version="2")), "currentVersion": NULL},
+              {"currentVersionId": S("2")},
          {"assetVersionId": S("2")}, [FROM_HISTORY]),
-    *[Case("neither_" + name, {"currentVersion": None, "versions": value}, {"currentVersionId": S("0")}, NO_VERSION, [MISSING])
+    *[Case("neither_" + name, {"currentVersion": None, "versions": value}, {"currentVersionId": S("0")}, NO_VERSION,
+              [MISSING])
       for name, value in [("absent", None), ("null", NULL), ("empty", L()), ("no_maps", L("1", "2")),
                           ("map", M(Version="2"))]],
     Case("current_empty_map", {"currentVersion": M()}, {"currentVersionId": S("0")},
@@ -234,13 +244,15 @@ STATES = [
     *[untouched("current_" + name, "invalid_current_version", "currentVersion", {"currentVersion": value})
       for name, value in ODD_VALUES.items() if name not in ("null", "map", "empty_map")],
     *[untouched("version_" + name, "invalid_version_id", "currentVersion.Version", current(Version=value))
-      for name, value in [("word", S("three")), ("fraction", S("3.0")), ("number_fraction", N("1.5")), ("only_v", S("v")),
+      for name, value in [("word", S("three")), ("fraction", S("3.0")), ("number_fraction", N("1.5")), ("only_v",
+                S("v")),
                           ("list", L("3")), ("boolean", {"BOOL": True}), ("words", S("3 4")), ("newline", S("3\n"))]],
     untouched("history_bad", "invalid_version_id", "currentVersion.Version", of_history(version(Version="x"))),
     Case("interrupted", records=[{}]),
     Case("interrupted_date_aside", current(DateModified=None), {}, {"dateCreated": S("2020-01-01T00:00:00Z")},
          records=[{"dateCreated": S("2020-01-01T00:00:00Z")}]),
-    *[untouched("record_with_other_" + attribute, "version_conflict", "assetVersionId", {}, records=[{attribute: value}])
+    *[untouched("record_with_other_" + attribute, "version_conflict", "assetVersionId", {},
+              records=[{attribute: value}])
       for attribute, value in [("comment", S("another")), ("description", S("another")), ("createdBy", S("ann")),
                                ("specifiedPipelines", L()), ("isCurrentVersion", {"BOOL": False}), ("more", S("x"))]],
     Case("record_of_other_version", records=[{"assetVersionId": S("2"), "comment": S("older")}]),
@@ -256,13 +268,15 @@ WARNINGS = [
          rows=[("is_distributable_not_boolean", "isDistributable")]),
     Case("distributable_text", {"isDistributable": S("False")}, {"isDistributable": S("False")},
          rows=[("is_distributable_not_boolean", "isDistributable")]),
-    *[Case(name, rows=[("asset_id_is_shared_prefix", "assetId")]) for name in ("previews", "pipelines", "temp-uploads")],
+    *[Case(name, rows=[("asset_id_is_shared_prefix", "assetId")]) for name in ("previews", "pipelines",
+              "temp-uploads")],
     Case("name_missing", {"assetName": None}, {"assetName": None}, rows=[("name_or_description_missing", "assetName")]),
     Case("description_missing", {"description": None}, {"description": None},
          rows=[("name_or_description_missing", "description")]),
     Case("description_of_null", {"description": NULL}, {"description": NULL},
          rows=[("name_or_description_missing", "description")]),
-    Case("many_warnings", dict(current(DateModified="?", specifiedPipelines=N(1)), isDistributable=N(1), previewLocation=M(),
+    Case("many_warnings", dict(current(DateModified="?", specifiedPipelines=N(1)), isDistributable=N(1),
+              previewLocation=M(),
                                assetLocation=M(Key="x")),
          {"isDistributable": N(1), "previewLocation": None}, {"dateCreated": S("?"), "specifiedPipelines": L()},
          [ODD_DATE, DROPPED, OUTSIDE, REMOVED, ("is_distributable_not_boolean", "isDistributable")]),
@@ -306,7 +320,9 @@ def ran(engine, tmp_path_factory):
         dry = tables.migrate("--dry-run")
         between = tables.contents()
         real = tables.migrate()
-        yield types.SimpleNamespace(before=before, dry=dry, between=between, real=real, after=tables.contents(), tables=tables)
+        yield types.SimpleNamespace(
+            before=before, dry=dry, between=between, real=real, after=tables.contents(), tables=tables
+        )
 
 
 def rows_of(run, name):
@@ -335,13 +351,14 @@ def test_every_code_of_the_specification_is_tried():
     # The others need a second actor: test_migration.py.
     elsewhere = {"changed_during_migration", "vanished"}
     wanted = {
-        "version_missing", "date_not_recognised", "pipelines_dropped", "files_outside_prefix", "preview_bucket_replaced",
+        "version_missing", "date_not_recognised", "pipelines_dropped", "files_outside_prefix",
+                  "preview_bucket_replaced",
         "preview_location_removed", "version_from_history", "archived_twin", "is_distributable_not_boolean",
         "asset_id_is_shared_prefix", "name_or_description_missing", "invalid_current_version", "invalid_version_id",
         "conflicting_version_ids", "version_conflict", "rejected_by_dynamodb",
     }  # fmt: skip
     assert {code for case in CASES for code, _ in case.rows} == wanted
-    text = open(migration.__file__, encoding="utf-8").read()
+    text = Path(migration.__file__).read_text(encoding="utf-8")
     assert all('"%s"' % code in text for code in wanted | elsewhere)
 
 

@@ -1,17 +1,16 @@
 """The verification finds exactly what is wrong with a migrated table, and nothing else."""
 
-import contextlib
 import csv
 import itertools
 import json
 import os
+import pathlib
 import stat
 import subprocess
 import sys
 import types
 
 import pytest
-from conftest import Tables
 from v22 import BUCKET, DELETED, NULL, L, M, N, S, asset, changed, migrated, record, version
 
 import local_dynamodb
@@ -21,7 +20,6 @@ verify = load_script("v2.2_to_v2.3_migration_verify.py")
 
 TRUE, FALSE = {"BOOL": True}, {"BOOL": False}
 READING_OPERATIONS = {"DescribeTable", "Scan", "Query", "BatchGetItem"}
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -29,20 +27,6 @@ def few_segments():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migration, "SEGMENTS", 3)
         yield
-
-
-@contextlib.contextmanager
-def tables_for_a_module(engine, folder):
-    number = next(_numbers)
-    tables = Tables(engine, "verify-assets-%d" % number, "verify-versions-%d" % number, folder)
-    local_dynamodb.create_tables(tables.client, tables.assets, tables.versions)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in engine.environment().items():
-            patch.setenv(name, value)
-        patch.delenv("AWS_PROFILE", raising=False)
-        yield tables
-    for name in (tables.assets, tables.versions):
-        tables.client.delete_table(TableName=name)
 
 
 def run(tables, *flags):
@@ -509,7 +493,7 @@ def test_an_interrupted_run_says_so(tables, monkeypatch, capsys):
 
 def test_every_type_is_tested_here():
     """The closed list and these tests name the same types."""
-    text = open(__file__, encoding="utf-8").read()
+    text = pathlib.Path(__file__).read_text(encoding="utf-8")
     assert {name for name in verify.ERROR_TYPES if '"%s"' % name not in text} == set()
 
 

@@ -55,8 +55,8 @@ class Writers:
         for writer in self.writers:
             writer.check_migrated(assets, records)
         owned = {asset_id for _, asset_id in assets}
-        history = {key for writer in self.writers for key in writer.history}
-        orphans = {key for key in records if key[0] not in owned and key not in history}
+        left = set().union(*(writer.left for writer in self.writers))
+        orphans = {key for key in records if key[0] not in owned and key[0] not in left}
         assert not orphans, "records of deleted assets: %s" % orphans
 
 
@@ -71,6 +71,7 @@ class Writer:
         self.live = {(a["databaseId"]["S"], a["assetId"]["S"]): {} for a in assets}
         self.versions = {}  # (databaseId, assetId) -> the version id that it wrote last
         self.history = {}  # (assetId, version id) -> comment of the record that it wrote itself
+        self.left = set()  # assetIds of assets that had records when they were deleted
 
     def run(self):
         try:
@@ -155,12 +156,12 @@ class Writer:
             self.versions[there] = self.versions.pop(key)
 
     def delete(self, key):
-        """For good; what was migrated leaves its records, which are of no harm."""
+        """For good. What was migrated leaves its records; of anything else no record may stay."""
         old = self.client.delete_item(TableName=self.shared.tables.assets, Key=self.key(key), ReturnValues="ALL_OLD")
         self.live.pop(key)
         self.versions.pop(key, None)
         if "currentVersionId" in old["Attributes"]:
-            self.history[(key[1], old["Attributes"]["currentVersionId"]["S"])] = None
+            self.left.add(key[1])
 
     def create(self, key=None):
         """By v2.2, or by v2.3 with its record."""
@@ -224,9 +225,8 @@ class Writer:
             for name, value in attributes.items():
                 assert assets[key].get(name) == value, "%s of %s is %s" % (name, key, assets[key].get(name))
         for key, comment in self.history.items():
-            if comment is not None:
-                assert key in records, "record %s is gone" % (key,)
-                assert records[key]["comment"] == comment
+            assert key in records, "record %s is gone" % (key,)
+            assert records[key]["comment"] == comment
         for key, (number, comment) in self.versions.items():
             current = assets[key].get("currentVersion", {}).get("M")
             if "currentVersionId" in assets[key]:
