@@ -44,7 +44,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple  # noqa: F401 (in comments)
 
 TOOL_VERSION = "1.0.0"
 
@@ -344,7 +344,7 @@ def resolve_settings(config: Dict[str, Any], file_values: Dict[str, Any], flags:
     merged = dict.fromkeys(SETTINGS)  # type: Dict[str, Any]
     for source, values in (("CONFIG", config), ("the configuration file", file_values), ("the command line", flags)):
         for key, value in values.items():
-            if key in SETTINGS and not _is_unset(value):
+            if key in SETTINGS and not _is_unset(key, value):
                 merged[key] = _checked(key, value, source)
     missing = [key for key in SETTINGS if merged[key] is None and key not in OPTIONAL]
     if missing:
@@ -360,8 +360,10 @@ def resolve_settings(config: Dict[str, Any], file_values: Dict[str, Any], flags:
     return Settings(**merged)
 
 
-def _is_unset(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, str) and PLACEHOLDER.match(value) is not None)
+def _is_unset(key: str, value: Any) -> bool:
+    if not isinstance(value, str):
+        return value is None
+    return PLACEHOLDER.match(value) is not None or (value == "" and SETTINGS[key].kind is str)
 
 
 def _checked(key: str, value: Any, source: str) -> Any:
@@ -517,7 +519,7 @@ def _version_source(asset: Item) -> Tuple[Optional[Item], List[Finding]]:
         return current["M"], []
     history = asset.get("versions", {}).get("L", [])
     # With currentVersionId the application has been here, and knows the version better.
-    if _current_version_id(asset) is None and history and "M" in history[-1]:
+    if _current_version_id(asset) is None and history and all("M" in entry for entry in history):
         message = "There is no currentVersion; the last of %d entries of versions was used." % len(history)
         return history[-1]["M"], [Finding("version_from_history", "currentVersion", message)]
     return None, []
@@ -711,19 +713,28 @@ def version_id_of(asset: Item, bucket: str, now: str) -> Optional[str]:
     return text_of(asset.get("currentVersionId"))
 
 
-def owns_record(twin: Item, record: Item, asset: Item, bucket: str, now: str) -> bool:
-    """Whether the archived `twin` of `asset` is where a version record came from.
-
-    A twin not yet migrated tells by planning it. A migrated one has lost the content, but
-    has the id; the record is still not its own if the application has written to the live asset
-    and calls the record current.
-    """
+def owns_record(twin: Item, record: Item, bucket: str, now: str) -> bool:
+    """Whether a version record was made from the archived asset `twin`, which a live asset with
+    the same assetId replaces. A migrated twin has lost the content; but while the live asset is
+    there, the migration calls the archived one's record not current, and no other."""
     plan = plan_asset(twin, bucket, now)
     if plan.record:
-        current = {"isCurrentVersion": record.get("isCurrentVersion", {})}
-        return same_record({**plan.record, **current}, record)
-    mine = twin.get("currentVersionId") == record["assetVersionId"]
-    return mine and ("currentVersionId" not in asset or record.get("isCurrentVersion") == {"BOOL": False})
+        return same_record_but_current(plan.record, record)
+    return twin.get("currentVersionId") == record["assetVersionId"] and record.get("isCurrentVersion") == {
+        "BOOL": False
+    }
+
+
+def needs_record(twin: Item, record: Item, bucket: str, now: str) -> bool:
+    """Whether an asset's version record is also that of its live or archived `twin`."""
+    plan = plan_asset(twin, bucket, now)
+    if plan.record:
+        return same_record_but_current(plan.record, record)
+    return twin.get("currentVersionId") == record["assetVersionId"]
+
+
+def same_record_but_current(one: Item, other: Item) -> bool:
+    return same_record({**one, "isCurrentVersion": {}}, {**other, "isCurrentVersion": {}})
 
 
 # --------------------------------------------------------------------------------------
@@ -788,7 +799,9 @@ class Database:
         Returns the items, the key to go on from, and the read units."""
         read = self.client.query if "KeyConditionExpression" in request else self.client.scan
         with explained("read table %s" % table):
-            answer = whole(read(TableName=table, ConsistentRead=True, ReturnConsumedCapacity="TOTAL", **request), "Items")
+            answer = whole(
+                read(TableName=table, ConsistentRead=True, ReturnConsumedCapacity="TOTAL", **request), "Items"
+            )
         units = (answer.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0)
         return answer["Items"], answer.get("LastEvaluatedKey"), units
 
@@ -921,10 +934,10 @@ def make_session(settings: Settings) -> Any:
         import botocore.session
     except ImportError as error:
         raise PreflightError("A Python package is missing: %s." % error, "run `pip install boto3`.")
-    core = botocore.session.Session(profile=settings.aws_profile)
-    model = core.get_component("data_loader").load_service_model("dynamodb", "service-2")
-    model["shapes"]["AttributeValue"]["document"] = True
     try:
+        core = botocore.session.Session(profile=settings.aws_profile)
+        model = core.get_component("data_loader").load_service_model("dynamodb", "service-2")
+        model["shapes"]["AttributeValue"]["document"] = True
         session = boto3.Session(botocore_session=core, region_name=settings.aws_region)
         if not settings.endpoint_url:
             return session
@@ -1282,7 +1295,7 @@ class Backoff:
 
 def can_exist(key: Key) -> bool:
     """Whether a key is within DynamoDB's limits. One beyond has the whole request refused."""
-    return len(key[1].encode("utf-8")) <= 2048 and len(key[2].encode("utf-8")) <= 1024
+    return 1 <= len(key[1].encode("utf-8")) <= 2048 and 1 <= len(key[2].encode("utf-8")) <= 1024
 
 
 class Lookup:
@@ -1368,6 +1381,7 @@ class Flow:
 
     on_page(page) gets each page of `source`; it and the callbacks ask for more by `write` and
     `lookup`. on_round() comes after each batch of callbacks, on_tick(flow) every few seconds.
+    `uncertain` has the items of writes that were sent before and may have been done then.
     Memory is bounded: no page is read while enough items are pending (`hold`, `release`).
     """
 
@@ -1381,6 +1395,7 @@ class Flow:
         self.lanes = collections.OrderedDict()  # type: collections.OrderedDict
         self.queued = 0
         self.in_flight = set()  # type: set
+        self.uncertain = set()  # type: set
         self.lookups = collections.OrderedDict()  # type: collections.OrderedDict
         self.keys_only_lookups = collections.OrderedDict()  # type: collections.OrderedDict
         self.results = queue.Queue()  # type: queue.Queue
@@ -1627,6 +1642,8 @@ class Flow:
         if error is not None:
             throttled = str(error) == "throttled"
             self._put_back(batch, throttled)
+            if not throttled:
+                self.uncertain.update(write.item for write in batch)
             if not isinstance(error, TryAgain):
                 raise error
             self.throttle_count += throttled
@@ -1645,6 +1662,7 @@ class Flow:
                 lane.queue.appendleft(write)
                 self.queued += 1
             elif code in PASSING_CODES:
+                self.uncertain.add(write.item)
                 self.later.append((now + random.uniform(0.05, 0.5), write))
             elif code is not None and code.startswith(("AccessDenied", "ResourceNotFound")):
                 fatal = fatal_error(code, message, "write to table %s" % write.lane[0])
@@ -1652,6 +1670,7 @@ class Flow:
                 lane.accepted(write.units, now)
                 self.write_count += code is None
                 write.then(code, message)
+                self.uncertain.discard(write.item)
         if fatal:
             raise fatal
 
@@ -1740,16 +1759,11 @@ class Tally:
     def finished(self) -> int:
         return sum(self.outcomes.values())
 
-    def close(self) -> None:
-        """What was scanned and left, since the run was stopped, the next run does."""
-        if self.scanned > self.finished:
-            self.outcomes["not_finished"] = self.scanned - self.finished
-
 
 class Work:
     """One asset on its way from plan to outcome."""
 
-    __slots__ = ("asset", "origin", "attempt", "earlier", "plan", "findings", "size", "replaced")
+    __slots__ = ("asset", "origin", "attempt", "earlier", "plan", "findings", "size", "created", "replaced")
 
     def __init__(self, asset: Item, origin: Any, earlier: Optional["Work"] = None) -> None:
         self.asset = asset
@@ -1759,6 +1773,8 @@ class Work:
         self.plan = Plan("failed")
         self.findings = []  # type: List[Finding]
         self.size = 0
+        # What this run wrote under the version key, and what was there before it.
+        self.created = None  # type: Any
         self.replaced = None  # type: Optional[Item]
 
     @property
@@ -1780,11 +1796,14 @@ class Migration:
         self.tally = Tally()
         self.flow = None  # type: Any
         self.after_sync = []  # type: List[Callable[[], None]]
+        self.unfinished = set()  # type: Set[Work]
 
     def on_page(self, page: Page) -> None:
         self.tally.scanned += len(page.items)
         for asset in page.items:
-            self.consider(Work(asset, page.origin))
+            work = Work(asset, page.origin)
+            self.unfinished.add(work)
+            self.consider(work)
 
     def on_round(self) -> None:
         """Put the before images on the disk, then begin with what waited for that."""
@@ -1819,18 +1838,17 @@ class Migration:
         work.plan = plan_asset(work.asset, self.bucket, self.started, facts)
         work.findings = list(work.plan.findings)
         proceed = functools.partial(self.proceed, work, facts)
-        if work.earlier and self.is_obsolete(work.earlier.plan.record, work):
-            self.withdraw(work.earlier, proceed)
+        earlier = work.earlier
+        if earlier and earlier.created and self.is_obsolete(earlier.created, work):
+            self.withdraw(earlier, proceed)
         else:
             proceed()
 
-    def is_obsolete(self, record: Optional[Item], work: Work) -> bool:
-        """Whether the record written for an earlier state of an asset is wrong for its present one."""
-        if record is None:
-            return False
-        if work.plan.record:
-            return record != work.plan.record
-        return work.asset.get("currentVersionId") != record["assetVersionId"]
+    def is_obsolete(self, record: Item, work: Work) -> bool:
+        """Whether the record written for an earlier state of an asset is not even that of
+        another state of its version."""
+        version_id = work.record["assetVersionId"] if work.record else work.asset.get("currentVersionId")
+        return version_id != record["assetVersionId"]
 
     def proceed(self, work: Work, facts: Facts) -> None:
         if work.plan.outcome != "migrated":
@@ -1838,7 +1856,11 @@ class Migration:
             return
         work.size = self.save(work, facts)
         self.flow.hold(work.size)
-        self.after_sync.append(functools.partial(self.insert if work.plan.record else self.update, work))
+        step = self.insert if work.record else self.update
+        if work.earlier and work.earlier.created and work.record:
+            work.created, work.replaced = work.earlier.created, work.earlier.replaced
+            step = self.renew
+        self.after_sync.append(functools.partial(step, work))
 
     def save(self, work: Work, facts: Facts) -> int:
         return self.journal.add_asset(work.asset, facts, work.earlier is not None)
@@ -1851,14 +1873,28 @@ class Migration:
 
     def inserted(self, work: Work, code: Optional[str], message: str) -> None:
         if code is None:
-            self.tally.version_records += 1
-            self.update(work)
+            self.record_written(work)
         elif code == "DuplicateItem":
             self.look_at_record(work)
         else:
             self.fail(work, "rejected_by_dynamodb", "", "The version record was rejected: %s: %s" % (code, message))
 
+    def record_written(self, work: Work) -> None:
+        self.tally.version_records += work.created is None
+        work.created = work.record
+        self.update(work)
+
+    def renew(self, work: Work) -> None:
+        """The asset was changed by others; this run wrote the record of its earlier state."""
+        if work.created == work.record:
+            self.update(work)
+        else:
+            then = functools.partial(self.replaced, work, work.replaced)
+            self.write_record(work, self.exchange(work.created, work.record), then, False)
+
     def look_at_record(self, work: Work) -> None:
+        if self.record_key(work) in self.flow.uncertain:
+            work.created = work.record  # or so it may be: withdraw() makes sure
         self.flow.lookup([self.record_key(work)], functools.partial(self.settle_duplicate, work))
 
     def settle_duplicate(self, work: Work, found: Dict[Key, Item]) -> None:
@@ -1867,6 +1903,7 @@ class Migration:
         if record is None:
             self.try_again(work, self.insert)
         elif same_record(record, work.record):
+            self.tally.version_records += work.created is work.record
             self.update(work)
         elif is_archived(work.asset):
             self.note_twin(work, "The version record is that of another asset with this assetId and was kept.")
@@ -1877,14 +1914,16 @@ class Migration:
 
     def settle_with_twin(self, work: Work, record: Item, twin_key: Key, found: Dict[Key, Item]) -> None:
         twin = found.get(twin_key)
-        if twin and owns_record(twin, record, work.asset, self.bucket, self.started):
+        if twin and owns_record(twin, record, self.bucket, self.started):
             self.note_twin(work, "The archived asset with this assetId had the version record; it was replaced.")
             self.journal.add_replaced_record(record)
             self.after_sync.append(functools.partial(self.replace, work, record))
         else:
-            message = "A version record %s with other content exists: %s." % (
+            names = sorted({*record, *work.record} - {"dateCreated"})
+            differing = [name for name in names if record.get(name) != work.record.get(name)]
+            message = "There is a version record %s of other content; it differs in %s." % (
                 work.record["assetVersionId"]["S"],
-                shown({"M": record}),
+                ", ".join("%s (%s)" % (name, shown(record.get(name, NULL))) for name in differing),
             )
             self.fail(work, "version_conflict", "assetVersionId", message)
 
@@ -1896,12 +1935,13 @@ class Migration:
         statement = self.exchange(record, work.record)
         self.write_record(work, statement, functools.partial(self.replaced, work, record), False)
 
-    def replaced(self, work: Work, record: Item, code: Optional[str], message: str) -> None:
+    def replaced(self, work: Work, record: Optional[Item], code: Optional[str], message: str) -> None:
         if code is None:
             work.replaced = record
-            self.tally.version_records += 1
-            self.update(work)
+            self.record_written(work)
         elif code == "ConditionalCheckFailed":
+            if self.record_key(work) in self.flow.uncertain:
+                work.replaced = record
             self.try_again(work, self.look_at_record)
         else:
             self.fail(work, "rejected_by_dynamodb", "", "The version record was rejected: %s: %s" % (code, message))
@@ -1915,24 +1955,24 @@ class Migration:
         return update_statement(self.database.versions, key, values, extra, expected)
 
     def withdraw(self, work: Work, then: Callable[[], None]) -> None:
-        """Take back the version record of an asset that will not be changed, then go on."""
-        if work.record is None:
+        """Take back the version record that this run wrote of an asset, then go on."""
+        if work.created is None:
             then()
             return
         twin = self.twin_key(work.asset)
         self.flow.lookup([twin], functools.partial(self.withdraw_unless_needed, work, twin, then))
 
     def withdraw_unless_needed(self, work: Work, twin_key: Key, then: Callable, found: Dict[Key, Item]) -> None:
-        record = work.record
+        record = work.created  # type: Any
         twin = found.get(twin_key)
         if work.replaced:
             statement = self.exchange(record, work.replaced)
-        elif twin and version_id_of(twin, self.bucket, self.started) == record["assetVersionId"]["S"]:
+        elif twin and needs_record(twin, record, self.bucket, self.started):
             then()
             return
         else:
             key = {name: record[name] for name in self.database.key_names[self.database.versions]}
-            unchanged = {name: record[name] for name in record if name not in key and name != "dateCreated"}
+            unchanged = {name: value for name, value in record.items() if name not in key}
             statement = delete_statement(self.database.versions, key, unchanged)
         self.write_record(work, statement, functools.partial(self.withdrawn, then), False)
 
@@ -1985,6 +2025,8 @@ class Migration:
         else:
             again = Work(asset, work.origin, work)
             self.flow.hold(-work.size)
+            self.unfinished.discard(work)
+            self.unfinished.add(again)
             self.consider(again)
 
     def try_again(self, work: Work, step: Callable[[Work], None]) -> None:
@@ -2006,6 +2048,10 @@ class Migration:
 
     def finish(self, work: Work, outcome: str) -> None:
         self.flow.release(work.origin, work.size)
+        self.unfinished.discard(work)
+        self.count(work, outcome)
+
+    def count(self, work: Work, outcome: str) -> None:
         self.tally.outcomes[outcome] += 1
         for finding in work.findings:
             self.tally.codes[finding.code] += 1
@@ -2017,6 +2063,13 @@ class Migration:
                 work.asset["assetId"]["S"],
                 work.findings[0].message,
             )
+
+    def close(self) -> None:
+        """Report what was scanned and left, since the run was stopped."""
+        for work in self.unfinished:
+            message = "The run was stopped before its end; the next one finishes it."
+            work.findings = [Finding("not_finished", "", message)]
+            self.count(work, "not_finished")
 
     def record_key(self, work: Work) -> Key:
         return self.database.key_of(self.database.versions, work.record)
@@ -2149,6 +2202,7 @@ def preflight(session: Any, client: Any, settings: Settings, writing: bool = Tru
     if not settings.endpoint_url:
         checks.append(check_bucket(session, settings))
     assets = descriptions["assets_table_name"] or {}
+    checks += check_folders(settings, writing)
     if assets and writing:
         checks.append(check_disk(settings, assets.get("TableSizeBytes", 0)))
     return Site(account, client.meta.region_name, assets.get("ItemCount", 0), checks)
@@ -2245,13 +2299,29 @@ def check_bucket(session: Any, settings: Settings) -> Check:
     return Check("ok", "bucket %s exists" % name)
 
 
+def check_folders(settings: Settings, writing: bool) -> List[Check]:
+    """Whether the folders for report and journal are there or can be made."""
+    checks = []
+    for key in ("report_dir", "journal_dir") if writing and not settings.dry_run else ("report_dir",):
+        folder = existing_part(getattr(settings, key))
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+            text = "%s: nothing can be written in %s" % (key, folder)
+            checks.append(Check("error", text, "choose another folder with %s." % SETTINGS[key].flag))
+    return checks
+
+
+def existing_part(path: str) -> str:
+    """The path itself, or the nearest one above it that exists."""
+    path = os.path.abspath(path)
+    while not os.path.lexists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def check_disk(settings: Settings, table_bytes: int) -> Check:
     """The journal takes about one and a half times the table's size."""
     needed = 1.5 * table_bytes + 10**7
-    folder = os.path.abspath(settings.journal_dir)
-    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
-        folder = os.path.dirname(folder)
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(existing_part(settings.journal_dir)).free
     text = "disk: %s MB free for the journal, about %s MB needed" % (free // 10**6, int(needed) // 10**6)
     if free < needed and not settings.dry_run:
         return Check("warning", text, "make room, or choose another --journal-dir.")
@@ -2369,11 +2439,16 @@ def write_summary(path: str, summary: Dict[str, Any]) -> None:
         file.write("\n")
 
 
+def redacted(text: str) -> str:
+    """Text without the user and password that a URL in it may hold."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
 def public_settings(settings: Settings) -> Dict[str, Any]:
-    """The settings without a password that a URL may hold."""
+    """The settings as they may be written down."""
     values = collections.OrderedDict(settings._asdict())
     if settings.endpoint_url:
-        values["endpoint_url"] = re.sub(r"//[^/@]*@", "//", settings.endpoint_url)
+        values["endpoint_url"] = redacted(settings.endpoint_url)
     return values
 
 
@@ -2444,7 +2519,6 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
     try:
         return command(argv)
     except MigrationError as error:
-        LOG.debug("stopped", exc_info=True)
         announce("error: %s" % error, sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as interrupt:
@@ -2462,6 +2536,7 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
 
 def announce(text: str, stream: Any = None) -> None:
     """Say something whatever the log level is, and log it."""
+    text = redacted(text)
     print(text, file=stream or sys.stdout, flush=True)
     if LOG.handlers:
         LOG.log(logging.CRITICAL if stream is sys.stderr else logging.INFO, "%s", text, extra={"announced": True})
@@ -2516,6 +2591,24 @@ def interruptible(flow: Flow):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def run_to_end(flow: Flow, progress: Progress) -> Optional[BaseException]:
+    """Run a flow, interruptible. Returns what made it stop early, for the report comes first."""
+    try:
+        with interruptible(flow):
+            return ending(flow.run)
+    finally:
+        progress.close()
+
+
+def ending(function: Callable[[], None]) -> Optional[BaseException]:
+    """What ended a function early, or None."""
+    try:
+        function()
+    except BaseException as error:
+        return error
+    return None
 
 
 def connect(settings: Settings) -> Tuple[Any, Database]:
@@ -2600,15 +2693,8 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
         progress.show(tally.finished, counts_line(tally), flow.waiting_for())
 
     flow = migration.flow = Flow(database, settings, source, migration.on_page, migration.on_round, tick)
-    error = None
-    try:
-        with interruptible(flow):
-            flow.run()
-    except BaseException as exception:
-        error = exception
-    finally:
-        progress.close()
-    tally.close()
+    errors = [run_to_end(flow, progress), ending(migration.close)]
+    error = errors[0] or errors[1]
     status = exit_status_of(tally, flow, error)
     files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
     if not settings.dry_run:
@@ -2670,7 +2756,7 @@ def summarise(settings, site, tally, flow, start, status, error, files) -> Dict[
             ("ended", iso_utc(end)),
             ("duration_seconds", round((end - start).total_seconds(), 1)),
             ("exit_status", status),
-            ("error", None if error is None else str(error)),
+            ("error", None if error is None else redacted(str(error))),
             ("account", site.account),
             ("region", site.region),
             ("scanned", tally.scanned),

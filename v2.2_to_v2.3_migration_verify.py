@@ -433,9 +433,11 @@ class Tally:
 class Verification:
     """The three passes. Each is a source and a callback for its pages."""
 
-    def __init__(self, database: Any, settings: Any, findings: Any) -> None:
+    def __init__(self, database: Any, settings: Any, findings: Any, item_count: int) -> None:
+        """item_count: of the assets table, about."""
         self.database = database
         self.settings = settings
+        self.item_count = item_count
         self.bucket = settings.asset_bucket_name
         self.add = findings.add  # type: Callable[[Problem], None]
         self.tally = findings.tally
@@ -459,8 +461,9 @@ class Verification:
     # First pass: assets.
 
     def assets(self) -> Any:
+        settings = self.settings
         return migration.TableSource(
-            self.database, self.database.assets, self.settings.database_id, self.settings.limit
+            self.database, self.database.assets, settings.database_id, settings.limit, self.item_count
         )
 
     def on_assets(self, page: Any) -> None:
@@ -502,7 +505,7 @@ class Verification:
     def records(self) -> Any:
         if self.scoped and len(self.asset_ids) <= QUERIED_ASSETS:
             return RecordQueries(self.database, self.asset_ids)
-        return migration.TableSource(self.database, self.database.versions, [], None)
+        return migration.TableSource(self.database, self.database.versions, item_count=self.item_count)
 
     def on_records(self, page: Any) -> None:
         """All records of an asset come in sequence and from one origin, maybe over several pages."""
@@ -939,7 +942,7 @@ def name_files(settings: Any, output: Optional[str], page: Optional[str], start:
         files["page"] = page
     if len({os.path.abspath(path) for path in files.values()}) < len(files):
         raise migration.SettingsError(
-            "%s would be written twice." % files["summary"], "give another --output or --html."
+            "Two reports would be one file: %s." % ", ".join(files.values()), "give another --output or --html."
         )
     for path in files.values():
         try:
@@ -962,7 +965,7 @@ def run_verification(database, settings, site, journals, output, page, requests)
         stack.callback(report.close)
         page_file = stack.enter_context(migration.create_private(files["page"])) if page else None
         findings = Findings(report, PAGE_ROWS if page else 0)
-        verification = Verification(database, settings, findings)
+        verification = Verification(database, settings, findings, site.item_count)
         flows, error = run_passes(verification, site, journals)
         status = exit_status_of(findings.tally, flows, error)
         summary = summarise(settings, site, findings.tally, flows, requests, journals, start, status, error, files)

@@ -103,7 +103,6 @@ class Partition:
         self.first_at = self.last_at = None
         self.accepted = self.rejected = 0
         self.units = 0.0
-        self.units_in_second = collections.Counter()
 
     def admits(self, units, now):
         self.tokens = min(self.rate, self.tokens + self.rate * (now - self.filled_at))
@@ -116,12 +115,11 @@ class Partition:
         self.units += units
         self.first_at = self.first_at or now
         self.last_at = now
-        self.units_in_second[int(now - self.first_at)] += units
         return True
 
     def used(self):
-        """Units taken, of those there were from the first to the last write; the full bucket
-        at the start is one of them."""
+        """The share of the units there were from the first to the last write that was taken.
+        The full bucket of the start counts among them."""
         return self.units / (self.rate * (1.0 + self.last_at - self.first_at))
 
 
@@ -190,7 +188,7 @@ class Front(Server):
     before a request goes to the engine and after its answer came from there.
 
     Counts: `requests` by operation, `statements` by kind, `faulted` by the name of the fault, and
-    `partitions` by (table, partition key).
+    `partitions` by (table, partition key); `accepted` has (when, units) of each write.
     """
 
     def __init__(
@@ -207,6 +205,7 @@ class Front(Server):
         self.statements = collections.Counter()
         self.faulted = collections.Counter()
         self.partitions = {}
+        self.accepted = []
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._engine = threading.local()
@@ -334,7 +333,10 @@ class Front(Server):
         with self._lock:
             if key not in self.partitions:
                 self.partitions[key] = Partition(self.partition_units, now)
-            return self.partitions[key].admits(units, now)
+            admitted = self.partitions[key].admits(units, now)
+            if admitted:
+                self.accepted.append((now, units))
+            return admitted
 
     def _uniform(self, low, high):
         with self._lock:

@@ -186,6 +186,25 @@ def test_an_asset_changed_since_is_reported_and_not_touched(tables, field, value
     )
 
 
+@pytest.mark.parametrize(
+    "before, change",
+    [
+        # Touched by the application before: the migration left its currentVersionId.
+        (changed(asset("a"), {"currentVersion": None, "currentVersionId": "7"}), {"previewLocation": None}),
+        # Without any field that the migration removes.
+        ({name: asset("a")[name] for name in ("databaseId", "assetId", "assetName")}, {"currentVersionId": "1"}),
+    ],
+)
+def test_an_asset_changed_since_is_told_from_one_never_migrated(tables, before, change):
+    tables.put(before)
+    run = tables.migrate()
+    assert run.summary["outcomes"]["migrated"] == 1
+    edit(tables, before, **change)
+    edited = tables.contents()
+    assert roll_back(tables, run).outcomes == {"changed_since": 1}
+    assert tables.contents() == edited
+
+
 def test_all_changed_fields_are_named(tables):
     tables.put(asset("a"))
     run = tables.migrate()

@@ -63,7 +63,7 @@ class Writers:
 class Writer:
     def __init__(self, shared, assets, rng, number):
         self.shared = shared
-        self.client = shared.tables.client
+        self.client = shared.tables.engine.client()  # client.exceptions is not made for several threads
         self.rng = rng
         self.number = number
         self.made = 0
@@ -88,9 +88,13 @@ class Writer:
         key = self.rng.choice(sorted(self.live)) if self.live else None
         if key is None or act == self.create:
             self.create()
-        elif not (act == self.archive and (key[0].endswith(DELETED) or (key[0] + DELETED, key[1]) in self.live)):
+        elif act == self.edit or not self.has_archived(key):
             act(key)
         self.shared.counts[act.__name__] += 1
+
+    def has_archived(self, key):
+        """Whether it is archived, or has an archived twin: nobody uploads to that or deletes it for good."""
+        return key[0].endswith(DELETED) or (key[0] + DELETED, key[1]) in self.live
 
     # What a user does.
 
