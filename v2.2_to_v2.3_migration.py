@@ -44,7 +44,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple  # noqa: F401 (in comments)
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 TOOL_VERSION = "1.0.0"
 
@@ -1796,7 +1796,7 @@ class Migration:
         self.tally = Tally()
         self.flow = None  # type: Any
         self.after_sync = []  # type: List[Callable[[], None]]
-        self.unfinished = set()  # type: Set[Work]
+        self.unfinished = set()  # type: set
 
     def on_page(self, page: Page) -> None:
         self.tally.scanned += len(page.items)
@@ -2358,7 +2358,7 @@ def unused_stem(folders: Iterable[str], prefix: str, moment: datetime.datetime) 
     """A file name without ending, after the time, that no file in these folders has.
     Makes the folders. Raises PreflightError where that cannot be."""
     stem = stem_without_number = "%s_%s" % (prefix, moment.strftime("%Y%m%dT%H%M%SZ"))
-    taken = set()  # type: Set[str]
+    taken = set()  # type: set
     for folder in folders:
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)

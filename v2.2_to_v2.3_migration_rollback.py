@@ -126,8 +126,8 @@ def count_before_images(journal: Journal) -> int:
 
 
 def read_before_images(journals: List[Journal], origin: Any) -> Iterator[BeforeImage]:
-    """All before images, the newest first. A live asset's image brings along the archived
-    twin's version record that the asset's own has replaced."""
+    """All before images, the newest first. An image brings along the archived twin's version
+    record that the asset's own has replaced."""
     for journal in journals:
         replaced = {}  # type: Dict[Tuple[str, str], Item]
         superseded: Set[Tuple[str, str]] = set()
@@ -137,7 +137,7 @@ def read_before_images(journals: List[Journal], origin: Any) -> Iterator[BeforeI
                 continue
             key = (entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
             image = BeforeImage(entry, origin, journal.header, key in superseded)
-            if image.record and not migration.is_archived(image.asset):
+            if image.record:
                 image.replaced = replaced.get(_version_key(image.record))
             # "again" means: older images of this asset follow, up to the first without it.
             (superseded.add if entry.again else superseded.discard)(key)
