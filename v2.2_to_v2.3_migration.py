@@ -455,7 +455,7 @@ def plan_asset(asset: Item, bucket: str, now: str, facts: Facts = NO_FACTS) -> P
             return _plan_of_touched_asset(asset, bucket, legacy)
         version_id, id_findings = _version_id(version or {})
         if current_id is not None and current_id != version_id:
-            return _plan_of_conflicting_ids(asset, legacy, current_id, version_id, facts)
+            return _plan_of_conflicting_ids(asset, bucket, legacy, current_id, version_id, facts)
     except CannotPlan as problem:
         return Plan("failed", findings=(problem.finding,))
     record, record_findings = _version_record(asset, version or {}, version_id, now, facts)
@@ -486,8 +486,10 @@ def _plan_of_touched_asset(asset: Item, bucket: str, legacy: Tuple[str, ...]) ->
 
 
 def _plan_of_conflicting_ids(
-    asset: Item, legacy: Tuple[str, ...], current_id: str, version_id: str, facts: Facts
+    asset: Item, bucket: str, legacy: Tuple[str, ...], current_id: str, version_id: str, facts: Facts
 ) -> Plan:
+    """The application added a version of its own if that has a record; the ids are kept. Its
+    locations are mended like those of any asset that it touched: no later run would."""
     if not facts.current_record:
         raise CannotPlan(
             "conflicting_version_ids",
@@ -495,8 +497,7 @@ def _plan_of_conflicting_ids(
             "currentVersionId is %s, but currentVersion.Version is %s and there is no version record %s."
             % (current_id, version_id, current_id),
         )
-    expected = {name: asset.get(name) for name in OWNED_FIELDS}
-    return Plan("migrated", None, {}, legacy, expected, _further_findings(asset))
+    return _plan_of_touched_asset(asset, bucket, legacy)
 
 
 def _current_version_id(asset: Item) -> Optional[str]:
@@ -2057,12 +2058,7 @@ class Migration:
             self.tally.codes[finding.code] += 1
             self.report.add(work.asset["databaseId"]["S"], work.asset["assetId"]["S"], outcome, finding)
         if outcome == "failed" and self.tally.outcomes["failed"] <= SHOWN_FAILURES:
-            LOG.error(
-                "failed: %s / %s: %s",
-                work.asset["databaseId"]["S"],
-                work.asset["assetId"]["S"],
-                work.findings[0].message,
-            )
+            LOG.error("failed: %s: %s", name_of(work.asset), work.findings[0].message)
 
     def close(self) -> None:
         """Report what was scanned and left, since the run was stopped."""
@@ -2143,9 +2139,15 @@ class DryRun(Migration):
         return json.loads(row[0]) if row else None
 
 
+def name_of(asset: Item) -> str:
+    """The key of an asset for a screen, on which no control character takes effect."""
+    text = "%s / %s" % (asset["databaseId"]["S"], asset["assetId"]["S"])
+    return "".join(char if char.isprintable() else "\\u%04x" % ord(char) for char in text)
+
+
 def describe_change(asset: Item, plan: Plan) -> str:
     """The change of one asset, an attribute a line."""
-    lines = ["%s / %s" % (asset["databaseId"]["S"], asset["assetId"]["S"])]
+    lines = [name_of(asset)]
     if plan.record:
         lines.append("  + version record %s" % shown({"M": plan.record}))
     for name, value in sorted(plan.set_attributes.items()):

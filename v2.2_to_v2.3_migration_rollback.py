@@ -34,7 +34,9 @@ Exit status:
 import collections
 import functools
 import glob
+import json
 import os
+import sqlite3
 import sys
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
@@ -419,35 +421,43 @@ def restoration(image: BeforeImage) -> Tuple[Item, Tuple[str, ...]]:
 
 
 class DryRun(Rollback):
-    """The same steps; nothing is written. Assets whose twin is there are remembered as they
-    would be, since what becomes of the version record that both use depends on it."""
+    """The same steps; nothing is written. Items are remembered as they would be, for the twin
+    and for older images of the same asset."""
 
     def __init__(self, database: Any, settings: Any, report: Any, show: Callable) -> None:
         super().__init__(database, settings, report)
         self.show = show
-        self.pretended = {}  # type: Dict[Key, Any]
+        # "" is a temporary database on the disk that is gone when it is closed.
+        self.pretended = sqlite3.connect("")
+        self.pretended.execute("PRAGMA journal_mode = OFF")
+        self.pretended.execute("CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT) WITHOUT ROWID")
 
     def looked(self, image: BeforeImage, keys: List[Key], found: Dict[Key, Item]) -> None:
-        pretended = {key: self.pretended[key] for key in keys if key in self.pretended}
-        super().looked(image, keys, {**found, **pretended})
+        for key in keys:
+            row = self.pretended.execute("SELECT item FROM items WHERE key = ?", (migration.to_json(key),)).fetchone()
+            if row:
+                found = {**found, key: json.loads(row[0])}
+        super().looked(image, keys, found)
+
+    def pretend(self, key: Key, item: Optional[Item]) -> None:
+        row = (migration.to_json(key), migration.to_json(item))
+        self.pretended.execute("INSERT OR REPLACE INTO items VALUES (?, ?)", row)
 
     def restore(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
         asset = now.asset  # type: Any
         values, removed = restoration(image)
         if self.tally.assets < migration.SHOWN_CHANGES:
             self.show(migration.describe_change(asset, migration.Plan("restored", None, values, removed)))
-        if now.twin:
-            kept = {name: value for name, value in asset.items() if name not in removed}
-            self.pretended[self.database.key_of(self.database.assets, image.asset)] = {**kept, **values}
+        kept = {name: value for name, value in asset.items() if name not in removed}
+        self.pretend(self.database.key_of(self.database.assets, asset), {**kept, **values})
         self.restored(image, now, verdict, None, "")
 
     def settle_record(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
         if verdict.record == KEEP:
             self.conclude(image, verdict)
-            return
-        if now.twin:
-            self.pretended[self.record_key(image)] = image.replaced if verdict.record == PUT_BACK else None
-        self.settled(image, verdict, None, "")
+        else:
+            self.pretend(self.record_key(image), image.replaced if verdict.record == PUT_BACK else None)
+            self.settled(image, verdict, None, "")
 
 
 # --------------------------------------------------------------------------------------

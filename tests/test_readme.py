@@ -92,7 +92,7 @@ def test_the_configurations_are_accepted(name):
     path = ROOT / ("v2.2_to_v2.3_migration_%s.json" % name)
     values = migration.read_config_file(str(path))
     assert "comments" in json.loads(path.read_text(encoding="utf-8"))
-    own = dict(assets_table_name="assets", asset_versions_table_name="versions", asset_bucket_name="bucket")
+    own = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": "bucket"}
     settings = migration.resolve_settings(migration.CONFIG, values, own)
     assert settings.batch_size == (10 if name == "test_config" else 25)
     assert settings.dry_run is (name == "test_config")
