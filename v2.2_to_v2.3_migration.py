@@ -1226,7 +1226,8 @@ class Lane(Pace):
 
     The pace starts at the limit of a partition and grows with what is accepted: twofold a
     second up to the pace last known to be good, slowly beyond it. A throttled write cuts it
-    to a little below what was accepted during the last second. So a hot key waits alone.
+    to a little below what was accepted during the last second, but not below half: the lane
+    may have been slow for another reason. So a hot key waits alone.
     """
 
     def __init__(self, name: str, now: float) -> None:
@@ -1249,10 +1250,7 @@ class Lane(Pace):
         if sent_at < self.cut_at:
             return  # sent before the last cut, which has answered it already
         self._forget(now)
-        if self.accepted_in_last_second:
-            self.rate = self.good_rate = max(1.0, 0.95 * self.accepted_in_last_second)
-        else:
-            self.rate = max(1.0, self.rate / 2)
+        self.rate = self.good_rate = max(1.0, self.rate / 2, 0.95 * min(self.rate, self.accepted_in_last_second))
         self.tokens = min(self.tokens, -self.rate * random.uniform(0.0, 2 * BURST_SECONDS))
         self.cut_at = now
 
@@ -2140,8 +2138,12 @@ class DryRun(Migration):
 
 
 def name_of(asset: Item) -> str:
-    """The key of an asset for a screen, on which no control character takes effect."""
-    text = "%s / %s" % (asset["databaseId"]["S"], asset["assetId"]["S"])
+    """The key of an asset for a screen."""
+    return printable("%s / %s" % (asset["databaseId"]["S"], asset["assetId"]["S"]))
+
+
+def printable(text: str) -> str:
+    """Text for a screen, on which no control character takes effect."""
     return "".join(char if char.isprintable() else "\\u%04x" % ord(char) for char in text)
 
 

@@ -618,7 +618,8 @@ class Findings:
         if len(self.kept) < self.keep:
             self.kept.append(problem)
         if problem.error_type not in NOTES and self.tally.problems <= migration.SHOWN_FAILURES:
-            LOG.error("problem: %s / %s: %s", problem.database_id, problem.asset_id, problem.message)
+            line = "problem: %s / %s: %s" % (problem.database_id, problem.asset_id, problem.message)
+            LOG.error("%s", migration.printable(line))
 
 
 class RequestCounts:
