@@ -191,9 +191,7 @@ class Front(Server):
     `partitions` by (table, partition key); `accepted` has (when, units) of each write.
     """
 
-    def __init__(
-        self, engine_port, latency=0.0, partition_units=None, faults=None, seed=0, before=None, after=None
-    ):  # fmt: skip
+    def __init__(self, engine_port, latency=0.0, partition_units=None, faults=None, seed=0, before=None, after=None):
         super().__init__()
         self.engine_address = ("127.0.0.1", engine_port)
         self.latency = latency if isinstance(latency, tuple) else (latency, latency)
@@ -252,7 +250,8 @@ class Front(Server):
         if request.number >= self.faults.expired_from:
             return error(400, "ExpiredTokenException", "The security token included in the request is expired")
         for operation, table in self.faults.denied:
-            if operation == request.operation and b'"%s"' % table.encode() in request.body:
+            # In a statement the quotes are escaped.
+            if operation == request.operation and re.search(rb'"%s\\?"' % re.escape(table.encode()), request.body):
                 message = "User is not authorized to perform: dynamodb:%s on resource: %s" % (operation, table)
                 return error(400, "AccessDeniedException", message)
         return None
@@ -346,7 +345,7 @@ class Front(Server):
 
     def _forward(self, request):
         head = LENGTH.sub(b"\r\nContent-Length: %d\r\n" % len(request.body), request.head)
-        for attempt in (1, 2):
+        for _attempt in (1, 2):
             if getattr(self._engine, "socket", None) is None:
                 self._engine.socket = socket.create_connection(self.engine_address)
                 self._engine.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -414,7 +413,8 @@ def units_of(sent):
 
 
 def error(status, code, message):
-    return Answer(status, json.dumps({"__type": "com.amazonaws.dynamodb.v20120810#" + code, "message": message}).encode())
+    body = {"__type": "com.amazonaws.dynamodb.v20120810#" + code, "message": message}
+    return Answer(status, json.dumps(body).encode())
 
 
 def failure(fault):

@@ -22,8 +22,9 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
-import local_dynamodb  # noqa: E402
 from front import TARGET, Answer, Server  # noqa: E402
+
+import local_dynamodb  # noqa: E402
 from load_migration import migration  # noqa: E402
 
 BUCKET = "benchmark-bucket"
@@ -127,7 +128,8 @@ def description(name):
     schema = [{"AttributeName": key, "KeyType": kind} for key, kind in zip(KEYS[name], ("HASH", "RANGE"))]
     types = [{"AttributeName": key, "AttributeType": "S"} for key in KEYS[name]]
     arn = "arn:aws:dynamodb:us-east-1:123456789012:table/" + name
-    return {"TableName": name, "TableArn": arn, "TableStatus": "ACTIVE", "KeySchema": schema, "AttributeDefinitions": types}
+    keys = {"KeySchema": schema, "AttributeDefinitions": types}
+    return {"TableName": name, "TableArn": arn, "TableStatus": "ACTIVE", **keys}
 
 
 class Instant(Server):

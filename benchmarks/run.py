@@ -18,20 +18,23 @@ import sys
 import tempfile
 import time
 import typing
+from contextlib import ExitStack
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, ROOT)
 
-import local_dynamodb  # noqa: E402
 from front import UNLIMITED, Front  # noqa: E402
 from instant_server import BUCKET, InstantServer  # noqa: E402
+
+import local_dynamodb  # noqa: E402
 
 MIGRATION = os.path.join(ROOT, "v2.2_to_v2.3_migration.py")
 SEQUENTIAL = os.path.join(HERE, "sequential.py")
 ENVIRONMENT = local_dynamodb.LocalDynamoDB().environment()
 LATENCY = 0.005
 UNITS_OF_AN_ASSET = 1.6  # on its partition, about, as the front counts
+LARGEST_WRITE = 4  # units
 
 
 class Sizes(typing.NamedTuple):
@@ -136,8 +139,9 @@ def speed(sizes):
         rates = {kind: len(assets) / statistics.median(seconds[kind, latency]) for kind, _ in seconds}
         shown = "%.1f times (%.0f assets/s, loop %.0f/s)"
         ratio = median_ratio(seconds["sequential", latency], seconds["migration", latency])
-        row("migration / plain loop, " + where, shown % (ratio, rates["migration"], rates["sequential"]),
-            ">= %d" % (20 if latency else 5), ratio >= (20 if latency else 5))  # fmt: skip
+        target = 20 if latency else 5
+        result = shown % (ratio, rates["migration"], rates["sequential"])
+        row("migration / plain loop, " + where, result, ">= %d" % target, ratio >= target)
         for kind in ("dry run", "rerun"):
             ratio = median_ratio(seconds["migration", latency], seconds[kind, latency])
             row("%s / migration, %s" % (kind, where), "%.1f times" % ratio, ">= 3", ratio >= 3)
@@ -154,9 +158,10 @@ def partitions(sizes):
         used, used_by_run, rejections = [], [], []
         count = int(sizes.partition_seconds * units * databases / UNITS_OF_AN_ASSET)
         for _ in range(sizes.rounds):
-            with InstantServer(count, databases) as server:
-                with Front(server.port, latency=LATENCY, partition_units=units) as front:
-                    run = migrate(flags_of(front.endpoint_url))
+            with ExitStack() as stack:
+                server = stack.enter_context(InstantServer(count, databases))
+                front = stack.enter_context(Front(server.port, latency=LATENCY, partition_units=units))
+                run = migrate(flags_of(front.endpoint_url))
             limited = [partition for (table, _), partition in front.partitions.items() if table == "assets"]
             hottest = max(limited, key=lambda partition: partition.units)
             used.append(hottest.used())
@@ -199,7 +204,9 @@ def ceiling(sizes):
             worst.append(max(units_between(front.accepted, at, at + 1) for at, _ in front.accepted))
         median = statistics.median(mean)
         shown = "%.1f units/s over ten seconds, most in one second %.0f" % (median, statistics.median(worst))
-        row("--max-write-units %d" % limit, shown, "90 to 105 %", 0.9 <= median / limit <= 1.05)
+        # A write is sent once there is a part of its units, and what it took too much is waited for.
+        met = 0.9 * limit <= median <= 1.05 * limit + LARGEST_WRITE / 10
+        row("--max-write-units %d" % limit, shown, "90 to 105 %, and one write", met)
 
 
 def units_between(accepted, start, end):

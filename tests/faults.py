@@ -116,7 +116,7 @@ class Scene:
 
     def rows(self):
         """Of the report that belongs to the last summary."""
-        with open(self.last_summary()["files"]["report"], newline="", encoding="utf-8") as file:
+        with open(self.folder / self.last_summary()["files"]["report"], newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
     def rollback_flags(self):
@@ -186,10 +186,11 @@ def new_tables(engine, folder):
                 tables.client.delete_table(TableName=name)
 
 
-def undisturbed(engine, folder, assets):
-    """Exit status and contents of an undisturbed migration of these assets."""
+def undisturbed(engine, folder, assets, records=()):
+    """Exit status and contents of an undisturbed migration of these assets beside these records."""
     with new_tables(engine, folder) as tables:
         tables.load(assets)
+        tables.put_records(*records)
         run = tables.migrate()
         return types.SimpleNamespace(status=run.status, contents=tables.contents(), rows=run.rows, summary=run.summary)
 

@@ -159,6 +159,12 @@ def test_a_migration_that_misses_assets_fails_the_test(used_tables, monkeypatch,
     assert used_tables.contents() == before
 
 
+def test_a_failed_migration_fails_the_test_even_if_verified(used_tables, monkeypatch):
+    run_migration = migration.run_migration
+    monkeypatch.setattr(migration, "run_migration", lambda *arguments: run_migration(*arguments) or 1)
+    assert run(used_tables) == 1
+
+
 def deny(monkeypatch, word, table):
     """DynamoDB permits no write to a table whose statement begins with `word`."""
     execute = migration.Database.execute
@@ -265,6 +271,21 @@ def test_interrupted_it_still_removes_its_assets(used_tables, number, stage):
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 130, output
     assert "PASSED" not in output
+    assert used_tables.contents() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_between_two_steps_it_still_removes_its_assets(used_tables, monkeypatch, number):
+    before = used_tables.contents()
+    own = []
+
+    def interrupt(database, settings, site):
+        own.extend(own_items(used_tables)[0])
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(migration, "run_migration", interrupt)
+    assert run(used_tables) == 130
+    assert len(own) == 5
     assert used_tables.contents() == before
 
 

@@ -368,6 +368,20 @@ def test_a_journal_proves_every_attribute(tables):
     assert result.status == 1
 
 
+def test_assets_that_the_application_touched_before_the_migration_are_proved(tables):
+    by_application = {"dateCreated": "2026-01-02T03:04:05.678901", "comment": "Saved in v2.3"}
+    own_place = M(Key="base/own/", Bucket="another-bucket")
+    tables.put_records(*(record(name, assetVersionId="5", **by_application) for name in ("own", "moved", "conflict")))
+    journal = journal_of(
+        tables,
+        asset("own", currentVersion=None, versions=None, currentVersionId="5", assetLocation=own_place),
+        asset("moved", currentVersion=None, versions=None, currentVersionId="5", previewLocation=M(Key="")),
+        asset("conflict", currentVersionId="5"),
+    )
+    result = run(tables, "--journal", journal)
+    assert (result.status, result.found) == (0, [("db01", "own", "asset_location_elsewhere", "assetLocation.Key")])
+
+
 def test_assets_that_are_gone_or_were_never_migrated(tables):
     journal = journal_of(tables, asset("kept"), asset("deleted"), asset("restored"), asset("record"))
     tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S("deleted")})

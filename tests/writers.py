@@ -5,6 +5,7 @@ import collections
 import contextlib
 import random
 import threading
+import time
 
 import local_dynamodb
 from load_migration import migration
@@ -13,10 +14,17 @@ DELETED = "#deleted"
 
 
 class Writers:
-    """Threads that write until the `with` ends. Each asset has one writer, which so knows its state."""
+    """Threads that write until the `with` ends. Each asset has one writer, which so knows its state.
 
-    def __init__(self, tables, assets, rng, threads):
+    most: how often each of them acts, so that a slow run does not find everything deleted.
+    v23: whether they act as the application v2.3 too.
+    """
+
+    def __init__(self, tables, assets, rng, threads, most=150, v23=True):
         self.tables = tables
+        self.most = most
+        self.v23 = v23
+        self.acts = []  # (when, act, key), for the analysis of a failure
         self.counts = collections.Counter()
         self.error = None
         self.stopped = threading.Event()
@@ -75,9 +83,10 @@ class Writer:
 
     def run(self):
         try:
-            while not self.shared.stopped.is_set():
+            for _ in range(self.shared.most):
+                if self.shared.stopped.wait(self.rng.uniform(0, 0.02)):
+                    break
                 self.act()
-                self.shared.stopped.wait(self.rng.uniform(0, 0.01))
         except Exception as error:
             self.shared.error = error
             raise
@@ -86,6 +95,7 @@ class Writer:
         acts = [self.edit] * 4 + [self.upload] * 4 + [self.archive, self.delete, self.create]
         act = self.rng.choice(acts)
         key = self.rng.choice(sorted(self.live)) if self.live else None
+        self.shared.acts.append((time.monotonic(), act.__name__, key))
         if key is None or act == self.create:
             self.create()
         elif act == self.edit or not self.has_archived(key):
@@ -110,7 +120,7 @@ class Writer:
         asset = self.get(key)
         if self.is_old(asset) and self.rng.random() < 0.7:
             self.upload_v22(key, asset)
-        elif len([k for k in self.live if k[1] == key[1]]) == 1:  # v2.3 knows no twins
+        elif self.shared.v23 and len([k for k in self.live if k[1] == key[1]]) == 1:  # v2.3 knows no twins
             self.upload_v23(key, asset)
 
     def upload_v22(self, key, asset):
@@ -173,7 +183,7 @@ class Writer:
         asset = next(local_dynamodb.sample_assets(1, seed=self.rng.randrange(10**9)))
         asset["assetId"] = {"S": "new-%d-%d" % (self.number, self.made)}
         key = (asset["databaseId"]["S"], asset["assetId"]["S"])
-        if self.rng.random() < 0.5:
+        if self.shared.v23 and self.rng.random() < 0.5:
             comment = {"S": "created"}
             asset = {name: value for name, value in asset.items() if name not in migration.REMOVED_FIELDS}
             location = {"M": {"Key": {"S": key[1] + "/"}, "Bucket": {"S": "asset-bucket"}}}

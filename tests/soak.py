@@ -1,0 +1,264 @@
+"""The guarantees of spec.md section 3, again and again, on random tables with random faults.
+
+    python tests/soak.py --minutes 30
+
+Each round migrates other assets, through another mixture of faults and kills, alone or in the company of
+other clients, and checks what must hold. It prints a line; the first difference ends the soak with exit
+status 1 and says what differed and how to repeat that round alone:
+
+    python tests/soak.py --seed 4711 --rounds 1
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
+
+from faults import (  # noqa: E402
+    MIGRATION,
+    ROLLBACK,
+    SMALL_BATCHES,
+    VERIFY,
+    Scene,
+    check_order,
+    check_outcomes,
+    check_same,
+    hostile_assets,
+    new_tables,
+    random_faults,
+    run_until_done,
+    undisturbed,
+)
+from writers import Writers  # noqa: E402
+
+import local_dynamodb  # noqa: E402
+from benchmarks.front import Front  # noqa: E402
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+class TracingFront(Front):
+    """Remembers what it answered to writes, for the analysis of a difference."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.trace = []
+
+    def _executed(self, request):
+        answer = super()._executed(request)
+        if request.operation == "BatchExecuteStatement" and answer.status == 200:
+            for statement, response in zip(request.payload["Statements"], answer.payload["Responses"]):
+                self.trace.append((time.monotonic(), statement, response.get("Error", {}).get("Code", "done")))
+        return answer
+
+
+# --------------------------------------------------------------------------------------
+# Rounds
+# --------------------------------------------------------------------------------------
+
+
+def alone(engine, rng, folder):
+    """Killed, disturbed and run again: as undisturbed; then rolled back in the same way: as before."""
+    assets = list(local_dynamodb.sample_assets(rng.randint(10, 80), seed=rng.randrange(10**9)))
+    assets += list(hostile_assets(rng, rng.randint(0, 30)))
+    records = conflicts(rng, assets)
+    expected = undisturbed(engine, folder, assets, records)
+    faults = random_faults(rng, rng.choice([0.0, 0.1, 0.3]))
+    with new_tables(engine, folder) as tables, TracingFront(engine.port, 0, None, faults, rng.random()) as front:
+        scene = Scene(tables, front, folder / "scene")
+        tables.load(assets)
+        tables.put_records(*records)
+        before = tables.contents()
+
+        def check_now():
+            scene.cut_power(rng)
+            check_order(before, tables.contents(), scene.journals)
+
+        flags = random_flags(rng)
+        forth = run_until_done(
+            scene, rng, MIGRATION, *flags,
+            kills=rng.randint(0, 4), requests=60, signals=SIGNALS, after_kill=check_now,
+        )  # fmt: skip
+        summary = scene.last_summary()
+        check_outcomes(summary, scene.rows())
+        check_same(tables.contents(), expected.contents, assets)
+        assert forth[-1] == expected.status, "exit status %s, not %s" % (forth[-1], expected.status)
+        verdict = scene.run(VERIFY, *scene.rollback_flags(), "--html", "page.html")
+        assert verdict == expected.status, "the verification says %s, not %s" % (verdict, expected.status)
+        assert scene.run(MIGRATION, *flags) == expected.status
+        check_nothing_written(scene)
+        back = run_until_done(
+            scene, rng, ROLLBACK, *scene.rollback_flags(), *flags,
+            kills=rng.randint(0, 3), requests=40, signals=SIGNALS,
+        )  # fmt: skip
+        assert back[-1] == 0, "the rollback ends with %s" % back[-1]
+        check_same(tables.contents(), before)
+        return "%d assets, %d records, runs %s and back %s, %s" % (
+            len(assets), len(records), forth, back, faulted(front),
+        )  # fmt: skip
+
+
+def in_company(engine, rng, folder):
+    """Both applications write meanwhile: nothing of theirs is lost, and the next run finishes."""
+    assets = list(local_dynamodb.sample_assets(rng.randint(20, 100), seed=rng.randrange(10**9)))
+    faults = random_faults(rng, rng.choice([0.0, 0.1, 0.2]))
+    with new_tables(engine, folder) as tables, TracingFront(
+        engine.port, (0, 0.02), None, faults, rng.random()
+    ) as front:
+        scene = Scene(tables, front, folder / "scene")
+        tables.load(assets)
+        with tracing(front, Writers(tables, assets, rng, threads=rng.randint(1, 3))) as writers:
+            with writers:
+                first = scene.run(MIGRATION, *SMALL_BATCHES)
+            check_outcomes(scene.last_summary(), scene.rows())
+            writers.check_nothing_lost()
+            again = finish(scene, writers)
+        return "%d assets, runs %s, %s, %s" % (len(assets), [first, again], acted(writers), faulted(front))
+
+
+def killed_in_company(engine, rng, folder):
+    """v2.2 goes on while the migration is killed again and again. Interrupted runs may leave records of versions
+    that are no more; rolling back, then running again, gives a whole result."""
+    assets = list(local_dynamodb.sample_assets(rng.randint(20, 80), seed=rng.randrange(10**9)))
+    faults = random_faults(rng, rng.choice([0.0, 0.1]))
+    with new_tables(engine, folder) as tables, TracingFront(
+        engine.port, (0, 0.02), None, faults, rng.random()
+    ) as front:
+        scene = Scene(tables, front, folder / "scene")
+        tables.load(assets)
+        with tracing(front, Writers(tables, assets, rng, rng.randint(1, 3), v23=False)) as writers:
+            with writers:
+                statuses = run_until_done(
+                    scene, rng, MIGRATION, *SMALL_BATCHES,
+                    kills=rng.randint(1, 3), requests=60, signals=SIGNALS,
+                )  # fmt: skip
+            writers.check_nothing_lost()
+            back = scene.run(ROLLBACK, *scene.rollback_flags())
+            assert back in (0, 1), "the rollback ends with %s" % back
+            writers.check_nothing_lost()
+            again = finish(scene, writers)
+        return "%d assets, runs %s, back %d, then %d, %s, %s" % (
+            len(assets), statuses, back, again, acted(writers), faulted(front),
+        )  # fmt: skip
+
+
+ROUNDS = {"alone": alone, "in company": in_company, "killed in company": killed_in_company}
+
+
+def finish(scene, writers):
+    """The run that finds everybody gone; its exit status."""
+    status = scene.run(MIGRATION, *SMALL_BATCHES)
+    check_outcomes(scene.last_summary(), scene.rows())
+    writers.check_nothing_lost()
+    assert status == 0, "the last run ends with %s: %s" % (status, scene.rows())
+    writers.check_migrated()
+    verdict = scene.run(VERIFY)
+    assert verdict == 0, "the verification says %s: %s" % (verdict, scene.rows())
+    return status
+
+
+def conflicts(rng, assets):
+    """Version records that others have written under the keys of some of these assets."""
+    records = []
+    for asset in rng.sample(assets, len(assets) // 10):
+        version = asset.get("currentVersion", {}).get("M", {}).get("Version", {}).get("S")
+        if version and len(asset["assetId"]["S"]) < 900:
+            record = {"assetId": asset["assetId"], "assetVersionId": {"S": version}, "comment": {"S": "Another's"}}
+            if record not in records:
+                records.append(record)
+    return records
+
+
+def random_flags(rng):
+    return ["--batch-size", str(rng.choice([1, 3, 25])), "--workers", str(rng.choice([1, 3, 8]))]
+
+
+def check_nothing_written(scene):
+    writes = scene.last_summary()["writes"]
+    assert writes == 0, "a rerun wrote %d times" % writes
+
+
+# --------------------------------------------------------------------------------------
+# What is said
+# --------------------------------------------------------------------------------------
+
+
+def faulted(front):
+    return "faults %d of %d requests" % (sum(front.faulted.values()), sum(front.requests.values()))
+
+
+def acted(writers):
+    return "acts %d" % sum(writers.counts.values())
+
+
+@contextlib.contextmanager
+def tracing(front, writers):
+    """Where the round fails, say of each asset that the failure names what was done to it."""
+    try:
+        yield writers
+    except AssertionError as error:
+        named = {key[1] for _, _, key in writers.acts if key and key[1] in str(error)}
+        lines = [str(error)]
+        for asset_id in sorted(named)[:3]:
+            events = [
+                (when, "user: %s %s" % (act, key)) for when, act, key in writers.acts if key and key[1] == asset_id
+            ]
+            events += [
+                (when, "%s: %s" % (code, json.dumps(statement)))
+                for when, statement, code in front.trace
+                if {"S": asset_id} in statement["Parameters"]
+            ]
+            lines += ["%.3f %s" % event for event in sorted(events)]
+            lines += [str(item) for part in writers.tables.contents() for key, item in part.items() if asset_id in key]
+        raise AssertionError("\n".join(lines))
+
+
+def run_round(engine, seed, folder):
+    """One line on a round that went well; raises AssertionError for a difference."""
+    rng = random.Random(seed)
+    kind = rng.choice(list(ROUNDS))
+    start = time.monotonic()
+    with open(folder / "own_output.txt", "w") as quiet, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(
+        quiet
+    ):
+        text = ROUNDS[kind](engine, rng, folder)
+    return "%s, %.0f s: %s" % (kind, time.monotonic() - start, text)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--rounds", type=int, default=None, help="stop after so many")
+    parser.add_argument("--seed", type=int, default=None, help="of the first round; the next have the next numbers")
+    options = parser.parse_args(argv)
+    seed = random.randrange(10**6) if options.seed is None else options.seed
+    end = time.monotonic() + 60 * options.minutes
+    rounds = 0
+    with local_dynamodb.LocalDynamoDB() as engine:
+        os.environ.update(engine.environment())
+        while time.monotonic() < end and rounds != options.rounds:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    line = run_round(engine, seed, Path(folder))
+                except Exception as error:
+                    print("seed %d: DIFFERENCE: %s" % (seed, error), flush=True)
+                    print("Repeat it with `python tests/soak.py --seed %d --rounds 1`." % seed)
+                    if not isinstance(error, AssertionError):
+                        raise
+                    return 1
+            print("seed %d: %s" % (seed, line), flush=True)
+            seed, rounds = seed + 1, rounds + 1
+    print("No difference in %d rounds." % rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
