@@ -1148,7 +1148,7 @@ def read_journal_backwards(path: str) -> Iterator[JournalEntry]:
                 return
             facts = Facts(**entry.get("facts", {}))
             yield JournalEntry(entry.get("asset"), facts, entry.get("again", False), entry.get("replaced_record"))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             if not newest:
                 raise SettingsError(
                     "Journal %s is damaged, %d lines before its end." % (path, number), "use an undamaged copy of it."
@@ -2059,11 +2059,13 @@ class Migration:
             LOG.error("failed: %s: %s", name_of(work.asset), work.findings[0].message)
 
     def close(self) -> None:
-        """Report what was scanned and left, since the run was stopped."""
+        """Report what was scanned and left, since the run was stopped; close the files."""
+        self.journal.close()
         for work in self.unfinished:
             message = "The run was stopped before its end; the next one finishes it."
             work.findings = [Finding("not_finished", "", message)]
             self.count(work, "not_finished")
+        self.report.close()
 
     def record_key(self, work: Work) -> Key:
         return self.database.key_of(self.database.versions, work.record)
@@ -2681,17 +2683,11 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     start = utc_now()
     folders = [settings.report_dir] if settings.dry_run else [settings.report_dir, settings.journal_dir]
     stem = unused_stem(folders, "migration", start)
-    report = Report(os.path.join(settings.report_dir, stem + ".csv"))
-    if settings.dry_run:
-        announce("The first changes:")
-        migration = DryRun(database, settings, report, iso_utc(start), announce)  # type: Migration
-    else:
-        journal = open_journal(os.path.join(settings.journal_dir, stem + ".jsonl"), settings, site, iso_utc(start))
-        migration = Migration(database, settings, report, journal, iso_utc(start))
+    migration = make_migration(database, settings, site, stem, iso_utc(start))
+    tally = migration.tally
     source = TableSource(database, database.assets, settings.database_id, settings.limit, site.item_count)
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
     progress = Progress(0 if settings.database_id else total, sys.stderr.isatty())
-    tally = migration.tally
 
     def tick(flow: Flow) -> None:
         progress.show(tally.finished, counts_line(tally), flow.waiting_for())
@@ -2699,19 +2695,28 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     flow = migration.flow = Flow(database, settings, source, migration.on_page, migration.on_round, tick)
     errors = [run_to_end(flow, progress), ending(migration.close)]
     error = errors[0] or errors[1]
+    files = {
+        "report": migration.report.path,
+        "summary": os.path.join(settings.report_dir, stem + "_summary.json"),
+        "journal": migration.journal.path,
+    }
     status = exit_status_of(tally, flow, error)
-    files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
-    if not settings.dry_run:
-        files["journal"] = migration.journal.path
     summary = summarise(settings, site, tally, flow, start, status, error, files)
-    with contextlib.ExitStack() as stack:
-        stack.callback(migration.journal.close)
-        stack.callback(write_summary, files["summary"], summary)
-        stack.callback(report.close)
+    write_summary(files["summary"], summary)
     announce(result_text(summary, settings))
     if error is not None:
         raise error
     return status
+
+
+def make_migration(database: Database, settings: Settings, site: Site, stem: str, started: str) -> Migration:
+    """The migration or its dry run, with its report and its journal."""
+    report = Report(os.path.join(settings.report_dir, stem + ".csv"))
+    if settings.dry_run:
+        announce("The first changes:")
+        return DryRun(database, settings, report, started, announce)
+    journal = open_journal(os.path.join(settings.journal_dir, stem + ".jsonl"), settings, site, started)
+    return Migration(database, settings, report, journal, started)
 
 
 def open_journal(path: str, settings: Settings, site: Site, started: str) -> Journal:
@@ -2798,7 +2803,8 @@ def result_text(summary: Dict[str, Any], settings: Settings) -> str:
     for code, count in summary["codes"].items():
         lines.append("  {:>11,}  with {}".format(count, code))
     for name, path in summary["files"].items():
-        lines.append("  %-9s %s" % (name, path))
+        if path:
+            lines.append("  %-9s %s" % (name, path))
     for name in settings.database_id:
         if not summary["scanned"]:
             lines.append("No asset was found under databaseId %s: is it spelled right?" % name)

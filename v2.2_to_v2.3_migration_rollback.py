@@ -564,14 +564,7 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
 
     source = JournalSource(journals)
     flow = rollback.flow = migration.Flow(database, settings, source, rollback.on_page, on_tick=tick)
-    error = None
-    try:
-        with migration.interruptible(flow):
-            flow.run()
-    except BaseException as exception:
-        error = exception
-    finally:
-        progress.close()
+    error = migration.run_to_end(flow, progress)
     tally.outcomes["not_finished"] = total - tally.finished
     status = exit_status_of(tally, flow, error)
     files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}

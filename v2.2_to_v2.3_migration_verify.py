@@ -996,15 +996,9 @@ def run_passes(verification: Verification, site: Any, journals: List) -> Tuple[L
         tick = functools.partial(show_progress, progress, tally, name)
         verification.flow = migration.Flow(verification.database, settings, source(), on_page, on_tick=tick)
         flows.append(verification.flow)
-        try:
-            with migration.interruptible(verification.flow):
-                verification.flow.run()
-        except BaseException as error:
+        error = migration.run_to_end(verification.flow, progress)
+        if error or verification.flow.stopping:
             return flows, error
-        finally:
-            progress.close()
-        if verification.flow.stopping:
-            break
     return flows, None
 
 

@@ -81,9 +81,9 @@ class Table:
         return b'{"Items":[' + items + b"]," + json.dumps(rest).encode()[1:]
 
     def range_of_segment(self, segment, segments):
-        """As if a hash had put each database into a segment of its own."""
-        place = segment * 27 % segments
-        return ([0] + self.ends)[place : place + 2] if place < len(self.ends) else (0, 0)
+        """The databases are spread evenly over the segments."""
+        inside = [n for n in range(len(self.ends)) if n * segments // len(self.ends) == segment]
+        return (([0] + self.ends)[inside[0]], self.ends[inside[-1]]) if inside else (0, 0)
 
     def text(self, number):
         texts = self.texts[bisect.bisect(self.ends, number)]

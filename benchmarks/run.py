@@ -65,8 +65,8 @@ def flags_of(endpoint_url, assets="assets", versions="versions"):
     return ["--endpoint-url", endpoint_url] + names
 
 
-def migrate(flags):
-    """Run the migration in a process of its own."""
+def migrate(count, flags):
+    """Run the migration of so many assets in a process of its own."""
     folder = tempfile.mkdtemp(prefix="benchmark-")
     try:
         command = [sys.executable, MIGRATION, "--report-dir", folder, "--journal-dir", folder] + flags
@@ -80,6 +80,7 @@ def migrate(flags):
         (name,) = [name for name in os.listdir(folder) if name.endswith("_summary.json")]
         with open(os.path.join(folder, name)) as file:
             summary = json.load(file)
+        assert summary["scanned"] == count, "%d of %d assets" % (summary["scanned"], count)
     finally:
         shutil.rmtree(folder)
     unit = 2**20 if sys.platform == "darwin" else 2**10
@@ -125,16 +126,16 @@ def speed(sizes):
         # The engine's Java gets several times as fast during its first minute.
         for _ in range(2):
             sequential(flags_of(engine.endpoint_url, *tables.fresh(assets[:1000])))
-            migrate(flags_of(engine.endpoint_url, *tables.fresh(assets)))
+            migrate(len(assets), flags_of(engine.endpoint_url, *tables.fresh(assets)))
         for _ in range(sizes.rounds):
             for latency in (0.0, LATENCY):
                 with Front(engine.port, latency=latency) as front:
                     url = front.endpoint_url if latency else engine.endpoint_url
                     seconds["sequential", latency].append(sequential(flags_of(url, *tables.fresh(assets))))
                     flags = flags_of(url, *tables.fresh(assets))
-                    seconds["dry run", latency].append(migrate(flags + ["--dry-run"]).seconds)
-                    seconds["migration", latency].append(migrate(flags).seconds)
-                    seconds["rerun", latency].append(migrate(flags).seconds)
+                    seconds["dry run", latency].append(migrate(len(assets), flags + ["--dry-run"]).seconds)
+                    seconds["migration", latency].append(migrate(len(assets), flags).seconds)
+                    seconds["rerun", latency].append(migrate(len(assets), flags).seconds)
     for latency, where in ((0.0, "DynamoDB Local"), (LATENCY, "with 5 ms latency")):
         rates = {kind: len(assets) / statistics.median(seconds[kind, latency]) for kind, _ in seconds}
         shown = "%.1f times (%.0f assets/s, loop %.0f/s)"
@@ -161,7 +162,7 @@ def partitions(sizes):
             with ExitStack() as stack:
                 server = stack.enter_context(InstantServer(count, databases))
                 front = stack.enter_context(Front(server.port, latency=LATENCY, partition_units=units))
-                run = migrate(flags_of(front.endpoint_url))
+                run = migrate(count, flags_of(front.endpoint_url))
             limited = [partition for (table, _), partition in front.partitions.items() if table == "assets"]
             hottest = max(limited, key=lambda partition: partition.units)
             used.append(hottest.used())
@@ -181,7 +182,7 @@ def client(sizes):
     for count in sizes.client_assets:
         rounds = sizes.rounds if count < 1000000 else 1
         with InstantServer(count) as server:
-            runs = [migrate(flags_of(server.endpoint_url)) for _ in range(rounds)]
+            runs = [migrate(count, flags_of(server.endpoint_url)) for _ in range(rounds)]
         cpu = 1000 * statistics.median(run.cpu for run in runs) / count
         peaks[count] = statistics.median(run.peak_mb for run in runs)
         row("client CPU for each of {:,} assets".format(count), "%.3f ms" % cpu, "<= 0.25 ms", cpu <= 0.25)
@@ -198,7 +199,7 @@ def ceiling(sizes):
         count = max(8, int(limit * 14 / 2.5))
         for _ in range(sizes.rounds):
             with InstantServer(count) as server, Front(server.port, partition_units=UNLIMITED) as front:
-                migrate(flags_of(front.endpoint_url) + ["--max-write-units", str(limit)])
+                migrate(count, flags_of(front.endpoint_url) + ["--max-write-units", str(limit)])
             start = front.accepted[0][0]
             mean.append(units_between(front.accepted, start, start + 10) / 10)
             worst.append(max(units_between(front.accepted, at, at + 1) for at, _ in front.accepted))

@@ -41,6 +41,7 @@ from writers import Writers  # noqa: E402
 
 import local_dynamodb  # noqa: E402
 from benchmarks.front import Front  # noqa: E402
+from load_migration import migration  # noqa: E402
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -82,10 +83,12 @@ def alone(engine, rng, folder):
             scene.cut_power(rng)
             check_order(before, tables.contents(), scene.journals)
 
-        flags = random_flags(rng)
+        batch_size = rng.choice([1, 3, 25])
+        flags = ["--batch-size", str(batch_size), "--workers", str(rng.choice([1, 3, 8]))]
+        requests = 12 + 2 * len(assets) // batch_size  # of a run, about
         forth = run_until_done(
             scene, rng, MIGRATION, *flags,
-            kills=rng.randint(0, 4), requests=60, signals=SIGNALS, after_kill=check_now,
+            kills=rng.randint(0, 4), requests=requests, signals=SIGNALS, after_kill=check_now,
         )  # fmt: skip
         summary = scene.last_summary()
         check_outcomes(summary, scene.rows())
@@ -97,9 +100,9 @@ def alone(engine, rng, folder):
         check_nothing_written(scene)
         back = run_until_done(
             scene, rng, ROLLBACK, *scene.rollback_flags(), *flags,
-            kills=rng.randint(0, 3), requests=40, signals=SIGNALS,
+            kills=rng.randint(0, 3), requests=requests, signals=SIGNALS,
         )  # fmt: skip
-        assert back[-1] == 0, "the rollback ends with %s" % back[-1]
+        assert back[-1] == 0, "the rollback ends with %s: %s" % (back[-1], scene.rows())
         check_same(tables.contents(), before)
         return "%d assets, %d records, runs %s and back %s, %s" % (
             len(assets), len(records), forth, back, faulted(front),
@@ -166,19 +169,17 @@ def finish(scene, writers):
 
 
 def conflicts(rng, assets):
-    """Version records that others have written under the keys of some of these assets."""
+    """Version records that others have written under the keys of some of these assets. Not of archived ones, which
+    keep such a record: the rollback then reports it, for it cannot tell it from one that was changed since."""
+    archived = {asset["assetId"]["S"] for asset in assets if migration.is_archived(asset)}
     records = []
     for asset in rng.sample(assets, len(assets) // 10):
         version = asset.get("currentVersion", {}).get("M", {}).get("Version", {}).get("S")
-        if version and len(asset["assetId"]["S"]) < 900:
+        if version and asset["assetId"]["S"] not in archived:
             record = {"assetId": asset["assetId"], "assetVersionId": {"S": version}, "comment": {"S": "Another's"}}
             if record not in records:
                 records.append(record)
     return records
-
-
-def random_flags(rng):
-    return ["--batch-size", str(rng.choice([1, 3, 25])), "--workers", str(rng.choice([1, 3, 8]))]
 
 
 def check_nothing_written(scene):

@@ -25,7 +25,7 @@ SIGNALS = {
     "SIGTERM and Ctrl-C": (signal.SIGTERM, signal.SIGINT),
     "all": (signal.SIGKILL, signal.SIGTERM, signal.SIGINT),
 }
-REQUESTS = 110  # about half of what a run over these assets in small batches sends, the reading of 64 segments included
+REQUESTS = 60  # fewer than a run over these assets in small batches sends
 
 
 @pytest.fixture

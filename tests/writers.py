@@ -98,13 +98,17 @@ class Writer:
         self.shared.acts.append((time.monotonic(), act.__name__, key))
         if key is None or act == self.create:
             self.create()
-        elif act == self.edit or not self.has_archived(key):
+        elif act == self.edit or not (self.has_archived(key) or act == self.delete and self.is_shared(key)):
             act(key)
         self.shared.counts[act.__name__] += 1
 
     def has_archived(self, key):
         """Whether it is archived, or has an archived twin: nobody uploads to that or deletes it for good."""
         return key[0].endswith(DELETED) or (key[0] + DELETED, key[1]) in self.live
+
+    def is_shared(self, key):
+        """Whether the assetId is in another database too: a record that stays would be current beside the other's."""
+        return sum(asset_id == key[1] for _, asset_id in self.live) > 1
 
     # What a user does.
 
@@ -120,7 +124,7 @@ class Writer:
         asset = self.get(key)
         if self.is_old(asset) and self.rng.random() < 0.7:
             self.upload_v22(key, asset)
-        elif self.shared.v23 and len([k for k in self.live if k[1] == key[1]]) == 1:  # v2.3 knows no twins
+        elif self.shared.v23 and not self.is_shared(key):
             self.upload_v23(key, asset)
 
     def upload_v22(self, key, asset):
