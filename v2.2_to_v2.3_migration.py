@@ -2698,8 +2698,9 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     files = {
         "report": migration.report.path,
         "summary": os.path.join(settings.report_dir, stem + "_summary.json"),
-        "journal": migration.journal.path,
     }
+    if migration.journal.path:
+        files["journal"] = migration.journal.path
     status = exit_status_of(tally, flow, error)
     summary = summarise(settings, site, tally, flow, start, status, error, files)
     write_summary(files["summary"], summary)
@@ -2803,8 +2804,7 @@ def result_text(summary: Dict[str, Any], settings: Settings) -> str:
     for code, count in summary["codes"].items():
         lines.append("  {:>11,}  with {}".format(count, code))
     for name, path in summary["files"].items():
-        if path:
-            lines.append("  %-9s %s" % (name, path))
+        lines.append("  %-9s %s" % (name, path))
     for name in settings.database_id:
         if not summary["scanned"]:
             lines.append("No asset was found under databaseId %s: is it spelled right?" % name)
