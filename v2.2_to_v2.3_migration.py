@@ -87,7 +87,8 @@ EXIT_USAGE = 2
 EXIT_PREFLIGHT = 3
 EXIT_INTERRUPTED = 130
 
-PAGE_ITEMS = 1000  # items examined by one read; DynamoDB also ends a page at 1 MB
+PAGE_ITEMS = 1000  # examined by the reads under way in all segments; DynamoDB also ends a page at 1 MB
+LANE_ITEMS = 100  # read ahead for each partition key, about
 SEGMENTS = 64  # of a parallel scan, at most: enough that large databases rarely share one
 SEGMENT_ITEMS = 100  # a small table is not worth more segments than this
 READERS = 4  # reads under way at once
@@ -759,6 +760,15 @@ CREDENTIAL_CODES = (
     "MissingAuthenticationToken",
     "SignatureDoesNotMatch",
 )
+# Shapes of botocore's model that it passes as they are instead of walking through them.
+PASSED_THROUGH = (
+    "AttributeValue",
+    "BatchStatementRequest",
+    "BatchExecuteStatementOutput",
+    "BatchGetItemOutput",
+    "QueryOutput",
+    "ScanOutput",
+)
 KEY_SCHEMAS = {
     "assets_table_name": ("databaseId", "assetId"),
     "asset_versions_table_name": ("assetId", "assetVersionId"),
@@ -886,7 +896,7 @@ def explained(action: str):
         if code == "Validation" or code == "Serialization":
             raise RejectedRequest(message)
         raise fatal_error(code, message, action)
-    except (exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
+    except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError) as error:
         raise TryAgain("no answer from DynamoDB: %s" % error)
     except parsers.ResponseParserError as error:
         raise TryAgain("a garbled answer from DynamoDB: %s" % error)
@@ -925,8 +935,8 @@ def credentials_error(message: str) -> MigrationError:
 def make_session(settings: Settings) -> Any:
     """A boto3 session whose DynamoDB clients pass items as plain DynamoDB JSON.
 
-    With the model's AttributeValue marked as a document, botocore neither walks the values
-    nor decodes binary: half the CPU, and nothing is converted that must survive unchanged.
+    With these shapes of the model marked as documents, botocore neither walks the values nor
+    decodes binary: half the CPU, and nothing is converted that must survive unchanged.
     Raises PreflightError where boto3 or the profile is missing.
     """
     try:
@@ -938,7 +948,8 @@ def make_session(settings: Settings) -> Any:
     try:
         core = botocore.session.Session(profile=settings.aws_profile)
         model = core.get_component("data_loader").load_service_model("dynamodb", "service-2")
-        model["shapes"]["AttributeValue"]["document"] = True
+        for name in PASSED_THROUGH:
+            model["shapes"][name]["document"] = True
         session = boto3.Session(botocore_session=core, region_name=settings.aws_region)
         if not settings.endpoint_url:
             return session
@@ -1224,10 +1235,9 @@ class Pace:
 class Lane(Pace):
     """The writes that wait for one partition key, at the pace that DynamoDB takes them.
 
-    The pace starts at the limit of a partition and grows with what is accepted: twofold a
-    second up to the pace last known to be good, slowly beyond it. A throttled write cuts it
-    to a little below what was accepted during the last second, but not below half: the lane
-    may have been slow for another reason. So a hot key waits alone.
+    The pace starts at the limit of a partition and grows with what is accepted: slowly after a
+    cut, then ever faster, up to twofold a second. A throttled write cuts it to a little below
+    what was accepted during the last second. So a hot key waits alone.
     """
 
     def __init__(self, name: str, now: float) -> None:
@@ -1236,21 +1246,21 @@ class Lane(Pace):
         self.queue = collections.deque()  # type: collections.deque
         self.accepted_units = collections.deque()  # type: collections.deque
         self.accepted_in_last_second = 0.0
-        self.good_rate = float("inf")
         self.cut_at = 0.0
 
     def accepted(self, units: float, now: float) -> None:
         self.accepted_units.append((now, units))
         self.accepted_in_last_second += units
         self._forget(now)
-        growth = 2.0 if self.rate < self.good_rate else 1.04
+        growth = min(2.0, 1.02 + 0.01 * (now - self.cut_at) ** 2)
         self.rate = min(self.rate * growth ** min(1.0, units / self.rate), 40 * PARTITION_UNITS)
 
     def throttled(self, sent_at: float, now: float) -> None:
         if sent_at < self.cut_at:
             return  # sent before the last cut, which has answered it already
         self._forget(now)
-        self.rate = self.good_rate = max(1.0, self.rate / 2, 0.95 * min(self.rate, self.accepted_in_last_second))
+        accepted = self.accepted_in_last_second or self.rate / 2
+        self.rate = max(1.0, 0.95 * min(self.rate, accepted))
         self.tokens = min(self.tokens, -self.rate * random.uniform(0.0, 2 * BURST_SECONDS))
         self.cut_at = now
 
@@ -1344,7 +1354,7 @@ class TableSource:
             return None
         segment = min(idle, key=lambda segment: segment.pending)
         segment.reading = True
-        most = PAGE_ITEMS if self.left is None else min(PAGE_ITEMS, self.left)
+        most = min(PAGE_ITEMS, self.left) if self.left is not None else max(LANE_ITEMS, PAGE_ITEMS // len(unfinished))
         return segment, functools.partial(self.database.read_page, self.table, dict(segment.request, Limit=most))
 
     def arrived(self, segment: Any, items: List[Item], next_key: Optional[Item]) -> None:
@@ -1569,7 +1579,8 @@ class Flow:
         return False
 
     def _enough_pending(self) -> bool:
-        return self.pending_items >= 4 * self.settings.workers * self.settings.batch_size
+        batches = 4 * self.settings.workers * self.settings.batch_size
+        return self.pending_items >= max(batches, LANE_ITEMS * len(self.lanes))
 
     def _next_lookup(self) -> Tuple[Callable, Callable]:
         keys_only = bool(self.keys_only_lookups)
