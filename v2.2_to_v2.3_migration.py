@@ -2597,7 +2597,7 @@ def interruptible(flow: Flow):
         if not signalled_at:
             signalled_at.append(now)
             flow.stop()
-            sys.stderr.write("\nFinishing the writes under way. Ctrl-C again stops at once.\n")
+            sys.stderr.write("\nFinishing what is under way. Ctrl-C again stops at once.\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield
