@@ -72,7 +72,7 @@ def there_and_back(tables, engine, tmp_path, assets, front, calm=Faults()):
 @pytest.mark.parametrize("fault", REQUEST_FAULTS + STATEMENT_FAULTS)
 def test_each_fault_alone(tables, engine, tmp_path, fault):
     rng = seeded(fault)
-    assets = list(local_dynamodb.sample_assets(40, seed=rng.randrange(10**9)))
+    assets = list(local_dynamodb.sample_assets(30, seed=rng.randrange(10**9)))
     faults = Faults(operations=SERVED, slow_seconds=0.05, **{fault: 0.25})
     with Front(engine.port, faults=faults, seed=rng.random()) as front:
         there_and_back(tables, engine, tmp_path, assets, front)
@@ -162,7 +162,10 @@ def test_credentials_expire(tables, engine, tmp_path, capfd, request_number):
 )
 def test_access_denied(tables, engine, tmp_path, capfd, operation, table):
     """For one table and one action. Granted, the same command finishes."""
-    twin = asset("twin"), asset("twin", "db01#deleted", currentVersion={"M": {"Version": {"S": "3"}, "Comment": {"S": "Old"}}})
+    twin = (
+        asset("twin"),
+        asset("twin", "db01#deleted", currentVersion={"M": {"Version": {"S": "3"}, "Comment": {"S": "Old"}}}),
+    )
     assets = list(local_dynamodb.sample_assets(60))
     tables.put(*twin)
     assert tables.migrate("--database-id", "db01#deleted").status == 0

@@ -16,11 +16,11 @@ verify = load_script("v2.2_to_v2.3_migration_verify.py")
 PASSING = {"changed_during_migration", "conflicting_version_ids", "version_conflict"}
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("disturbed", [False, True], ids=["calm", "faults"])
 def test_live_writers(tables, engine, number, disturbed):
     rng = seeded("writers %d" % number)
-    assets = list(local_dynamodb.sample_assets(120, seed=rng.randrange(10**9)))
+    assets = list(local_dynamodb.sample_assets(80, seed=rng.randrange(10**9)))
     tables.load(assets)
     faults = random_faults(rng, 0.2) if disturbed else Faults()
     print(faults)

@@ -1,0 +1,224 @@
+"""What nobody stores, types or sets on purpose: names, sizes and depths at DynamoDB's limits, names that mean something
+to a shell, a terminal or a spreadsheet, and secrets that must not be written down."""
+
+import base64
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import run_results
+from faults import ROLLBACK, ROOT, TEXTS
+from v22 import BUCKET, L, M, S, asset, version
+
+from load_migration import load_script, migration
+
+rollback = load_script(ROLLBACK)
+verify = load_script("v2.2_to_v2.3_migration_verify.py")
+
+LIMIT = 400 * 1024  # bytes of an item
+
+
+def there_and_back(tables, *assets):
+    """Migrate, prove the content, roll back; returns what the migration's tables held."""
+    tables.put(*assets)
+    before = tables.contents()
+    run = tables.migrate()
+    assert run.status == 0, run.rows
+    assert run.summary["outcomes"]["migrated"] == len(assets)
+    assert verify.main([*tables.flags, "--journal", str(run.journal)]) == 0
+    after = tables.contents()
+    back = ["--journal", str(run.journal), "--report-dir", str(tables.folder / "back")]
+    assert rollback.main(tables.flags + back) == 0
+    assert tables.contents() == before
+    return after
+
+
+def padded(item, name, size):
+    """The item with an attribute that makes it so many bytes, by DynamoDB's count."""
+    return {**item, name: S("x" * (size - size_of(item) - len(name)))}
+
+
+def size_of(value):
+    """Bytes by the rules of DynamoDB's developer guide (item sizes), for the types used here."""
+    if "databaseId" in value:
+        return sum(len(name) + size_of(inner) for name, inner in value.items())
+    ((kind, inner),) = value.items()
+    if kind == "S":
+        return len(inner.encode())
+    if kind == "M":
+        return 3 + sum(1 + len(name) + size_of(element) for name, element in inner.items())
+    if kind == "L":
+        return 3 + sum(1 + size_of(element) for element in inner)
+    return 1
+
+
+# --------------------------------------------------------------------------------------
+# Names
+# --------------------------------------------------------------------------------------
+
+
+def test_names_in_keys(tables):
+    assets = [asset("%s%d" % (text, n), text) for n, text in enumerate(TEXTS)]
+    records = there_and_back(tables, *assets)[1]
+    assert {key[0] for key in records} == {item["assetId"]["S"] for item in assets}
+
+
+def test_names_in_report_and_on_screen(tables, capfd):
+    """A spreadsheet takes no cell for a formula, a terminal no name for a command; the rows stay whole."""
+    tables.put(*[asset("%s%d" % (text, n), text, currentVersion=S(text)) for n, text in enumerate(TEXTS)])
+    run = tables.migrate()
+    assert run.status == 1
+    screen = "".join(capfd.readouterr())
+    assert not [char for char in screen if not char.isprintable() and char not in "\n"]
+    assert not [cell for row in run.rows for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    named = {row["asset_id"].lstrip("'") for row in run.rows}
+    assert named == {("%s%d" % (text, n)).lstrip("'") for n, text in enumerate(TEXTS)}
+
+
+def test_longest_keys(tables):
+    there_and_back(
+        tables,
+        asset("é" * 512, "d" * 2048),
+        asset("a" * 1024, "d" * 2040 + "#deleted"),
+        asset("b", currentVersion=version(Version="9" * 1024)),
+    )
+
+
+def test_version_id_too_long_for_a_key(tables):
+    item = asset("a", currentVersion=version(Version="9" * 1025))
+    tables.put(item, asset("b"))
+    run = tables.migrate()
+    assert (run.status, run.summary["outcomes"]["migrated"]) == (1, 1)
+    assert [row["code"] for row in run.rows] == ["rejected_by_dynamodb"]
+    assert tables.asset("db01", "a") == item
+
+
+# --------------------------------------------------------------------------------------
+# Sizes
+# --------------------------------------------------------------------------------------
+
+
+def test_largest_assets(tables):
+    """Just under DynamoDB's limit, for its history, its comment or an attribute that is not ours."""
+    history = L(*[M(Version=str(n), Comment="x" * 1000) for n in range(390)])
+    there_and_back(
+        tables,
+        padded(asset("history", versions=history), "note", LIMIT - 100),
+        padded(asset("note"), "note", LIMIT - 100),
+        asset("comment", currentVersion=version(Comment="c" * 200_000, description="é" * 95_000)),
+        *[asset("many%d" % n, currentVersion=version(Comment="c" * 390_000)) for n in range(8)],
+    )
+
+
+def test_asset_that_would_grow_too_large(tables):
+    """What the migration adds has no room: the asset is left as it was, and has no record."""
+    item = {name: asset("a")[name] for name in ("databaseId", "assetId", "assetName", "description")}
+    item = padded({**item, "currentVersion": M(Version="1")}, "note", LIMIT)
+    tables.put(item, asset("b"))
+    run = tables.migrate()
+    assert (run.status, run.summary["outcomes"]["migrated"]) == (1, 1)
+    assert "rejected_by_dynamodb" in run.codes
+    assert tables.asset("db01", "a") == item and tables.record("a", "1") is None
+
+
+def test_record_that_would_be_too_large(tables):
+    """As text, a comment of another type is longer."""
+    item = asset("a", currentVersion=version(Comment={"L": [{"NULL": True}] * 50_000}))
+    tables.put(item, asset("b"))
+    run = tables.migrate()
+    assert (run.status, run.summary["outcomes"]["migrated"]) == (1, 1)
+    assert "rejected_by_dynamodb" in run.codes
+    assert tables.asset("db01", "a") == item and tables.record("a", "3") is None
+
+
+@pytest.mark.parametrize("name", ["note", "versions", "specifiedPipelines", "previewLocation"])
+def test_deepest_attributes(tables, name):
+    """32 levels, DynamoDB's limit; of attributes that are kept and of those that are conditions."""
+    value = S("bottom")
+    for level in range(31):
+        value = {"L": [value]} if level % 2 else {"M": {"inner": value}}
+    there_and_back(tables, asset("a", **{name: value}))
+
+
+def test_memory_of_large_assets(tables):
+    """300 assets of 390 KB, 117 MB in all: a few of them are in memory at a time."""
+    noise = base64.b64encode(os.urandom(290_000)).decode()
+    for number in range(300):
+        tables.put(asset("a%d" % number, note=S(noise), versions=L(M(Version="1"))))
+    script = "import sys, resource; from load_migration import migration; status = migration.main(sys.argv[1:]);"
+    script += "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); sys.exit(status)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, *tables.flags]
+    done = subprocess.run(command, cwd=tables.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stdout.split("peak ")[1])
+    print("peak memory: %d MB" % peak)
+    assert peak < 400
+
+
+# --------------------------------------------------------------------------------------
+# Settings, files and secrets
+# --------------------------------------------------------------------------------------
+
+
+def test_settings_that_mean_something_to_a_shell(tables):
+    tables.put(asset("a"))
+    odd = "a b; $(touch pwned) `touch pwned` & 'c' \"d\" *"
+    folders = [flag for name in ("report", "journal") for flag in ("--%s-dir" % name, "%s/%s" % (odd, name))]
+    flags = [*tables.flags, *folders, "--log-file", odd + "/log", "--asset-bucket", odd]
+    assert migration.main(flags) == 0
+    assert tables.asset("db01", "a")["assetLocation"] == M(Key="a/", Bucket=odd)
+    (journal,) = (tables.folder / odd / "journal").iterdir()
+    back = [*tables.flags, "--asset-bucket", odd, "--journal", str(journal), "--report-dir", odd]
+    assert rollback.main(back) == 0
+    assert tables.asset("db01", "a") == asset("a")
+    assert os.listdir(str(tables.folder)) == [odd]
+
+
+def test_files_are_their_owners_only(tables):
+    tables.put(asset("a", previewLocation=M(Key="")))
+    former = os.umask(0)
+    try:
+        run = tables.migrate("--log-file", "logs/log")
+        made = [*tables.flags, "--journal", str(run.journal), "--report-dir"]
+        assert verify.main([*made, "verified", "--html", "page.html"]) == 0
+        assert rollback.main([*made, "back"]) == 0
+    finally:
+        os.umask(former)
+    found = list(tables.folder.rglob("*"))
+    assert len([path for path in found if path.is_file()]) == 9
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_file()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_dir()} == {0o700}
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["done", "no connection"])
+def test_secrets_are_written_nowhere(tables, works):
+    """Not in what is printed, logged, reported or kept as a journal, also at DEBUG."""
+    tables.put(asset("a", previewLocation=M(Key="")))
+    secrets = {
+        "AWS_ACCESS_KEY_ID": "AKIASECRETACCESSKEY1",
+        "AWS_SECRET_ACCESS_KEY": "SecretAccessKey/2",
+        "AWS_SESSION_TOKEN": "SecretSessionToken3",
+    }
+    where = tables.engine.endpoint_url if works else "http://127.0.0.1:9"
+    flags = [*tables.flags, "--endpoint-url", where.replace("//", "//user:SecretPassword4@")]
+    command = [
+        sys.executable,
+        migration.__file__,
+        *flags,
+        "--log-level",
+        "DEBUG",
+        "--log-file",
+        "log",
+        "--batch-size",
+        "1",
+    ]
+    environment = {**os.environ, **secrets}
+    done = subprocess.run(command, cwd=tables.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == (0 if works else 3), done.stderr
+    files = [path for path in tables.folder.rglob("*") if path.is_file()]
+    assert len(files) == (4 if works else 1)
+    written = "".join([done.stdout, done.stderr] + [path.read_text(encoding="utf-8") for path in files])
+    assert where in written
+    assert not [secret for secret in [*secrets.values(), "SecretPassword4"] if secret in written]
