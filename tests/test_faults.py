@@ -10,7 +10,6 @@ import stat
 
 import pytest
 from faults import (
-    MIGRATION,
     REQUEST_FAULTS,
     ROLLBACK,
     SERVED,
@@ -52,7 +51,7 @@ def short_patience(monkeypatch):
 # --------------------------------------------------------------------------------------
 
 
-def there_and_back(tables, engine, tmp_path, assets, front, calm=Faults()):
+def there_and_back(tables, engine, tmp_path, assets, front):
     """Migrate, verify and roll back through the front: each as if undisturbed."""
     tables.load(assets)
     before = tables.contents()
@@ -211,7 +210,7 @@ def test_full_disk(tables, engine, monkeypatch, capfd, call, after_bytes, tmp_pa
     """Whatever was written has its before image on the disk; with room, the same command finishes."""
     assets = list(local_dynamodb.sample_assets(300))
     tables.load(assets)
-    before, genuine = tables.contents(), getattr(os, "fsync")
+    before, genuine = tables.contents(), os.fsync
     full = []
 
     def no_room(descriptor):
