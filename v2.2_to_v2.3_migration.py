@@ -273,6 +273,12 @@ SETTINGS = collections.OrderedDict(
     ]
 )
 
+# The settings that every script has.
+SHARED_SETTINGS = (
+    *("aws_profile", "aws_region", "endpoint_url"),
+    *("assets_table_name", "asset_versions_table_name", "asset_bucket_name"),
+    *("log_level", "log_file"),
+)
 OPTIONAL = ("aws_profile", "aws_region", "endpoint_url", "limit", "max_write_units", "log_file")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 PLACEHOLDER = re.compile(r"(YOUR|PROD)_[A-Z0-9_]*\Z")
@@ -722,9 +728,8 @@ def owns_record(twin: Item, record: Item, bucket: str, now: str) -> bool:
     plan = plan_asset(twin, bucket, now)
     if plan.record:
         return same_record_but_current(plan.record, record)
-    return twin.get("currentVersionId") == record["assetVersionId"] and record.get("isCurrentVersion") == {
-        "BOOL": False
-    }
+    not_current = record.get("isCurrentVersion") == {"BOOL": False}
+    return not_current and twin.get("currentVersionId") == record["assetVersionId"]
 
 
 def needs_record(twin: Item, record: Item, bucket: str, now: str) -> bool:
@@ -1337,7 +1342,7 @@ class TableSource:
         self.table = table
         self.left = limit
         if database_ids:
-            self.segments = [Segment(_query_of(name)) for name in database_ids]
+            self.segments = [Segment(query_of("databaseId", name)) for name in database_ids]
         elif limit is not None:
             self.segments = [Segment({})]
         else:
@@ -1381,8 +1386,12 @@ class Segment:
         self.pending = 0
 
 
-def _query_of(database_id: str) -> Dict[str, Any]:
-    return {"KeyConditionExpression": "databaseId = :id", "ExpressionAttributeValues": {":id": {"S": database_id}}}
+def query_of(partition_key: str, value: str) -> Dict[str, Any]:
+    """The request for the items of one partition key, named and given."""
+    return {
+        "KeyConditionExpression": "%s = :value" % partition_key,
+        "ExpressionAttributeValues": {":value": {"S": value}},
+    }
 
 
 class Flow:
@@ -1964,6 +1973,12 @@ class Migration:
         expected = {name: value for name, value in old.items() if name not in key}
         return update_statement(self.database.versions, key, values, extra, expected)
 
+    def removal(self, record: Item) -> Statement:
+        """Delete one version record, if it is still as given."""
+        key = {name: record[name] for name in self.database.key_names[self.database.versions]}
+        unchanged = {name: value for name, value in record.items() if name not in key}
+        return delete_statement(self.database.versions, key, unchanged)
+
     def withdraw(self, work: Work, then: Callable[[], None]) -> None:
         """Take back the version record that this run wrote of an asset, then go on."""
         if work.created is None:
@@ -1981,9 +1996,7 @@ class Migration:
             then()
             return
         else:
-            key = {name: record[name] for name in self.database.key_names[self.database.versions]}
-            unchanged = {name: value for name, value in record.items() if name not in key}
-            statement = delete_statement(self.database.versions, key, unchanged)
+            statement = self.removal(record)
         self.write_record(work, statement, functools.partial(self.withdrawn, then), False)
 
     def withdrawn(self, then: Callable[[], None], code: Optional[str], message: str) -> None:
@@ -2106,10 +2119,7 @@ class DryRun(Migration):
     def __init__(self, database: Database, settings: Settings, report: Any, started: str, show: Callable) -> None:
         super().__init__(database, settings, report, NoJournal(), started)
         self.show = show
-        # "" is a temporary database on the disk that is gone when it is closed.
-        self.planned = sqlite3.connect("")
-        self.planned.execute("PRAGMA journal_mode = OFF")
-        self.planned.execute("CREATE TABLE records (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID")
+        self.planned = temporary_database("CREATE TABLE records (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID")
 
     def save(self, work: Work, facts: Facts) -> int:
         return len(to_json(work.asset))
@@ -2148,6 +2158,15 @@ class DryRun(Migration):
         key = to_json(self.record_key(work))
         row = self.planned.execute("SELECT record FROM records WHERE key = ?", (key,)).fetchone()
         return json.loads(row[0]) if row else None
+
+
+def temporary_database(create: str) -> sqlite3.Connection:
+    """An SQLite database with one table, in a temporary file that is gone when it is closed:
+    what may grow with the tables does not stay in memory."""
+    database = sqlite3.connect("")
+    database.execute("PRAGMA journal_mode = OFF")
+    database.execute(create)
+    return database
 
 
 def name_of(asset: Item) -> str:
@@ -2494,7 +2513,7 @@ class Progress:
         """finished: assets; text: what was counted; reason: why it waits, or ""."""
         now = time.monotonic()
         self.samples.append((now, finished))
-        line = self.line(finished, text, reason)
+        line = redacted(self.line(finished, text, reason))
         if self.bar is not None:
             self.bar.n = finished
             self.bar.total = max(self.total, finished)
@@ -2712,7 +2731,7 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     }
     if migration.journal.path:
         files["journal"] = migration.journal.path
-    status = exit_status_of(tally, flow, error)
+    status = exit_status_of(tally.outcomes["failed"], flow, error)
     summary = summarise(settings, site, tally, flow, start, status, error, files)
     write_summary(files["summary"], summary)
     announce(result_text(summary, settings))
@@ -2752,12 +2771,13 @@ def open_journal(path: str, settings: Settings, site: Site, started: str) -> Jou
         )
 
 
-def exit_status_of(tally: Tally, flow: Flow, error: Optional[BaseException]) -> int:
+def exit_status_of(failures: int, flow: Flow, error: Optional[BaseException]) -> int:
+    """The exit status of a run that ended, was stopped, or was stopped by an error."""
     if error is not None:
         return getattr(error, "exit_status", EXIT_FAILED_ASSETS)
     if flow.stopping:
         return EXIT_INTERRUPTED
-    return EXIT_FAILED_ASSETS if tally.outcomes["failed"] else EXIT_DONE
+    return EXIT_FAILED_ASSETS if failures else EXIT_DONE
 
 
 def counts_line(tally: Tally) -> str:

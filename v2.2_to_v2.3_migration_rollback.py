@@ -36,7 +36,6 @@ import functools
 import glob
 import json
 import os
-import sqlite3
 import sys
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
@@ -53,22 +52,7 @@ OUTCOMES = (
     "not_finished",
 )
 NOT_RESTORED = ("record_kept", "changed_since", "asset_deleted", "failed")
-FLAGS = (
-    "aws_profile",
-    "aws_region",
-    "endpoint_url",
-    "assets_table_name",
-    "asset_versions_table_name",
-    "asset_bucket_name",
-    "dry_run",
-    "batch_size",
-    "workers",
-    "max_write_units",
-    "report_dir",
-    "log_level",
-    "log_file",
-    "yes",
-)
+FLAGS = (*migration.SHARED_SETTINGS, "dry_run", "batch_size", "workers", "max_write_units", "report_dir", "yes")
 # What a journal's first line tells of the tables, and what the settings must agree with.
 SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
@@ -373,12 +357,7 @@ class Rollback(migration.Migration):
             self.conclude(image, verdict)
             return
         record = now.record  # type: Any
-        if verdict.record == PUT_BACK:
-            statement = self.exchange(record, image.replaced)
-        else:
-            key = {name: record[name] for name in self.database.key_names[self.database.versions]}
-            unchanged = {name: value for name, value in record.items() if name not in key}
-            statement = migration.delete_statement(self.database.versions, key, unchanged)
+        statement = self.exchange(record, image.replaced) if verdict.record == PUT_BACK else self.removal(record)
         then = functools.partial(self.settled, image, verdict)
         self.write_record(image, statement, then, image.attempt == 1 and not image.sent)
 
@@ -427,10 +406,8 @@ class DryRun(Rollback):
     def __init__(self, database: Any, settings: Any, report: Any, show: Callable) -> None:
         super().__init__(database, settings, report)
         self.show = show
-        # "" is a temporary database on the disk that is gone when it is closed.
-        self.pretended = sqlite3.connect("")
-        self.pretended.execute("PRAGMA journal_mode = OFF")
-        self.pretended.execute("CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT) WITHOUT ROWID")
+        create = "CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT) WITHOUT ROWID"
+        self.pretended = migration.temporary_database(create)
 
     def looked(self, image: BeforeImage, keys: List[Key], found: Dict[Key, Item]) -> None:
         for key in keys:
@@ -566,7 +543,7 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
     flow = rollback.flow = migration.Flow(database, settings, source, rollback.on_page, on_tick=tick)
     error = migration.run_to_end(flow, progress)
     tally.outcomes["not_finished"] = total - tally.finished
-    status = exit_status_of(tally, flow, error)
+    status = migration.exit_status_of(not_restored(tally), flow, error)
     files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
     summary = migration.summarise(settings, site, tally, flow, start, status, error, files)
     summary["outcomes"] = {name: tally.outcomes[name] for name in OUTCOMES}
@@ -581,16 +558,13 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
     return status
 
 
-def exit_status_of(tally: Any, flow: Any, error: Optional[BaseException]) -> int:
-    status = migration.exit_status_of(tally, flow, error)
-    if status == migration.EXIT_DONE and any(tally.outcomes[name] for name in NOT_RESTORED):
-        return migration.EXIT_FAILED_ASSETS
-    return status
+def not_restored(tally: Any) -> int:
+    return sum(tally.outcomes[name] for name in NOT_RESTORED)
 
 
 def counts_line(tally: Any) -> str:
     return "done {:,}  restored {:,}  not restored {:,}".format(
-        tally.finished, tally.outcomes["restored"], sum(tally.outcomes[name] for name in NOT_RESTORED)
+        tally.finished, tally.outcomes["restored"], not_restored(tally)
     )
 
 

@@ -39,16 +39,6 @@ from load_migration import load_script, migration
 rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
 
-FLAGS = (
-    "aws_profile",
-    "aws_region",
-    "endpoint_url",
-    "assets_table_name",
-    "asset_versions_table_name",
-    "asset_bucket_name",
-    "log_level",
-    "log_file",
-)
 DEFAULT_ASSETS = 5
 MOST_ASSETS = verify.QUERIED_ASSETS  # beyond, the verification reads other assets' records too
 OWN_DATABASE_ID = re.compile(r"vams-migration-test-[0-9a-f]{16}\Z")
@@ -251,7 +241,9 @@ def own_database_id(text: str) -> str:
 
 
 def make_parser() -> Any:
-    parser = migration.make_parser("Test the migration on the tables named, with assets of its own.", FLAGS)
+    parser = migration.make_parser(
+        "Test the migration on the tables named, with assets of its own.", migration.SHARED_SETTINGS
+    )
     parser.add_argument(
         "--num-assets",
         type=number_of_assets,

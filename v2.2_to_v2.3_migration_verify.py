@@ -39,7 +39,6 @@ import hashlib
 import html
 import os
 import re
-import sqlite3
 import sys
 import threading
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
@@ -52,19 +51,7 @@ rollback = load_script("v2.2_to_v2.3_migration_rollback.py")  # for its journals
 # Configuration
 # --------------------------------------------------------------------------------------
 
-SETTINGS = (
-    "aws_profile",
-    "aws_region",
-    "endpoint_url",
-    "assets_table_name",
-    "asset_versions_table_name",
-    "asset_bucket_name",
-    "limit",
-    "database_id",
-    "report_dir",
-    "log_level",
-    "log_file",
-)
+SETTINGS = (*migration.SHARED_SETTINGS, "limit", "database_id", "report_dir")
 
 PAGE_ROWS = 10000  # problems in the HTML page; the CSV file has them all
 # Up to so many assets of --limit or --database-id are asked for their records one by one. For more, the whole
@@ -386,10 +373,7 @@ class RecordQueries:
     def __init__(self, database: Any, asset_ids: Iterable[str]) -> None:
         self.database = database
         self.waiting = collections.deque(
-            migration.Segment(
-                {"KeyConditionExpression": "assetId = :id", "ExpressionAttributeValues": {":id": {"S": asset_id}}}
-            )
-            for asset_id in asset_ids
+            migration.Segment(migration.query_of("assetId", asset_id)) for asset_id in asset_ids
         )
 
     def next_read(self) -> Optional[Tuple[Any, Callable]]:
@@ -446,17 +430,7 @@ class Verification:
         self.asset_ids = {}  # type: Dict[str, None]
         self.runs = {}  # type: Dict[Any, RecordRun]
         self.flow = None  # type: Any
-        self.seen = sqlite3.connect("")  # a temporary file, gone when it is closed
-        self.seen.execute("PRAGMA journal_mode = OFF")
-        self.seen.execute("CREATE TABLE images (key TEXT PRIMARY KEY) WITHOUT ROWID")
-
-    def look_up(self, keys: Iterable[Key], then: Callable[[Dict[Key, Item]], None]) -> None:
-        """Read items by key, together with others that are wanted now."""
-        wanted = [key for key in keys if len(key[2].encode("utf-8")) <= 1024]  # no longer sort key can exist
-        if wanted:
-            self.flow.lookup(wanted, then)
-        else:
-            then({})
+        self.seen = migration.temporary_database("CREATE TABLE images (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
     # First pass: assets.
 
@@ -470,7 +444,7 @@ class Verification:
         self.tally.assets += len(page.items)
         assets = [self.look_at(asset) for asset in page.items]
         keys = [key for asset in assets for key in self.keys_of(asset)]
-        self.look_up(keys, functools.partial(self.settle_assets, page.origin, assets))
+        self.flow.lookup(keys, functools.partial(self.settle_assets, page.origin, assets))
 
     def look_at(self, item: Item) -> Asset:
         asset_id = item["assetId"]["S"]
@@ -540,7 +514,7 @@ class Verification:
             if found or not self.scoped:
                 then({database_id: asset for (_, database_id, _), asset in found.items()})
 
-        self.look_up([(self.database.assets, name, asset_id) for name in self.databases], found_owners)
+        self.flow.lookup([(self.database.assets, name, asset_id) for name in self.databases], found_owners)
 
     def settle_record(self, record: Item, problems: List[Problem], owners: Dict[str, Item]) -> None:
         database_id = owner_of(owners, record["assetVersionId"]["S"])
@@ -562,7 +536,7 @@ class Verification:
             keys = [self.database.key_of(self.database.assets, image.asset)]
             if image.record:
                 keys.append(self.database.key_of(self.database.versions, image.record))
-            self.look_up(keys, functools.partial(self.settle_image, image, keys))
+            self.flow.lookup(keys, functools.partial(self.settle_image, image, keys))
 
     def is_newest(self, asset: Item) -> bool:
         """Newest come first, so what was met before supersedes this before image."""
@@ -968,7 +942,7 @@ def run_verification(database, settings, site, journals, output, page, requests)
         findings = Findings(report, PAGE_ROWS if page else 0)
         verification = Verification(database, settings, findings, site.item_count)
         flows, error = run_passes(verification, site, journals)
-        status = exit_status_of(findings.tally, flows, error)
+        status = migration.exit_status_of(findings.tally.problems, flows[-1], error)
         summary = summarise(settings, site, findings.tally, flows, requests, journals, start, status, error, files)
         migration.write_summary(files["summary"], summary)
         if page_file:
@@ -1006,14 +980,6 @@ def show_progress(progress: Any, tally: Tally, name: str, flow: Any) -> None:
     count = {"assets": tally.assets, "version records": tally.records, "before images": tally.images}[name]
     text = "{} {:,}  problems {:,}".format(name, count, tally.problems)
     progress.show(count, text, flow.waiting_for())
-
-
-def exit_status_of(tally: Tally, flows: List[Any], error: Optional[BaseException]) -> int:
-    if error is not None:
-        return getattr(error, "exit_status", migration.EXIT_FAILED_ASSETS)
-    if flows[-1].stopping:
-        return migration.EXIT_INTERRUPTED
-    return migration.EXIT_FAILED_ASSETS if tally.problems else migration.EXIT_DONE
 
 
 def main(argv: Optional[List[str]] = None) -> int:
