@@ -31,6 +31,7 @@ import datetime
 import decimal
 import difflib
 import functools
+import gc
 import json
 import logging
 import os
@@ -861,15 +862,22 @@ class Database:
             # One statement spoiled the request: send each alone, so that only that one fails.
             if len(statements) == 1:
                 return [("ValidationError", str(error))], None
-            answers = [self.execute([statement]) for statement in statements]
+            answers = [self._execute_alone(statement) for statement in statements]
             units = [units for _, units in answers if units is not None]
             return [results[0] for results, _ in answers], sum(units) if units else None
-        results = []
+        results = []  # type: List[Tuple[Optional[str], str]]
         for response in answer["Responses"]:
             refusal = response.get("Error") or {}
             results.append((plain_code(refusal["Code"]) if refusal else None, refusal.get("Message", "")))
         capacity = answer.get("ConsumedCapacity")
         return results, sum(part.get("CapacityUnits", 0.0) for part in capacity) if capacity else None
+
+    def _execute_alone(self, statement: Statement) -> Tuple[List[Tuple[Optional[str], str]], Optional[float]]:
+        """Like `execute`; where the request is not served, only this statement is to be sent again."""
+        try:
+            return self.execute([statement])
+        except TryAgain as error:
+            return [("InternalServerError", str(error))], None
 
 
 def whole(answer: Dict[str, Any], name: str) -> Dict[str, Any]:
@@ -985,7 +993,8 @@ def make_client(session: Any, service: str, settings: Settings) -> Any:
         parameter_validation=service != "dynamodb",
         connect_timeout=5,
         read_timeout=20,
-        user_agent_extra="vams-migration/%s" % TOOL_VERSION,
+        # As a whole: botocore puts its own together anew for each request.
+        user_agent="vams-migration/%s" % TOOL_VERSION,
     )
     endpoint = settings.endpoint_url if service == "dynamodb" else None
     try:
@@ -1067,8 +1076,10 @@ class Journal:
     """An append-only file of JSON lines, readable by its owner only.
 
     First line: what was migrated, when and by which version. Then, before anything of an
-    asset is written, {"asset": <before image>, "facts": {...}}; and before a version record
-    is replaced, {"replaced_record": <record>}. `sync` puts what was added on the disk.
+    asset is written, {"asset": <before image>, "facts": {...}}. Where its version record
+    exists and is another's, a second line says before the asset goes on what becomes of that:
+    {"replaced_record": <record>, "database_id": <of the asset>} or {"kept_record": ...}.
+    `sync` puts what was added on the disk.
     """
 
     def __init__(self, path: str, header: Dict[str, Any]) -> None:
@@ -1090,8 +1101,11 @@ class Journal:
             line["again"] = True
         return self._add(line)
 
-    def add_replaced_record(self, record: Item) -> None:
-        self._add({"replaced_record": record})
+    def add_replaced_record(self, asset: Item, record: Item) -> None:
+        self._add({"replaced_record": record, "database_id": asset["databaseId"]["S"]})
+
+    def add_kept_record(self, asset: Item, record: Item) -> None:
+        self._add({"kept_record": record, "database_id": asset["databaseId"]["S"]})
 
     def _add(self, line: Dict[str, Any]) -> int:
         with self._saving():
@@ -1122,12 +1136,15 @@ class Journal:
 
 
 class JournalEntry(NamedTuple):
-    """A before image of an asset, or a version record that was replaced."""
+    """A before image of an asset; or, of the asset under this databaseId, the version record that
+    it has replaced or kept."""
 
     asset: Optional[Item]
     facts: Facts
     again: bool
+    database_id: Optional[str]
     replaced_record: Optional[Item]
+    kept_record: Optional[Item]
 
 
 def read_journal_header(path: str) -> Dict[str, Any]:
@@ -1163,7 +1180,8 @@ def read_journal_backwards(path: str) -> Iterator[JournalEntry]:
             if "journal" in entry:
                 return
             facts = Facts(**entry.get("facts", {}))
-            yield JournalEntry(entry.get("asset"), facts, entry.get("again", False), entry.get("replaced_record"))
+            others = (entry.get(name) for name in ("database_id", "replaced_record", "kept_record"))
+            yield JournalEntry(entry.get("asset"), facts, entry.get("again", False), *others)
         except (ValueError, TypeError, AttributeError):
             if not newest:
                 raise SettingsError(
@@ -1240,13 +1258,13 @@ class Pace:
 class Lane(Pace):
     """The writes that wait for one partition key, at the pace that DynamoDB takes them.
 
-    The pace starts at the limit of a partition and grows with what is accepted: slowly after a
-    cut, then ever faster, up to twofold a second. A throttled write cuts it to a little below
-    what was accepted during the last second. So a hot key waits alone.
+    The pace grows with what is accepted: slowly after a cut, then ever faster, up to twofold a
+    second. A throttled write cuts it to a little below what was accepted during the last second,
+    but after the first cut by 30 % at most. So a hot key waits alone.
     """
 
-    def __init__(self, name: str, now: float) -> None:
-        super().__init__(PARTITION_UNITS, now)
+    def __init__(self, name: str, rate: float, now: float) -> None:
+        super().__init__(rate, now)
         self.name = name
         self.queue = collections.deque()  # type: collections.deque
         self.accepted_units = collections.deque()  # type: collections.deque
@@ -1265,7 +1283,8 @@ class Lane(Pace):
             return  # sent before the last cut, which has answered it already
         self._forget(now)
         accepted = self.accepted_in_last_second or self.rate / 2
-        self.rate = max(1.0, 0.95 * min(self.rate, accepted))
+        least = 0.7 * self.rate if self.cut_at else 1.0
+        self.rate = max(1.0, least, 0.95 * min(self.rate, accepted))
         self.tokens = min(self.tokens, -self.rate * random.uniform(0.0, 2 * BURST_SECONDS))
         self.cut_at = now
 
@@ -1305,6 +1324,14 @@ class Backoff:
 
     def waits(self, now: float) -> bool:
         return now < self.until
+
+
+def forget_frames(error: Optional[BaseException]) -> None:
+    """The frames of an error and of its causes hold the request, and those of urllib3 the error too:
+    a cycle that would keep a megabyte until the garbage collector finds it."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
 
 
 def can_exist(key: Key) -> bool:
@@ -1437,7 +1464,9 @@ class Flow:
             return
         lane = self.lanes.get(write.lane)
         if lane is None:
-            lane = self.lanes[write.lane] = Lane(" ".join(write.lane).strip(), time.monotonic())
+            # The more partitions, the more of them would have to be throttled to find their limits.
+            rate = PARTITION_UNITS / (1 + len(self.lanes))
+            lane = self.lanes[write.lane] = Lane(" ".join(write.lane).strip(), rate, time.monotonic())
         lane.queue.append(write)
         self.queued += 1
 
@@ -1605,6 +1634,8 @@ class Flow:
         try:
             self.results.put((then, work(), None))
         except BaseException as error:  # whatever it is, the loop must hear of it
+            if isinstance(error, TryAgain):
+                forget_frames(error)
             self.results.put((then, None, error))
 
     def _collect(self) -> None:
@@ -1926,7 +1957,8 @@ class Migration:
             self.update(work)
         elif is_archived(work.asset):
             self.note_twin(work, "The version record is that of another asset with this assetId and was kept.")
-            self.update(work)
+            self.journal.add_kept_record(work.asset, record)
+            self.after_sync.append(functools.partial(self.update, work))
         else:
             twin = self.twin_key(work.asset)
             self.flow.lookup([twin], functools.partial(self.settle_with_twin, work, record, twin))
@@ -1935,7 +1967,7 @@ class Migration:
         twin = found.get(twin_key)
         if twin and owns_record(twin, record, self.bucket, self.started):
             self.note_twin(work, "The archived asset with this assetId had the version record; it was replaced.")
-            self.journal.add_replaced_record(record)
+            self.journal.add_replaced_record(work.asset, record)
             self.after_sync.append(functools.partial(self.replace, work, record))
         else:
             names = sorted({*record, *work.record} - {"dateCreated"})
@@ -2103,7 +2135,10 @@ class NoJournal:
 
     path = None
 
-    def add_replaced_record(self, record: Item) -> None:
+    def add_replaced_record(self, asset: Item, record: Item) -> None:
+        pass
+
+    def add_kept_record(self, asset: Item, record: Item) -> None:
         pass
 
     def sync(self) -> None:
@@ -2632,10 +2667,22 @@ def interruptible(flow: Flow):
 def run_to_end(flow: Flow, progress: Progress) -> Optional[BaseException]:
     """Run a flow, interruptible. Returns what made it stop early, for the report comes first."""
     try:
-        with interruptible(flow):
+        with interruptible(flow), rare_garbage_collection():
             return ending(flow.run)
     finally:
         progress.close()
+
+
+@contextlib.contextmanager
+def rare_garbage_collection():
+    """Look for reference cycles a little less often: items make none, and there are many of them.
+    It saves a fifth of a run's CPU (benchmarks/README.md)."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(20000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def ending(function: Callable[[], None]) -> Optional[BaseException]:

@@ -96,6 +96,7 @@ class BeforeImage(migration.Work):
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = len(migration.to_json(entry.asset))
         self.superseded = superseded
+        self.kept_record = False  # whether another's version record stood under the version key and was kept
         self.sent = False  # whether the asset's restoration was asked for
 
 
@@ -112,26 +113,28 @@ def count_before_images(journal: Journal) -> int:
 
 
 def read_before_images(journals: List[Journal], origin: Any) -> Iterator[BeforeImage]:
-    """All before images, the newest first. An image brings along the archived twin's version
-    record that the asset's own has replaced."""
+    """All before images, the newest first. An image brings along what its journal says of another's
+    version record under its version key."""
     for journal in journals:
-        replaced = {}  # type: Dict[Tuple[str, str], Item]
+        others = {}  # type: Dict[Tuple[str, str, str], Any]
         superseded: Set[Tuple[str, str]] = set()
         for entry in migration.read_journal_backwards(journal.path):
             if entry.asset is None:
-                replaced.setdefault(_version_key(entry.replaced_record), entry.replaced_record)
+                others.setdefault(_record_of(entry.database_id, entry.replaced_record or entry.kept_record), entry)
                 continue
             key = (entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
             image = BeforeImage(entry, origin, journal.header, key in superseded)
-            if image.record:
-                image.replaced = replaced.get(_version_key(image.record))
+            other = others.get(_record_of(key[0], image.record)) if image.record else None
+            if other:
+                image.replaced = other.replaced_record
+                image.kept_record = other.kept_record is not None
             # "again" means: older images of this asset follow, up to the first without it.
             (superseded.add if entry.again else superseded.discard)(key)
             yield image
 
 
-def _version_key(record: Item) -> Tuple[str, str]:
-    return record["assetId"]["S"], record["assetVersionId"]["S"]
+def _record_of(database_id: str, record: Item) -> Tuple[str, str, str]:
+    return database_id, record["assetId"]["S"], record["assetVersionId"]["S"]
 
 
 class JournalSource:
@@ -244,7 +247,7 @@ def judge_record(image: BeforeImage, now: Now) -> Optional[str]:
         plan = migration.plan_asset(now.twin, image.bucket, image.started)
         if plan.record and as_written(now.record, plan.record, image.started):
             return DELETE
-    return None
+    return KEEP if image.kept_record else None
 
 
 def was_not_migrated(image: BeforeImage, asset: Item) -> bool:

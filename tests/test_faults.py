@@ -3,6 +3,7 @@ end as in an undisturbed run, or the run stops with a remedy (spec.md section 3)
 Each random test prints its seed; VAMS_FAULT_SEED chooses another."""
 
 import errno
+import gc
 import os
 import resource
 import signal
@@ -27,7 +28,7 @@ from faults import (
 from v22 import asset
 
 import local_dynamodb
-from benchmarks.front import Faults, Front
+from benchmarks.front import Faults, Front, error
 from load_migration import load_script, migration
 
 rollback = load_script(ROLLBACK)
@@ -81,7 +82,7 @@ def test_each_fault_alone(tables, engine, tmp_path, fault):
 @pytest.mark.parametrize("number", range(3))
 def test_mixtures(tables, engine, tmp_path, number):
     rng = seeded("mixture %d" % number)
-    assets = list(local_dynamodb.sample_assets(60, seed=rng.randrange(10**9))) + list(hostile_assets(rng, 30))
+    assets = list(local_dynamodb.sample_assets(40, seed=rng.randrange(10**9))) + list(hostile_assets(rng, 20))
     faults = random_faults(rng)
     print(faults)
     with Front(engine.port, faults=faults, seed=rng.random()) as front:
@@ -116,6 +117,58 @@ def test_a_request_that_arrives_twice(tables, engine, tmp_path):
             front._forward(request)
     assert run.status == expected.status
     check_same(tables.contents(), expected.contents, assets)
+
+
+class OneByOneFront(Front):
+    """Calls the first batch invalid, throttles the second of its statements sent alone, then calls a function."""
+
+    def __init__(self, engine_port, then):
+        super().__init__(engine_port)
+        self.batches = 0
+        self.then = then
+
+    def _executed(self, request):
+        if request.operation == "BatchExecuteStatement":
+            self.batches += 1
+            if self.batches == 1:
+                return error(400, "ValidationException", "Said by the front")
+            if self.batches == 3:
+                self.then()
+                return error(400, "ThrottlingException", "Rate exceeded")
+        return super()._executed(request)
+
+
+def test_a_batch_sent_one_by_one_knows_what_was_written(tables, engine):
+    """The asset whose record was written is deleted while another statement is refused: its record must go too."""
+    tables.put(asset("a"), asset("b"))
+    deleted = []
+
+    def delete_the_first_written():
+        ((asset_id, _),) = tables.contents()[1]
+        deleted.append(asset_id)
+        key = {"databaseId": {"S": "db01"}, "assetId": {"S": asset_id}}
+        tables.client.delete_item(TableName=tables.assets, Key=key)
+
+    with OneByOneFront(engine.port, delete_the_first_written) as front:
+        run = tables.migrate("--endpoint-url", front.endpoint_url, "--workers", "1")
+    assert [(row["asset_id"], row["outcome"]) for row in run.rows] == [(deleted[0], "vanished")]
+    assert {asset_id for asset_id, _ in tables.contents()[1]} == {"a", "b"} - set(deleted)
+
+
+def test_failures_leave_no_requests_in_memory(tables, engine):
+    """Errors and the frames that raised them make cycles; a request may have a megabyte."""
+    tables.load(local_dynamodb.sample_assets(60))
+    kinds = dict.fromkeys(set(REQUEST_FAULTS) - {"slow"}, 0.05)
+    gc.collect()
+    gc.disable()
+    try:
+        with Front(engine.port, faults=Faults(operations=SERVED, **kinds), seed=1) as front:
+            assert tables.migrate(*through(front)).status == 0
+        assert sum(front.faulted.values()) > 5
+        left = [found for found in gc.get_objects() if isinstance(found, migration.Statement)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 # --------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def test_record_of_an_archived_asset_is_saved_before_it_is_replaced(tables):
     assert tables.record("twin", "3") == archived
     run = tables.migrate(*only("db01"))
     entries = [json.loads(line) for line in run.journal.read_text().splitlines()]
-    assert {"replaced_record": archived} in entries
+    assert {"replaced_record": archived, "database_id": "db01"} in entries
 
 
 @pytest.mark.parametrize("first, second", [("db01", "db02"), ("db02", "db01")])
