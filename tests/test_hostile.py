@@ -10,6 +10,7 @@ import pytest
 from faults import ROLLBACK, ROOT, TEXTS
 from v22 import L, M, S, asset, version
 
+from benchmarks.front import Faults, Front
 from load_migration import load_script, migration
 
 rollback = load_script(ROLLBACK)
@@ -193,33 +194,31 @@ def test_files_are_their_owners_only(tables):
     assert {path.parent.stat().st_mode & 0o777 for path in files} == {0o700}
 
 
-@pytest.mark.parametrize("works", [True, False], ids=["done", "no connection"])
-def test_secrets_are_written_nowhere(tables, works):
-    """Not in what is printed, logged, reported or kept as a journal, also at DEBUG."""
-    tables.put(asset("a", previewLocation=M(Key="")))
+def secrets_written(tables, endpoint_url):
+    """Run the migration with secrets, at DEBUG; its exit status, and what of them is in the files and on the screen."""
     secrets = {
         "AWS_ACCESS_KEY_ID": "AKIASECRETACCESSKEY1",
         "AWS_SECRET_ACCESS_KEY": "SecretAccessKey/2",
         "AWS_SESSION_TOKEN": "SecretSessionToken3",
     }
-    where = tables.engine.endpoint_url if works else "http://127.0.0.1:9"
-    flags = [*tables.flags, "--endpoint-url", where.replace("//", "//user:SecretPassword4@")]
-    command = [
-        sys.executable,
-        migration.__file__,
-        *flags,
-        "--log-level",
-        "DEBUG",
-        "--log-file",
-        "log",
-        "--batch-size",
-        "1",
-    ]
+    address = endpoint_url.replace("//", "//user:SecretPassword4@")
+    flags = [*tables.flags, "--endpoint-url", address, "--log-level", "DEBUG", "--log-file", "log", "--batch-size", "1"]
+    command = [sys.executable, migration.__file__, *flags]
     environment = {**os.environ, **secrets}
     done = subprocess.run(command, cwd=tables.folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == (0 if works else 3), done.stderr
     files = [path for path in tables.folder.rglob("*") if path.is_file()]
-    assert len(files) == (4 if works else 1)
     written = "".join([done.stdout, done.stderr] + [path.read_text(encoding="utf-8") for path in files])
-    assert where in written
-    assert not [secret for secret in [*secrets.values(), "SecretPassword4"] if secret in written]
+    assert endpoint_url in written
+    return done.returncode, len(files), [text for text in [*secrets.values(), "SecretPassword4"] if text in written]
+
+
+@pytest.mark.parametrize("expired_from, status", [(float("inf"), 0), (4, 1)], ids=["done", "expired in the middle"])
+def test_secrets_are_written_nowhere(tables, expired_from, status):
+    """Not in what is printed, logged, reported or kept as a journal."""
+    tables.put(asset("a", previewLocation=M(Key="")))
+    with Front(tables.engine.port, faults=Faults(expired_from=expired_from)) as front:
+        assert secrets_written(tables, front.endpoint_url) == (status, 4, [])
+
+
+def test_secrets_are_written_nowhere_without_a_connection(tables):
+    assert secrets_written(tables, "http://127.0.0.1:9") == (3, 1, [])

@@ -190,6 +190,17 @@ def test_a_typed_configuration_belongs_to_the_callers_folder(folder, tmp_path):
     assert folder.full_calls[0][1][:2] == ["--config", str(elsewhere / "mine.json")]
 
 
+@pytest.mark.parametrize("script", ["run_migration.sh", "run_test_migration.sh"])
+def test_names_that_mean_something_to_a_shell(tmp_path, script):
+    odd = "a b; $(touch pwned) `touch pwned` & 'c' \"d\" *"
+    folder = Folder(tmp_path / odd)
+    config = folder.config(odd + ".json", endpoint_url="http://localhost:8000")
+    result = folder.run(script, config)
+    assert result.returncode == 0, result.stderr
+    assert {options[1] for _, options in folder.full_calls} == {str(config)}
+    assert not list(tmp_path.rglob("pwned"))
+
+
 def test_the_log_is_the_scripts_own_and_has_its_time(folder):
     folder.run("run_migration.sh", folder.config())
     options = folder.full_calls[0][1]
