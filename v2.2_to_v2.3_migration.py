@@ -1237,22 +1237,39 @@ GATHER_SECONDS = 0.02  # how long a batch that is not full waits for company
 
 
 class Pace:
-    """A token bucket: `rate` write units a second, `tokens` left to send now."""
+    """A token bucket: `rate` write units a second, `tokens` left to send now. Nothing is sent
+    before there are as many as `wanted`."""
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
-        self.tokens = 1.0
+        self.tokens = 0.0
+        self.wanted = 0.001
         self.filled_at = now
 
     def fill(self, now: float) -> None:
-        burst = max(1.0, self.rate * BURST_SECONDS)
+        burst = max(1.0, self.wanted, self.rate * BURST_SECONDS)
         if self.tokens < burst:
             self.tokens = min(burst, self.tokens + self.rate * (now - self.filled_at))
         self.filled_at = now
 
     def ready_at(self) -> float:
         """When there are tokens again."""
-        return self.filled_at + max(0.0, 0.001 - self.tokens) / self.rate
+        return self.filled_at + max(0.0, self.wanted - self.tokens) / self.rate
+
+
+class Ceiling(Pace):
+    """What all writes together may take: each is sent once all its units are there."""
+
+    short = False  # the last one had to wait
+
+    def pay(self, units: float, now: float) -> bool:
+        """Take the tokens for a write, if there are enough."""
+        self.wanted = units
+        self.fill(now)
+        self.short = self.tokens < units
+        if not self.short:
+            self.tokens -= units
+        return not self.short
 
 
 class Lane(Pace):
@@ -1448,7 +1465,7 @@ class Flow:
         self.write_backoff, self.read_backoff = Backoff(), Backoff()
         self.later = []  # type: List[Tuple[float, Write]]
         now = time.monotonic()
-        self.ceiling = Pace(settings.max_write_units, now) if settings.max_write_units else None
+        self.ceiling = Ceiling(settings.max_write_units, now) if settings.max_write_units else None
         self.sent_at = self.ticked_at = now
         self.pending_items = self.pending_bytes = 0
         self.stopping = False
@@ -1558,6 +1575,9 @@ class Flow:
                 room -= sum(write.size for write in taken)
                 if len(taken) < share:
                     lanes.remove(lane)
+                if self.ceiling and self.ceiling.short:
+                    lanes.clear()  # so that small writes do not overtake a large one for ever
+                    break
         if batch and len(batch) < size and room > 0 and not may_be_partial:
             self._put_back(batch)
             return []
@@ -1571,11 +1591,8 @@ class Flow:
             write = lane.queue[0]
             if write.item in self.in_flight or (room < write.size and room < REQUEST_BYTES):
                 break
-            if self.ceiling:
-                self.ceiling.fill(now)
-                if self.ceiling.tokens <= 0:
-                    break
-                self.ceiling.tokens -= write.units
+            if self.ceiling and not self.ceiling.pay(write.units, now):
+                break
             lane.queue.popleft()
             lane.tokens -= write.units
             self.queued -= 1
@@ -1783,7 +1800,7 @@ class Flow:
         if throttled:
             more = " and %d more" % (len(throttled) - 3) if len(throttled) > 3 else ""
             reasons.append("throttled: %s%s" % (", ".join(throttled[:3]), more))
-        if self.ceiling and self.queued and self.ceiling.tokens <= 0:
+        if self.ceiling and self.queued and self.ceiling.short:
             reasons.append("held at %d write units/s" % self.ceiling.rate)
         return "; ".join(reasons)
 

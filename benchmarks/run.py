@@ -205,7 +205,7 @@ def ceiling(sizes):
             worst.append(max(units_between(front.accepted, at, at + 1) for at, _ in front.accepted))
         median = statistics.median(mean)
         shown = "%.1f units/s over ten seconds, most in one second %.0f" % (median, statistics.median(worst))
-        # A write is sent once there is a part of its units, and what it took too much is waited for.
+        # The window begins with a write that was waited for before.
         met = 0.9 * limit <= median <= 1.05 * limit + LARGEST_WRITE / 10
         row("--max-write-units %d" % limit, shown, "90 to 105 %, and one write", met)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -726,6 +727,28 @@ def test_write_units_ceiling(tables):
     run = tables.migrate("--max-write-units", "40", *only("db01"))
     # 80 writes of one unit each, at 40 a second.
     assert run.status == 0 and 1.5 < time.monotonic() - start < 6
+
+
+def test_the_ceiling_is_never_exceeded_and_well_used():
+    rng, now, sent = random.Random(1), 0.0, 0.0
+    ceiling = migration.Ceiling(3, now)
+    for _ in range(2000):
+        units = rng.randint(1, 5)
+        while not ceiling.pay(units, now):
+            now = max(ceiling.ready_at(), now + rng.choice([0.001, 0.3]))
+        sent += units
+        assert sent <= 3 * now + 0.001
+    assert sent > 0.9 * 3 * now
+
+
+def test_below_the_ceiling_small_writes_do_not_overtake_a_large_one():
+    flow = migration.Flow(None, types.SimpleNamespace(max_write_units=1, batch_size=25), None, None)
+    for name, count, units in (("large", 1, 4.0), ("small", 50, 1.0)):
+        for number in range(count):
+            flow.write(migration.Write(None, (name, number), (name, ""), units, 100, True, None))
+    start = flow.ceiling.filled_at
+    sent = [write.item[0] for second in range(1, 20) for write in flow._next_batch(start + second + 0.01)]
+    assert sent[0] == "large" and len(sent) == 1 + 15
 
 
 def test_write_units_are_counted(tables):
