@@ -123,8 +123,8 @@ def speed(sizes):
     seconds = collections.defaultdict(list)
     with local_dynamodb.LocalDynamoDB() as engine:
         tables = Tables(engine)
-        # The engine's Java gets several times as fast during its first minute.
-        for _ in range(2):
+        # The engine's Java gets several times as fast during its first minutes.
+        for _ in range(5):
             sequential(flags_of(engine.endpoint_url, *tables.fresh(assets[:1000])))
             migrate(len(assets), flags_of(engine.endpoint_url, *tables.fresh(assets)))
         for _ in range(sizes.rounds):
