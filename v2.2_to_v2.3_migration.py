@@ -1231,6 +1231,7 @@ def open_private(path: str, **options: Any) -> Any:
 # --------------------------------------------------------------------------------------
 
 PARTITION_UNITS = 1000.0  # write units a second that one partition takes (AWS: partition limits)
+FULL_LANES = 4  # partition keys that start at that limit; the next ones start slower
 BURST_SECONDS = 0.1  # of the pace that may be sent at once
 TICK_SECONDS = 0.5
 GATHER_SECONDS = 0.02  # how long a batch that is not full waits for company
@@ -1481,8 +1482,8 @@ class Flow:
             return
         lane = self.lanes.get(write.lane)
         if lane is None:
-            # The more partitions, the more of them would have to be throttled to find their limits.
-            rate = PARTITION_UNITS / (1 + len(self.lanes))
+            # The more partitions, the more writes would be refused until all their limits are found.
+            rate = PARTITION_UNITS / max(1, len(self.lanes) - FULL_LANES)
             lane = self.lanes[write.lane] = Lane(" ".join(write.lane).strip(), rate, time.monotonic())
         lane.queue.append(write)
         self.queued += 1

@@ -3,12 +3,16 @@
 import contextlib
 import itertools
 import json
+import signal
 import types
 
 import pytest
 
 import local_dynamodb
 from load_migration import migration
+
+# A shell has its background jobs ignore Ctrl-C, and they hand that on: the tests send it to see what happens.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BUCKET = "asset-bucket"
 _numbers = itertools.count(1)
