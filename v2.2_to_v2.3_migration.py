@@ -575,12 +575,13 @@ def date_created(value: Optional[Value], now: str) -> Tuple[str, List[Finding]]:
         return now, []
     text = value.get("S") or value.get("N")
     match = OLD_DATE.match(text or "")
-    if match and match.group(1) in MONTHS:
-        numbers = [int(group) for group in match.groups()[1:]]
-        with contextlib.suppress(ValueError):
-            day, year, hour, minute, second = numbers
+    if match:
+        day, year, hour, minute, second = map(int, match.groups()[1:])
+        try:
             month = MONTHS.index(match.group(1)) + 1
-            return iso_utc(datetime.datetime(year, month, day, hour, minute, second)), []
+            return datetime.datetime(year, month, day, hour, minute, second).isoformat() + "Z", []
+        except ValueError:
+            pass  # there is no such month, day or time
     message = "DateModified has another form than v2.2 wrote: %s." % shown(value)
     return text or now, [Finding("date_not_recognised", "currentVersion.DateModified", message)]
 
@@ -699,8 +700,8 @@ def same_record(one: Item, other: Item) -> bool:
 
 def record_size(record: Item) -> int:
     """Bytes of a version record, about."""
-    texts = (record[name]["S"] for name in ("comment", "description"))
-    return 250 + sum(map(len, texts)) + 30 * len(record["specifiedPipelines"]["L"])
+    texts = record["comment"]["S"] + record["description"]["S"]
+    return 250 + len(texts) + 30 * len(record["specifiedPipelines"]["L"])
 
 
 def is_archived(asset: Item) -> bool:
@@ -1085,7 +1086,8 @@ class Journal:
     def __init__(self, path: str, header: Dict[str, Any]) -> None:
         self.path = path
         self._file = open_private(path)
-        self._dirty = False
+        self._lines = []  # type: List[str]
+        self._failure = None  # type: Optional[MigrationError]
         self._add(
             collections.OrderedDict([("journal", JOURNAL_KIND), ("format", JOURNAL_FORMAT)] + list(header.items()))
         )
@@ -1108,31 +1110,30 @@ class Journal:
         self._add({"kept_record": record, "database_id": asset["databaseId"]["S"]})
 
     def _add(self, line: Dict[str, Any]) -> int:
-        with self._saving():
-            self._dirty = True
-            return self._file.write(to_json(line) + "\n")
+        text = to_json(line) + "\n"
+        self._lines.append(text)
+        return len(text)
 
     def sync(self) -> None:
         """Returns once everything added is on the disk. Raises MigrationError where it cannot be."""
-        if self._dirty:
-            with self._saving():
+        if self._failure:
+            raise self._failure  # what was added since then would follow a line that is cut off
+        try:
+            if self._lines:
+                self._file.write("".join(self._lines))
                 self._file.flush()
                 os.fsync(self._file.fileno())
-                self._dirty = False
+        except OSError as error:
+            self._failure = MigrationError(
+                "The before images cannot be saved in %s: %s." % (self.path, error.strerror),
+                "make room or choose another --journal-dir, then run the same command again.",
+            )
+            raise self._failure
+        self._lines.clear()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
-
-    @contextlib.contextmanager
-    def _saving(self):
-        try:
-            yield
-        except OSError as error:
-            raise MigrationError(
-                "The before images cannot be saved in %s: %s." % (self.path, error.strerror),
-                "make room or choose another --journal-dir, then run the same command again.",
-            )
 
 
 class JournalEntry(NamedTuple):
@@ -1588,7 +1589,8 @@ class Flow:
 
     def _take(self, lane: Lane, share: int, most: int, room: int, now: float) -> List[Write]:
         taken = []  # type: List[Write]
-        while lane.queue and len(taken) < min(share, most) and lane.tokens > 0 and room > 0:
+        most = min(share, most)
+        while lane.queue and len(taken) < most and lane.tokens > 0 and room > 0:
             write = lane.queue[0]
             if write.item in self.in_flight or (room < write.size and room < REQUEST_BYTES):
                 break
@@ -1719,7 +1721,7 @@ class Flow:
             return
         self.write_backoff.succeeded()
         answers, units = result
-        self._account(batch, answers, units)
+        self._account(batch, answers, units, now)
         fatal = None
         for write, (code, message) in zip(batch, answers):
             lane = self.lanes[write.lane]
@@ -1735,22 +1737,26 @@ class Flow:
             elif code is not None and code.startswith(("AccessDenied", "ResourceNotFound")):
                 fatal = fatal_error(code, message, "write to table %s" % write.lane[0])
             else:
-                lane.accepted(write.units, now)
                 self.write_count += code is None
                 write.then(code, message)
                 self.uncertain.discard(write.item)
         if fatal:
             raise fatal
 
-    def _account(self, batch: List[Write], answers: List, units: Optional[float]) -> None:
-        """Correct the ceiling, and the sum, by what DynamoDB says the writes took."""
-        estimate = sum(write.units for write in batch)
-        refused = sum(write.units for write, (code, _) in zip(batch, answers) if code in THROTTLE_CODES)
+    def _account(self, batch: List[Write], answers: List, units: Optional[float], now: float) -> None:
+        """Tell the lanes what was accepted; correct the ceiling, and the sum, by what DynamoDB says
+        that the writes took."""
+        accepted = {}  # type: Dict[Tuple[str, str], float]
+        for write, (code, _) in zip(batch, answers):
+            if code not in THROTTLE_CODES:
+                accepted[write.lane] = accepted.get(write.lane, 0.0) + write.units
+        for key, taken in accepted.items():
+            self.lanes[key].accepted(taken, now)
         self.units_reported = self.units_reported and units is not None
-        actual = estimate - refused if units is None else units
+        actual = sum(accepted.values()) if units is None else units
         self.write_units += actual
         if self.ceiling:
-            self.ceiling.tokens += estimate - actual
+            self.ceiling.tokens += sum(write.units for write in batch) - actual
 
     def _looked_up(self, batch: Any, keys_only: bool, result: Any, error: Optional[BaseException]) -> None:
         self.reading -= 1
