@@ -48,6 +48,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 TOOL_VERSION = "1.0.0"
+USER_AGENT = "vams-migration/%s" % TOOL_VERSION
 
 # --------------------------------------------------------------------------------------
 # Configuration
@@ -151,6 +152,16 @@ Item = Dict[str, Value]  # an item in DynamoDB JSON; binary is base64 text
 Key = Tuple[str, str, str]  # table name, partition key, sort key
 
 Finding = NamedTuple("Finding", [("code", str), ("field", str), ("message", str)])
+
+
+class ReadItem(dict):
+    """An Item of a page, and the JSON that DynamoDB sent for it."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, item: Item, text: str) -> None:
+        super().__init__(item)
+        self.text = text
 
 
 class Settings(NamedTuple):
@@ -767,15 +778,6 @@ CREDENTIAL_CODES = (
     "MissingAuthenticationToken",
     "SignatureDoesNotMatch",
 )
-# Shapes of botocore's model that it passes as they are instead of walking through them.
-PASSED_THROUGH = (
-    "AttributeValue",
-    "BatchStatementRequest",
-    "BatchExecuteStatementOutput",
-    "BatchGetItemOutput",
-    "QueryOutput",
-    "ScanOutput",
-)
 KEY_SCHEMAS = {
     "assets_table_name": ("databaseId", "assetId"),
     "asset_versions_table_name": ("assetId", "assetVersionId"),
@@ -792,6 +794,55 @@ RECORD_FIELDS = (
 )
 
 
+class Wire:
+    """DynamoDB's own interface: JSON by HTTP, signed and sent by the parts of a botocore client.
+
+    By its methods a request would take twice the CPU, for they walk through every value; and they
+    would convert what must survive unchanged: binary, and numbers.
+    Source: DynamoDB developer guide, "DynamoDB low-level API".
+    """
+
+    def __init__(self, client: Any) -> None:
+        from botocore import awsrequest
+
+        self._make_request = awsrequest.AWSRequest
+        self._url = client.meta.endpoint_url.rstrip("/") + "/"
+        try:
+            # With these, credentials, proxies, certificates and timeouts are what the client has.
+            self._signer = client._request_signer
+            self._send = client._endpoint.http_session.send
+        except AttributeError as error:
+            raise PreflightError("This version of boto3 lacks a part: %s." % error, "install another version of it.")
+
+    def call(self, operation: str, request: Dict[str, Any]) -> bytes:
+        """The answer, as JSON. Raises what the client's method would."""
+        headers = {
+            "X-Amz-Target": "DynamoDB_20120810." + operation,
+            "Content-Type": "application/x-amz-json-1.0",
+            "User-Agent": USER_AGENT,
+        }
+        unsigned = self._make_request("POST", self._url, headers, to_json(request).encode("ascii"))
+        signer = self._signer
+        signer.get_auth_instance(signer.signing_name, signer.region_name).add_auth(unsigned)
+        answer = self._send(unsigned.prepare())
+        if answer.status_code != 200:
+            raise self._error(operation, answer)
+        return answer.content
+
+    def _error(self, operation: str, answer: Any) -> Exception:
+        from botocore import exceptions
+
+        try:
+            body = json.loads(answer.content.decode("utf-8"))
+            code, message = body["__type"].split("#")[-1], body.get("message") or body.get("Message") or ""
+        except (ValueError, KeyError, TypeError, AttributeError):
+            code, message = "", "HTTP status %d" % answer.status_code  # not from DynamoDB
+        status = {"HTTPStatusCode": answer.status_code}
+        return exceptions.ClientError(
+            {"Error": {"Code": code, "Message": message}, "ResponseMetadata": status}, operation
+        )
+
+
 class Database:
     """The two tables. Every request for their items goes through here.
 
@@ -801,6 +852,7 @@ class Database:
 
     def __init__(self, client: Any, assets: str, versions: str) -> None:
         self.client = client
+        self.wire = Wire(client)
         self.assets = assets
         self.versions = versions
         self.key_names = {
@@ -815,13 +867,12 @@ class Database:
     def read_page(self, table: str, request: Dict[str, Any]) -> Tuple[List[Item], Optional[Item], float]:
         """Scan or, with a KeyConditionExpression, Query one page.
         Returns the items, the key to go on from, and the read units."""
-        read = self.client.query if "KeyConditionExpression" in request else self.client.scan
+        operation = "Query" if "KeyConditionExpression" in request else "Scan"
+        options = {"TableName": table, "ConsistentRead": True, "ReturnConsumedCapacity": "TOTAL"}
         with explained("read table %s" % table):
-            answer = whole(
-                read(TableName=table, ConsistentRead=True, ReturnConsumedCapacity="TOTAL", **request), "Items"
-            )
+            items, answer = decoded_page(self.wire.call(operation, {**options, **request}))
         units = (answer.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0)
-        return answer["Items"], answer.get("LastEvaluatedKey"), units
+        return items, answer.get("LastEvaluatedKey"), units
 
     def get_items(self, keys: List[Key], keys_only: bool) -> Tuple[Dict[Key, Item], List[Key], float]:
         """Up to 100 items by key, read consistently.
@@ -834,7 +885,7 @@ class Database:
             if keys_only:
                 request["ProjectionExpression"] = "%s, %s" % names
         with explained("read items of %s" % " and ".join(sorted(wanted))):
-            answer = whole(self.client.batch_get_item(RequestItems=wanted, ReturnConsumedCapacity="TOTAL"), "Responses")
+            answer = self._call("BatchGetItem", {"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
         found = {}
         for table, items in answer.get("Responses", {}).items():
             for item in items:
@@ -857,8 +908,7 @@ class Database:
         batch = [{"Statement": text, "Parameters": parameters} for text, parameters in statements]
         try:
             with explained("write"):
-                answer = self.client.batch_execute_statement(Statements=batch, ReturnConsumedCapacity="TOTAL")
-                whole(answer, "Responses")
+                answer = self._call("BatchExecuteStatement", {"Statements": batch, "ReturnConsumedCapacity": "TOTAL"})
         except RejectedRequest as error:
             # One statement spoiled the request: send each alone, so that only that one fails.
             if len(statements) == 1:
@@ -873,6 +923,15 @@ class Database:
         capacity = answer.get("ConsumedCapacity")
         return results, sum(part.get("CapacityUnits", 0.0) for part in capacity) if capacity else None
 
+    def _call(self, operation: str, request: Dict[str, Any]) -> Dict[str, Any]:
+        try:
+            answer = json.loads(self.wire.call(operation, request).decode("utf-8"))
+        except ValueError:
+            answer = {}
+        if "Responses" not in answer:
+            raise TryAgain("a garbled answer from DynamoDB")
+        return answer
+
     def _execute_alone(self, statement: Statement) -> Tuple[List[Tuple[Optional[str], str]], Optional[float]]:
         """Like `execute`; where the request is not served, only this statement is to be sent again."""
         try:
@@ -881,11 +940,28 @@ class Database:
             return [("InternalServerError", str(error))], None
 
 
-def whole(answer: Dict[str, Any], name: str) -> Dict[str, Any]:
-    """The answer, if it has what it must have: botocore takes one that is no JSON for an empty one."""
-    if name not in answer:
+# Attribute values are objects, so this list is the page's; in a text the quotation marks are escaped.
+ITEMS = re.compile(r'"Items"\s*:\s*\[\s*')
+BETWEEN_ITEMS = re.compile(r"[\s,]*")
+decode_json = json.JSONDecoder().raw_decode
+
+
+def decoded_page(body: bytes) -> Tuple[List[Item], Dict[str, Any]]:
+    """The items in the answer to a Scan or Query, and the rest of it."""
+    items = []  # type: List[Item]
+    try:
+        text = body.decode("utf-8")
+        start = ITEMS.search(text)
+        if start is None:
+            raise ValueError("no Items")
+        at = start.end()
+        while not text.startswith("]", at):
+            value, end = decode_json(text, at)
+            items.append(ReadItem(value, text[at:end]))
+            at = BETWEEN_ITEMS.match(text, end).end()  # type: ignore[union-attr]
+        return items, json.loads(text[: start.end()] + text[at:])
+    except ValueError:
         raise TryAgain("a garbled answer from DynamoDB")
-    return answer
 
 
 class RejectedRequest(Exception):
@@ -895,7 +971,7 @@ class RejectedRequest(Exception):
 @contextlib.contextmanager
 def explained(action: str):
     """Turn what boto3 raises into TryAgain, RejectedRequest or a MigrationError."""
-    from botocore import exceptions, parsers
+    from botocore import exceptions
 
     try:
         yield
@@ -912,8 +988,6 @@ def explained(action: str):
         raise fatal_error(code, message, action)
     except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError) as error:
         raise TryAgain("no answer from DynamoDB: %s" % error)
-    except parsers.ResponseParserError as error:
-        raise TryAgain("a garbled answer from DynamoDB: %s" % error)
     except exceptions.BotoCoreError as error:
         raise credentials_error(str(error))
 
@@ -947,40 +1021,36 @@ def credentials_error(message: str) -> MigrationError:
 
 
 def make_session(settings: Settings) -> Any:
-    """A boto3 session whose DynamoDB clients pass items as plain DynamoDB JSON.
-
-    With these shapes of the model marked as documents, botocore neither walks the values nor
-    decodes binary: half the CPU, and nothing is converted that must survive unchanged.
-    Raises PreflightError where boto3 or the profile is missing.
-    """
+    """A botocore session. Raises PreflightError where boto3 or the profile is missing."""
     try:
-        import boto3
         import botocore.exceptions
         import botocore.session
     except ImportError as error:
         raise PreflightError("A Python package is missing: %s." % error, "run `pip install boto3`.")
     try:
-        core = botocore.session.Session(profile=settings.aws_profile)
-        model = core.get_component("data_loader").load_service_model("dynamodb", "service-2")
-        for name in PASSED_THROUGH:
-            model["shapes"][name]["document"] = True
-        session = boto3.Session(botocore_session=core, region_name=settings.aws_region)
-        if not settings.endpoint_url:
-            return session
-        # A local engine takes any credentials; do not make a newcomer have some.
-        with contextlib.suppress(botocore.exceptions.BotoCoreError):
-            if session.get_credentials() is not None and session.region_name:
-                return session
-        return boto3.Session(
-            botocore_session=core,
-            region_name=session.region_name or "us-east-1",
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-        )
+        session = botocore.session.Session(profile=settings.aws_profile)
+        session.get_scoped_config()  # raises ProfileNotFound
+        if settings.aws_region:
+            session.set_config_variable("region", settings.aws_region)
+        if settings.endpoint_url:
+            lend_local_settings(session)
+        return session
     except botocore.exceptions.BotoCoreError as error:
         raise PreflightError(
             "%s." % str(error).rstrip("."), "check --profile; `aws configure list-profiles` shows yours."
         )
+
+
+def lend_local_settings(session: Any) -> None:
+    """A local engine takes any credentials and region; do not make a newcomer have some."""
+    from botocore import exceptions
+
+    region = session.get_config_variable("region")
+    with contextlib.suppress(exceptions.BotoCoreError):
+        if session.get_credentials() is not None and region:
+            return
+    session.set_credentials("local", "local")
+    session.set_config_variable("region", region or "us-east-1")
 
 
 def make_client(session: Any, service: str, settings: Settings) -> Any:
@@ -991,22 +1061,17 @@ def make_client(session: Any, service: str, settings: Settings) -> Any:
     config = Config(
         retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=settings.workers + READERS,
-        parameter_validation=service != "dynamodb",
         connect_timeout=5,
         read_timeout=20,
-        # As a whole: botocore puts its own together anew for each request.
-        user_agent="vams-migration/%s" % TOOL_VERSION,
+        user_agent=USER_AGENT,
     )
     endpoint = settings.endpoint_url if service == "dynamodb" else None
     try:
-        client = session.client(service, endpoint_url=endpoint, config=config)
+        return session.create_client(service, endpoint_url=endpoint, config=config)
     except exceptions.NoRegionError:
         raise SettingsError("No AWS region is set.", "give --region, or set one in the profile.")
     except (exceptions.BotoCoreError, ValueError) as error:
         raise SettingsError("No client for %s: %s" % (service, error), "check --endpoint-url, --region and --profile.")
-    if service == "dynamodb" and not client.meta.service_model.shape_for("AttributeValue").is_document_type:
-        raise PreflightError("This boto3 does not pass items unchanged.", "install another version of boto3.")
-    return client
 
 
 def quoted(name: str) -> str:
@@ -1088,31 +1153,29 @@ class Journal:
         self._file = open_private(path)
         self._lines = []  # type: List[str]
         self._failure = None  # type: Optional[MigrationError]
-        self._add(
-            collections.OrderedDict([("journal", JOURNAL_KIND), ("format", JOURNAL_FORMAT)] + list(header.items()))
-        )
+        kind = [("journal", JOURNAL_KIND), ("format", JOURNAL_FORMAT)]  # type: List[Tuple[str, Any]]
+        self._add(to_json(collections.OrderedDict(kind + list(header.items()))))
         self.sync()
 
     def add_asset(self, asset: Item, facts: Facts, again: bool) -> int:
         """again: a before image of this asset was added already; this one supersedes it.
         Returns the length of the line: about the size of the asset in bytes."""
-        line = {"asset": asset}  # type: Dict[str, Any]
+        line = '{"asset":' + json_of(asset)
         if facts != NO_FACTS:
-            line["facts"] = facts._asdict()
+            line += ',"facts":' + to_json(facts._asdict())
         if again:
-            line["again"] = True
-        return self._add(line)
+            line += ',"again":true'
+        return self._add(line + "}")
 
     def add_replaced_record(self, asset: Item, record: Item) -> None:
-        self._add({"replaced_record": record, "database_id": asset["databaseId"]["S"]})
+        self._add(to_json({"replaced_record": record, "database_id": asset["databaseId"]["S"]}))
 
     def add_kept_record(self, asset: Item, record: Item) -> None:
-        self._add({"kept_record": record, "database_id": asset["databaseId"]["S"]})
+        self._add(to_json({"kept_record": record, "database_id": asset["databaseId"]["S"]}))
 
-    def _add(self, line: Dict[str, Any]) -> int:
-        text = to_json(line) + "\n"
-        self._lines.append(text)
-        return len(text)
+    def _add(self, line: str) -> int:
+        self._lines.append(line + "\n")
+        return len(line.encode("utf-8"))
 
     def sync(self) -> None:
         """Returns once everything added is on the disk. Raises MigrationError where it cannot be."""
@@ -1120,7 +1183,7 @@ class Journal:
             raise self._failure  # what was added since then would follow a line that is cut off
         try:
             if self._lines:
-                self._file.write("".join(self._lines))
+                self._file.writelines(self._lines)
                 self._file.flush()
                 os.fsync(self._file.fileno())
         except OSError as error:
@@ -1214,6 +1277,12 @@ def lines_backwards(path: str) -> Iterator[bytes]:
 to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
+def json_of(item: Item) -> str:
+    """The JSON of an item on one line, as DynamoDB sent it where that is known."""
+    # A line can end only between tokens: in a text its end is escaped.
+    return item.text.replace("\n", " ") if isinstance(item, ReadItem) else to_json(item)
+
+
 def open_private(path: str, **options: Any) -> Any:
     """A new text file that only its owner may read; its name is on the disk on return."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -1232,6 +1301,7 @@ def open_private(path: str, **options: Any) -> Any:
 # --------------------------------------------------------------------------------------
 
 PARTITION_UNITS = 1000.0  # write units a second that one partition takes (AWS: partition limits)
+TABLE_UNITS = 4000.0  # that a whole on-demand table takes from the start (AWS: on-demand capacity mode)
 FULL_LANES = 4  # partition keys that start at that limit; the next ones start slower
 BURST_SECONDS = 0.1  # of the pace that may be sent at once
 TICK_SECONDS = 0.5
@@ -1484,7 +1554,7 @@ class Flow:
         lane = self.lanes.get(write.lane)
         if lane is None:
             # The more partitions, the more writes would be refused until all their limits are found.
-            rate = PARTITION_UNITS / max(1, len(self.lanes) - FULL_LANES)
+            rate = PARTITION_UNITS / max(1, len(self.lanes) - FULL_LANES) if write.lane[1] else TABLE_UNITS
             lane = self.lanes[write.lane] = Lane(" ".join(write.lane).strip(), rate, time.monotonic())
         lane.queue.append(write)
         self.queued += 1
@@ -2181,7 +2251,7 @@ class DryRun(Migration):
         self.planned = temporary_database("CREATE TABLE records (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID")
 
     def save(self, work: Work, facts: Facts) -> int:
-        return len(to_json(work.asset))
+        return len(json_of(work.asset))
 
     def insert(self, work: Work) -> None:
         self.flow.lookup([self.record_key(work)], functools.partial(self.insert_if_absent, work))

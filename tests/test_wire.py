@@ -1,0 +1,201 @@
+"""Requests on the wire: what is signed and how, what comes of answers, and the text that an item came as."""
+
+import datetime
+import hashlib
+import hmac
+import json
+import re
+
+import pytest
+
+from benchmarks.front import Answer, Server
+from load_migration import migration
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+ITEMS = [
+    {"assetId": {"S": "a"}, "text": {"S": '],"Items":[{"x'}},
+    {"assetId": {"S": "b"}, "Items": {"M": {"Items": {"L": [{"S": "Items"}, {"N": "1.50"}]}}}},
+    {"assetId": {"S": "Größe 鼎 \U0001f600\u2028"}, "data": {"B": "AAE="}},
+]
+
+
+class Echo(Server):
+    """Answers everything with the same, and keeps the requests."""
+
+    def __init__(self, status, body):
+        super().__init__()
+        self.reply = Answer(status, body)
+        self.received = []
+
+    def answer(self, head, body):
+        self.received.append((head, body))
+        return self.reply
+
+
+@pytest.fixture
+def database(monkeypatch):
+    """A function that gives the Database behind a server's URL."""
+
+    def connect(url):
+        values = {"endpoint_url": url, "assets_table_name": "assets", "asset_versions_table_name": "versions"}
+        settings = migration.resolve_settings(migration.CONFIG, {}, {**values, "asset_bucket_name": "bucket"})
+        return migration.connect(settings)[1]
+
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_SESSION_TOKEN", "session-token"),
+        ("AWS_DEFAULT_REGION", "eu-central-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    return connect
+
+
+# --------------------------------------------------------------------------------------
+# Requests
+# --------------------------------------------------------------------------------------
+
+
+def signature(head, body):
+    """The signature that AWS would compute of a request as it arrived.
+    Source: IAM user guide, "Create a signed AWS API request"."""
+    lines = head.decode("ascii").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)}
+    scope, signed = re.search(r"Credential=AKIDEXAMPLE/(\S+), SignedHeaders=(\S+),", headers["authorization"]).groups()
+    canonical = ["POST", lines[0].split(" ")[1], ""]
+    canonical += ["%s:%s" % (name, headers[name]) for name in signed.split(";")]
+    canonical += ["", signed, hashlib.sha256(body).hexdigest()]
+    digest = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
+    to_sign = "\n".join(["AWS4-HMAC-SHA256", headers["x-amz-date"], scope, digest])
+    key = ("AWS4" + SECRET).encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    return headers, signed.split(";"), scope, hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize("path", ["", "/", "/below"])
+def test_requests_are_signed(database, path):
+    with Echo(200, b'{"Items":[]}') as server:
+        database(server.endpoint_url + path).read_page("assets", {"Limit": 7})
+        ((head, body),) = server.received
+    headers, signed, scope, expected = signature(head, body)
+    assert head.startswith(b"POST %s/ HTTP/1.1" % path.rstrip("/").encode())
+    assert headers["authorization"].endswith("Signature=" + expected)
+    assert {"content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-target"} <= set(signed)
+    assert headers["x-amz-security-token"] == "session-token"
+    assert headers["x-amz-target"] == "DynamoDB_20120810.Scan"
+    assert headers["user-agent"] == "vams-migration/" + migration.TOOL_VERSION
+    today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d")
+    assert scope[8:] == "/eu-central-1/dynamodb/aws4_request" and abs(int(scope[:8]) - int(today)) <= 8870
+    assert json.loads(body) == {
+        "TableName": "assets",
+        "ConsistentRead": True,
+        "ReturnConsumedCapacity": "TOTAL",
+        "Limit": 7,
+    }
+
+
+def test_credentials_are_asked_for_anew(database, monkeypatch):
+    """They may be refreshed while the migration runs."""
+    with Echo(200, b'{"Items":[]}') as server:
+        connected = database(server.endpoint_url)
+        credentials = connected.client._request_signer._credentials
+        for token in ("one", "two"):
+            monkeypatch.setattr(credentials, "token", token)
+            connected.read_page("assets", {})
+        tokens = [signature(head, body)[0]["x-amz-security-token"] for head, body in server.received]
+    assert tokens == ["one", "two"]
+
+
+def test_a_botocore_without_the_parts():
+    class Client:
+        class meta:
+            endpoint_url = "http://localhost"
+
+    with pytest.raises(migration.PreflightError, match="another version"):
+        migration.Wire(Client())
+
+
+# --------------------------------------------------------------------------------------
+# Answers
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 403, 404, 413])
+def test_an_answer_that_is_not_from_dynamodb(database, status):
+    with Echo(status, b"<html>A proxy</html>") as server, pytest.raises(migration.MigrationError) as raised:
+        database(server.endpoint_url).read_page("assets", {})
+    assert "HTTP status %d" % status in str(raised.value)
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"", b"[]", b'{"__type":5}', b'{"message":"?"}'])
+def test_a_server_error_without_code_is_tried_again(database, body):
+    with Echo(502, body) as server, pytest.raises(migration.TryAgain, match="502"):
+        database(server.endpoint_url).read_page("assets", {})
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>Sign in</html>", b"{}", b"\xff\xfe", b'{"Items":[', b'{"Items":[]'])
+def test_a_garbled_answer_is_tried_again(database, body):
+    with Echo(200, body) as server:
+        connected = database(server.endpoint_url)
+        with pytest.raises(migration.TryAgain, match="garbled"):
+            connected.read_page("assets", {})
+        with pytest.raises(migration.TryAgain, match="garbled"):
+            connected.get_items([("assets", "d", "a")], False)
+        with pytest.raises(migration.TryAgain, match="garbled"):
+            connected.execute([migration.Statement("", [])])
+
+
+@pytest.mark.parametrize("separators, indent", [((",", ":"), None), ((", ", ": "), None), ((",", ": "), 2)])
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("items", [ITEMS, ITEMS[::-1], ITEMS[:1], []])
+def test_a_page_and_the_text_of_its_items(separators, indent, ascii_only, items, tmp_path):
+    answer = {"Count": 3, "Items": items, "LastEvaluatedKey": {"assetId": {"S": '"Items":['}}, "ConsumedCapacity": {}}
+    text = json.dumps(answer, separators=separators, indent=indent, ensure_ascii=ascii_only)
+    found, rest = migration.decoded_page(text.encode())
+    assert found == items
+    assert {**rest, "Items": items} == answer
+    journal = migration.Journal(str(tmp_path / "journal"), {})
+    sizes = [journal.add_asset(item, migration.Facts(live_twin=True), True) for item in found]
+    journal.sync()
+    journal.close()
+    lines = (tmp_path / "journal").read_bytes().split(b"\n")[1:-1]
+    assert [len(line) for line in lines] == sizes
+    assert [json.loads(line) for line in lines] == [
+        {"asset": item, "facts": {"live_twin": True, "current_record": False}, "again": True} for item in items
+    ]
+    if indent is None:
+        assert [item.text in text for item in found] == [True] * len(items)
+    entries = list(migration.read_journal_backwards(str(tmp_path / "journal")))
+    assert [entry.asset for entry in entries] == items[::-1]
+
+
+def test_a_page_cut_anywhere_is_garbled():
+    text = json.dumps({"Items": ITEMS, "Count": 3}, ensure_ascii=False).encode()
+    assert migration.decoded_page(text)[0] == ITEMS
+    for end in range(len(text)):
+        with pytest.raises(migration.TryAgain):
+            migration.decoded_page(text[:end])
+
+
+# --------------------------------------------------------------------------------------
+# Before images
+# --------------------------------------------------------------------------------------
+
+
+def test_after_a_failure_nothing_more_is_saved(tmp_path, monkeypatch):
+    """What was cut off must stay the last line, or no rollback could read the journal."""
+    journal = migration.Journal(str(tmp_path / "journal"), {})
+    journal.add_asset(ITEMS[0], migration.NO_FACTS, False)
+
+    def fails(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(migration.MigrationError, match="No space left"):
+        patch.setattr(migration.os, "fsync", fails)
+        journal.sync()
+    journal.add_asset(ITEMS[1], migration.NO_FACTS, False)
+    with pytest.raises(migration.MigrationError, match="No space left"):
+        journal.sync()
+    journal.close()
+    assert len((tmp_path / "journal").read_bytes().splitlines()) == 2
