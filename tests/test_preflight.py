@@ -148,9 +148,10 @@ def test_nothing_configured(tmp_path, flags, texts, status):
 
 
 def test_no_boto3(tmp_path):
-    """A Python without boto3 is told what to install."""
+    """A Python without boto3, and so without its botocore, is told what to install."""
     code = (
-        "import sys, runpy; sys.modules['boto3'] = None; del sys.argv[0]\nrunpy.run_path(sys.argv[0], None, '__main__')"
+        "import sys, runpy; sys.modules['boto3'] = sys.modules['botocore'] = None; del sys.argv[0]\n"
+        "runpy.run_path(sys.argv[0], None, '__main__')"
     )
     command = [sys.executable, "-c", code, migration.__file__] + AWS_FLAGS + ["--region", "us-east-1"]
     done = subprocess.run(
