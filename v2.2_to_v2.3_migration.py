@@ -809,7 +809,7 @@ class Wire:
         self._url = client.meta.endpoint_url.rstrip("/") + "/"
         try:
             # With these, credentials, proxies, certificates and timeouts are what the client has.
-            self._signer = client._request_signer
+            self._sign = client._request_signer.sign
             self._send = client._endpoint.http_session.send
         except AttributeError as error:
             raise PreflightError("This version of boto3 lacks a part: %s." % error, "install another version of it.")
@@ -821,10 +821,9 @@ class Wire:
             "Content-Type": "application/x-amz-json-1.0",
             "User-Agent": USER_AGENT,
         }
-        unsigned = self._make_request("POST", self._url, headers, to_json(request).encode("ascii"))
-        signer = self._signer
-        signer.get_auth_instance(signer.signing_name, signer.region_name).add_auth(unsigned)
-        answer = self._send(unsigned.prepare())
+        message = self._make_request("POST", self._url, headers, to_json(request).encode("ascii"))
+        self._sign(operation, message)
+        answer = self._send(message.prepare())
         if answer.status_code != 200:
             raise self._error(operation, answer)
         return answer.content

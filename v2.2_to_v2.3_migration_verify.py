@@ -602,11 +602,11 @@ class RequestCounts:
     def __init__(self, client: Any) -> None:
         self.counts = collections.Counter()  # type: collections.Counter
         self.lock = threading.Lock()
-        client.meta.events.register("before-call.dynamodb", self.count)
+        client.meta.events.register("before-sign.dynamodb", self.count)
 
-    def count(self, model: Any, **unused: Any) -> None:
+    def count(self, operation_name: str, **unused: Any) -> None:
         with self.lock:
-            self.counts[model.name] += 1
+            self.counts[operation_name] += 1
 
 
 def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
