@@ -835,7 +835,7 @@ class Wire:
             body = json.loads(answer.content.decode("utf-8"))
             code, message = body["__type"].split("#")[-1], body.get("message") or body.get("Message") or ""
         except (ValueError, KeyError, TypeError, AttributeError):
-            code, message = "", "HTTP status %d" % answer.status_code  # not from DynamoDB
+            code, message = "HTTP status %d" % answer.status_code, "the answer is not DynamoDB's."
         status = {"HTTPStatusCode": answer.status_code}
         return exceptions.ClientError(
             {"Error": {"Code": code, "Message": message}, "ResponseMetadata": status}, operation

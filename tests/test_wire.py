@@ -125,7 +125,7 @@ def test_a_botocore_without_the_parts():
 def test_an_answer_that_is_not_from_dynamodb(database, status):
     with Echo(status, b"<html>A proxy</html>") as server, pytest.raises(migration.MigrationError) as raised:
         database(server.endpoint_url).read_page("assets", {})
-    assert "HTTP status %d" % status in str(raised.value)
+    assert "Cannot read table assets: HTTP status %d: the answer is not DynamoDB's." % status in str(raised.value)
 
 
 @pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"", b"[]", b'{"__type":5}', b'{"message":"?"}'])
