@@ -832,7 +832,7 @@ class Wire:
         from botocore import exceptions
 
         try:
-            body = json.loads(answer.content.decode("utf-8"))
+            body = json.loads(answer.content)
             code, message = body["__type"].split("#")[-1], body.get("message") or body.get("Message") or ""
         except (ValueError, KeyError, TypeError, AttributeError):
             code, message = "HTTP status %d" % answer.status_code, "the answer is not DynamoDB's."
@@ -924,7 +924,7 @@ class Database:
 
     def _call(self, operation: str, request: Dict[str, Any]) -> Dict[str, Any]:
         try:
-            answer = json.loads(self.wire.call(operation, request).decode("utf-8"))
+            answer = json.loads(self.wire.call(operation, request))
         except ValueError:
             answer = {}
         if "Responses" not in answer:
@@ -949,7 +949,7 @@ def decoded_page(body: bytes) -> Tuple[List[Item], Dict[str, Any]]:
     """The items in the answer to a Scan or Query, and the rest of it."""
     items = []  # type: List[Item]
     try:
-        text = body.decode("utf-8")
+        text = str(body, "utf-8")
         start = ITEMS.search(text)
         if start is None:
             raise ValueError("no Items")
@@ -1239,7 +1239,7 @@ def read_journal_backwards(path: str) -> Iterator[JournalEntry]:
     newest = True
     for number, line in enumerate(lines_backwards(path)):
         try:
-            entry = json.loads(line.decode("utf-8"))
+            entry = json.loads(str(line, "utf-8"))
             if "journal" in entry:
                 return
             facts = Facts(**entry.get("facts", {}))
