@@ -590,7 +590,7 @@ def date_created(value: Optional[Value], now: str) -> Tuple[str, List[Finding]]:
         day, year, hour, minute, second = map(int, match.groups()[1:])
         try:
             month = MONTHS.index(match.group(1)) + 1
-            return datetime.datetime(year, month, day, hour, minute, second).isoformat() + "Z", []
+            return iso_utc(datetime.datetime(year, month, day, hour, minute, second)), []
         except ValueError:
             pass  # there is no such month, day or time
     message = "DateModified has another form than v2.2 wrote: %s." % shown(value)
@@ -797,8 +797,8 @@ RECORD_FIELDS = (
 class Wire:
     """DynamoDB's own interface: JSON by HTTP, signed and sent by the parts of a botocore client.
 
-    By its methods a request would take twice the CPU, for they walk through every value; and they
-    would convert what must survive unchanged: binary, and numbers.
+    The client's methods would walk through every value, which costs CPU, and convert binary, which
+    must survive unchanged.
     Source: DynamoDB developer guide, "DynamoDB low-level API".
     """
 
@@ -886,7 +886,7 @@ class Database:
         with explained("read items of %s" % " and ".join(sorted(wanted))):
             answer = self._call("BatchGetItem", {"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
         found = {}
-        for table, items in answer.get("Responses", {}).items():
+        for table, items in answer["Responses"].items():
             for item in items:
                 found[self.key_of(table, item)] = item
         left = [
