@@ -150,18 +150,9 @@ class CannotPlan(Exception):
 Value = Dict[str, Any]  # an attribute value in DynamoDB JSON: {"S": "text"}
 Item = Dict[str, Value]  # an item in DynamoDB JSON; binary is base64 text
 Key = Tuple[str, str, str]  # table name, partition key, sort key
+Statement = str  # one conditional PartiQL write of one item, as JSON
 
 Finding = NamedTuple("Finding", [("code", str), ("field", str), ("message", str)])
-
-
-class ReadItem(dict):
-    """An Item of a page, and the JSON that DynamoDB sent for it."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, item: Item, text: str) -> None:
-        super().__init__(item)
-        self.text = text
 
 
 class Settings(NamedTuple):
@@ -218,13 +209,6 @@ class Plan(NamedTuple):
     findings: Tuple[Finding, ...] = ()
 
 
-class Statement(NamedTuple):
-    """One conditional PartiQL write of one item."""
-
-    text: str
-    parameters: List[Value]
-
-
 class Write(NamedTuple):
     """A statement on its way. `then(code, message)` gets None as code when it was done."""
 
@@ -232,7 +216,6 @@ class Write(NamedTuple):
     item: Key
     lane: Tuple[str, str]  # table name and the partition key that limits it
     units: float  # estimate of the write units that it takes
-    size: int  # bytes, about
     first: bool  # the first write of its asset: dropped when the run is stopped
     then: Callable[[Optional[str], str], None]
 
@@ -814,14 +797,14 @@ class Wire:
         except AttributeError as error:
             raise PreflightError("This version of boto3 lacks a part: %s." % error, "install another version of it.")
 
-    def call(self, operation: str, request: Dict[str, Any]) -> bytes:
-        """The answer, as JSON. Raises what the client's method would."""
+    def call(self, operation: str, request: str) -> bytes:
+        """request and answer: JSON. Raises what the client's method would."""
         headers = {
             "X-Amz-Target": "DynamoDB_20120810." + operation,
             "Content-Type": "application/x-amz-json-1.0",
             "User-Agent": USER_AGENT,
         }
-        message = self._make_request("POST", self._url, headers, to_json(request).encode("ascii"))
+        message = self._make_request("POST", self._url, headers, request.encode("ascii"))
         self._sign(operation, message)
         answer = self._send(message.prepare())
         if answer.status_code != 200:
@@ -840,6 +823,11 @@ class Wire:
         return exceptions.ClientError(
             {"Error": {"Code": code, "Message": message}, "ResponseMetadata": status}, operation
         )
+
+
+def item_as_it_is(item: Item, text: str) -> Item:
+    """Items of a page that need no preparation."""
+    return item
 
 
 class Database:
@@ -863,13 +851,16 @@ class Database:
         partition, sort = self.key_names[table]
         return (table, item[partition]["S"], item[sort]["S"])
 
-    def read_page(self, table: str, request: Dict[str, Any]) -> Tuple[List[Item], Optional[Item], float]:
+    def read_page(
+        self, table: str, request: Dict[str, Any], prepare: Callable[[Item, str], Any] = item_as_it_is
+    ) -> Tuple[List[Any], Optional[Item], float]:
         """Scan or, with a KeyConditionExpression, Query one page.
-        Returns the items, the key to go on from, and the read units."""
+        prepare(item, text): what to make of each item; text is its JSON on one line, as DynamoDB sent it.
+        Returns the prepared items, the key to go on from, and the read units."""
         operation = "Query" if "KeyConditionExpression" in request else "Scan"
         options = {"TableName": table, "ConsistentRead": True, "ReturnConsumedCapacity": "TOTAL"}
         with explained("read table %s" % table):
-            items, answer = decoded_page(self.wire.call(operation, {**options, **request}))
+            items, answer = decoded_page(self.wire.call(operation, to_json({**options, **request})), prepare)
         units = (answer.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0)
         return items, answer.get("LastEvaluatedKey"), units
 
@@ -879,20 +870,21 @@ class Database:
         wanted = {}  # type: Dict[str, Dict[str, Any]]
         for table, partition, sort in keys:
             names = self.key_names[table]
-            request = wanted.setdefault(table, {"Keys": [], "ConsistentRead": True})
-            request["Keys"].append({names[0]: {"S": partition}, names[1]: {"S": sort}})
+            of_table = wanted.setdefault(table, {"Keys": [], "ConsistentRead": True})
+            of_table["Keys"].append({names[0]: {"S": partition}, names[1]: {"S": sort}})
             if keys_only:
-                request["ProjectionExpression"] = "%s, %s" % names
+                of_table["ProjectionExpression"] = "%s, %s" % names
         with explained("read items of %s" % " and ".join(sorted(wanted))):
-            answer = self._call("BatchGetItem", {"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
+            request = to_json({"RequestItems": wanted, "ReturnConsumedCapacity": "TOTAL"})
+            answer = self._call("BatchGetItem", request)
         found = {}
         for table, items in answer["Responses"].items():
             for item in items:
                 found[self.key_of(table, item)] = item
         left = [
             self.key_of(table, key)
-            for table, request in (answer.get("UnprocessedKeys") or {}).items()
-            for key in request["Keys"]
+            for table, of_table in (answer.get("UnprocessedKeys") or {}).items()
+            for key in of_table["Keys"]
         ]
         units = sum(part.get("CapacityUnits", 0.0) for part in answer.get("ConsumedCapacity") or ())
         return found, left, units
@@ -904,10 +896,10 @@ class Database:
         DynamoDB reported, None where it reports none (DynamoDB Local).
         Source: API reference, BatchExecuteStatement; errors come inside a 200 answer.
         """
-        batch = [{"Statement": text, "Parameters": parameters} for text, parameters in statements]
+        request = '{"Statements":[%s],"ReturnConsumedCapacity":"TOTAL"}' % ",".join(statements)
         try:
             with explained("write"):
-                answer = self._call("BatchExecuteStatement", {"Statements": batch, "ReturnConsumedCapacity": "TOTAL"})
+                answer = self._call("BatchExecuteStatement", request)
         except RejectedRequest as error:
             # One statement spoiled the request: send each alone, so that only that one fails.
             if len(statements) == 1:
@@ -922,11 +914,8 @@ class Database:
         capacity = answer.get("ConsumedCapacity")
         return results, sum(part.get("CapacityUnits", 0.0) for part in capacity) if capacity else None
 
-    def _call(self, operation: str, request: Dict[str, Any]) -> Dict[str, Any]:
-        try:
-            answer = json.loads(self.wire.call(operation, request))
-        except ValueError:
-            answer = {}
+    def _call(self, operation: str, request: str) -> Dict[str, Any]:
+        answer = undamaged(json.loads, self.wire.call(operation, request))
         if "Responses" not in answer:
             raise TryAgain("a garbled answer from DynamoDB")
         return answer
@@ -945,20 +934,26 @@ BETWEEN_ITEMS = re.compile(r"[\s,]*")
 decode_json = json.JSONDecoder().raw_decode
 
 
-def decoded_page(body: bytes) -> Tuple[List[Item], Dict[str, Any]]:
-    """The items in the answer to a Scan or Query, and the rest of it."""
-    items = []  # type: List[Item]
+def decoded_page(body: bytes, prepare: Callable[[Item, str], Any]) -> Tuple[List[Any], Dict[str, Any]]:
+    """The items in the answer to a Scan or Query, each prepared as soon as it is decoded, and the rest of it."""
+    # A line can end only between tokens: in a text its end is escaped.
+    text = undamaged(str, body, "utf-8").replace("\n", " ")
+    start = ITEMS.search(text)
+    if start is None:
+        raise TryAgain("a garbled answer from DynamoDB")
+    items = []
+    at = start.end()
+    while not text.startswith("]", at):
+        item, end = undamaged(decode_json, text, at)
+        items.append(prepare(item, text[at:end]))
+        at = BETWEEN_ITEMS.match(text, end).end()  # type: ignore[union-attr]
+    return items, undamaged(json.loads, text[: start.end()] + text[at:])
+
+
+def undamaged(decode: Callable, *arguments: Any) -> Any:
+    """What is decoded. Raises TryAgain where it cannot be: something went wrong on the way."""
     try:
-        text = str(body, "utf-8")
-        start = ITEMS.search(text)
-        if start is None:
-            raise ValueError("no Items")
-        at = start.end()
-        while not text.startswith("]", at):
-            value, end = decode_json(text, at)
-            items.append(ReadItem(value, text[at:end]))
-            at = BETWEEN_ITEMS.match(text, end).end()  # type: ignore[union-attr]
-        return items, json.loads(text[: start.end()] + text[at:])
+        return decode(*arguments)
     except ValueError:
         raise TryAgain("a garbled answer from DynamoDB")
 
@@ -1099,7 +1094,7 @@ def where_text(key: Tuple[str, str], equal: Tuple[str, ...], missing: Tuple[str,
 
 def insert_statement(table: str, record: Item) -> Statement:
     """An insert that fails with DuplicateItem where the key exists."""
-    return Statement(insert_text(table, tuple(record)), list(record.values()))
+    return statement(insert_text(table, tuple(record)), list(record.values()))
 
 
 def update_statement(
@@ -1115,13 +1110,18 @@ def update_statement(
     missing = tuple(name for name, value in expected.items() if value is None)
     text = update_text(table, tuple(key), tuple(set_attributes), remove_attributes, equal, missing)
     values = list(set_attributes.values()) + list(key.values()) + [expected[name] for name in equal]
-    return Statement(text, values)  # type: ignore[arg-type]
+    return statement(text, values)
 
 
 def delete_statement(table: str, key: Item, expected: Dict[str, Value]) -> Statement:
     """A delete that fails with ConditionalCheckFailed unless the expected attributes are so."""
     text = "DELETE FROM %s %s" % (quoted(table), where_text(tuple(key), tuple(expected), ()))  # type: ignore[arg-type]
-    return Statement(text, list(key.values()) + list(expected.values()))
+    return statement(text, list(key.values()) + list(expected.values()))
+
+
+def statement(text: str, parameters: Sequence[Optional[Value]]) -> Statement:
+    """A PartiQL text and the values for its question marks, in order."""
+    return to_json({"Statement": text, "Parameters": parameters})
 
 
 def write_units(size: int) -> float:
@@ -1156,21 +1156,21 @@ class Journal:
         self._add(to_json(collections.OrderedDict(kind + list(header.items()))))
         self.sync()
 
-    def add_asset(self, asset: Item, facts: Facts, again: bool) -> int:
-        """again: a before image of this asset was added already; this one supersedes it.
+    def add_asset(self, asset: str, facts: Facts, again: bool) -> int:
+        """asset: its JSON on one line. again: a before image of it was added already, which this one supersedes.
         Returns the length of the line: about the size of the asset in bytes."""
-        line = '{"asset":' + json_of(asset)
+        line = '{"asset":' + asset
         if facts != NO_FACTS:
             line += ',"facts":' + to_json(facts._asdict())
         if again:
             line += ',"again":true'
         return self._add(line + "}")
 
-    def add_replaced_record(self, asset: Item, record: Item) -> None:
-        self._add(to_json({"replaced_record": record, "database_id": asset["databaseId"]["S"]}))
+    def add_replaced_record(self, database_id: str, record: Item) -> None:
+        self._add(to_json({"replaced_record": record, "database_id": database_id}))
 
-    def add_kept_record(self, asset: Item, record: Item) -> None:
-        self._add(to_json({"kept_record": record, "database_id": asset["databaseId"]["S"]}))
+    def add_kept_record(self, database_id: str, record: Item) -> None:
+        self._add(to_json({"kept_record": record, "database_id": database_id}))
 
     def _add(self, line: str) -> int:
         self._lines.append(line + "\n")
@@ -1274,12 +1274,6 @@ def lines_backwards(path: str) -> Iterator[bytes]:
 
 # Made once: json.dumps with separators makes an encoder a call.
 to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-
-
-def json_of(item: Item) -> str:
-    """The JSON of an item on one line, as DynamoDB sent it where that is known."""
-    # A line can end only between tokens: in a text its end is escaped.
-    return item.text.replace("\n", " ") if isinstance(item, ReadItem) else to_json(item)
 
 
 def open_private(path: str, **options: Any) -> Any:
@@ -1451,10 +1445,13 @@ class TableSource:
         database_ids: Sequence[str] = (),
         limit: Optional[int] = None,
         item_count: int = SEGMENTS * SEGMENT_ITEMS,
+        prepare: Callable[[Item, str], Any] = item_as_it_is,
     ) -> None:
-        """item_count: of the table, about; decides how many segments the scan has."""
+        """item_count: of the table, about; decides how many segments the scan has.
+        prepare: what to make of each item, in the thread that reads it (`Database.read_page`)."""
         self.database = database
         self.table = table
+        self.prepare = prepare
         self.left = limit
         if database_ids:
             self.segments = [Segment(query_of("databaseId", name)) for name in database_ids]
@@ -1475,7 +1472,8 @@ class TableSource:
         segment = min(idle, key=lambda segment: segment.pending)
         segment.reading = True
         most = min(PAGE_ITEMS, self.left) if self.left is not None else max(LANE_ITEMS, PAGE_ITEMS // len(unfinished))
-        return segment, functools.partial(self.database.read_page, self.table, dict(segment.request, Limit=most))
+        request = dict(segment.request, Limit=most)
+        return segment, functools.partial(self.database.read_page, self.table, request, self.prepare)
 
     def arrived(self, segment: Any, items: List[Item], next_key: Optional[Item]) -> None:
         """Note what a page brought, and where the next one begins."""
@@ -1643,7 +1641,7 @@ class Flow:
             for lane in list(lanes):
                 taken = self._take(lane, share, size - len(batch), room, now)
                 batch += taken
-                room -= sum(write.size for write in taken)
+                room -= sum(len(write.statement) for write in taken)
                 if len(taken) < share:
                     lanes.remove(lane)
                 if self.ceiling and self.ceiling.short:
@@ -1661,7 +1659,8 @@ class Flow:
         most = min(share, most)
         while lane.queue and len(taken) < most and lane.tokens > 0 and room > 0:
             write = lane.queue[0]
-            if write.item in self.in_flight or (room < write.size and room < REQUEST_BYTES):
+            size = len(write.statement)
+            if write.item in self.in_flight or (room < size and room < REQUEST_BYTES):
                 break
             if self.ceiling and not self.ceiling.pay(write.units, now):
                 break
@@ -1669,7 +1668,7 @@ class Flow:
             lane.tokens -= write.units
             self.queued -= 1
             self.in_flight.add(write.item)
-            room -= write.size
+            room -= size
             taken.append(write)
         return taken
 
@@ -1904,26 +1903,36 @@ class Tally:
 
 
 class Work:
-    """One asset on its way from plan to outcome."""
+    """One asset on its way from plan to outcome.
 
-    __slots__ = ("asset", "origin", "attempt", "earlier", "plan", "findings", "size", "created", "replaced")
+    Many are on it at the same time, so what most of them need no more is let go: the asset once it is
+    planned, of its plan all but the version record, for the writes are there as statements.
+    """
 
-    def __init__(self, asset: Item, origin: Any, earlier: Optional["Work"] = None) -> None:
-        self.asset = asset
-        self.origin = origin
+    __slots__ = (
+        *("database_id", "asset_id", "asset", "text", "facts_wanted", "facts", "outcome", "record", "findings"),
+        *("insertion", "change", "origin", "attempt", "earlier", "size", "created", "replaced"),
+    )
+
+    def __init__(self, asset: Item, text: str, earlier: Optional["Work"] = None) -> None:
+        """text: the asset's JSON on one line; earlier: the work on it before it was changed by others."""
+        self.database_id = asset["databaseId"]["S"]  # type: str
+        self.asset_id = asset["assetId"]["S"]  # type: str
+        self.asset = asset  # type: Any
+        self.text = text
         self.earlier = earlier
         self.attempt = earlier.attempt + 1 if earlier else 1  # type: int
-        self.plan = Plan("failed")
+        self.facts_wanted = {}  # type: Dict[str, Key]
+        self.facts = NO_FACTS
+        self.outcome = "failed"
+        self.record = None  # type: Any
         self.findings = []  # type: List[Finding]
+        self.insertion = self.change = ""  # the statements for the version record and for the asset
+        self.origin = None  # type: Any
         self.size = 0
         # What this run wrote under the version key, and what was there before it.
         self.created = None  # type: Any
         self.replaced = None  # type: Optional[Item]
-
-    @property
-    def record(self) -> Any:
-        """The version record of a plan that has one."""
-        return self.plan.record
 
 
 class Migration:
@@ -1941,12 +1950,86 @@ class Migration:
         self.after_sync = []  # type: List[Callable[[], None]]
         self.unfinished = set()  # type: set
 
+    # Plan. What depends on the asset alone is done as it is read, and in the thread that reads it: it takes
+    # half the time while the asset is in the processor's cache (benchmarks/README.md).
+
+    def prepare(self, asset: Item, text: str, earlier: Optional[Work] = None) -> Work:
+        """An asset as it was read, planned unless facts are wanted for that. Changes nothing else."""
+        work = Work(asset, text, earlier)
+        if is_archived(asset):
+            work.facts_wanted["live_twin"] = self.twin_key(work)
+        if "currentVersion" in asset and text_of(asset.get("currentVersionId")):
+            key = (self.database.versions, work.asset_id, asset["currentVersionId"]["S"])
+            work.facts_wanted["current_record"] = key
+        if not work.facts_wanted:
+            self.plan(work)
+        return work
+
+    def plan(self, work: Work) -> None:
+        plan = plan_asset(work.asset, self.bucket, self.started, work.facts)
+        work.outcome, work.record, work.findings = plan.outcome, plan.record, list(plan.findings)
+        if plan.outcome == "migrated":
+            self.put_into_statements(work, plan)
+        if work.earlier is None:
+            work.asset = None
+
+    def put_into_statements(self, work: Work, plan: Plan) -> None:
+        if plan.record:
+            work.insertion = insert_statement(self.database.versions, plan.record)
+        table = self.database.assets
+        key = {name: work.asset[name] for name in self.database.key_names[table]}
+        work.change = update_statement(table, key, plan.set_attributes, plan.remove_attributes, plan.expected)
+
+    def plan_again(self, work: Work) -> Plan:
+        """The plan that was made of an asset."""
+        return plan_asset(json.loads(work.text), self.bucket, self.started, work.facts)
+
+    # The way of an asset.
+
     def on_page(self, page: Page) -> None:
         self.tally.scanned += len(page.items)
-        for asset in page.items:
-            work = Work(asset, page.origin)
-            self.unfinished.add(work)
-            self.consider(work)
+        for work in page.items:
+            work.origin = page.origin
+            self.begin(work)
+
+    def begin(self, work: Work) -> None:
+        self.unfinished.add(work)
+        if work.facts_wanted:
+            then = functools.partial(self.plan_with, work)
+            self.flow.lookup(list(work.facts_wanted.values()), then, keys_only=True)
+        else:
+            self.proceed(work)
+
+    def plan_with(self, work: Work, found: Dict[Key, Item]) -> None:
+        work.facts = Facts(**{name: key in found for name, key in work.facts_wanted.items()})
+        self.plan(work)
+        self.proceed(work)
+
+    def proceed(self, work: Work) -> None:
+        earlier = work.earlier
+        if earlier and earlier.created and self.is_obsolete(earlier.created, work):
+            self.withdraw(earlier, functools.partial(self.save, work))
+        else:
+            self.save(work)
+
+    def is_obsolete(self, record: Item, work: Work) -> bool:
+        """Whether the record written for an earlier state of an asset is not even that of
+        another state of its version."""
+        version_id = work.record["assetVersionId"] if work.record else work.asset.get("currentVersionId")
+        return version_id != record["assetVersionId"]
+
+    def save(self, work: Work) -> None:
+        """Put the before image into the journal; the writes wait until it is on the disk."""
+        if work.outcome != "migrated":
+            self.finish(work, work.outcome)
+            return
+        work.size = self.journal.add_asset(work.text, work.facts, work.earlier is not None)
+        self.flow.hold(work.size)
+        step = self.insert if work.record else self.update
+        if work.earlier and work.earlier.created and work.record:
+            work.created, work.replaced = work.earlier.created, work.earlier.replaced
+            step = self.renew
+        self.after_sync.append(functools.partial(step, work))
 
     def on_round(self) -> None:
         """Put the before images on the disk, then begin with what waited for that."""
@@ -1955,64 +2038,10 @@ class Migration:
         for begin in waiting:
             begin()
 
-    # Plan.
-
-    def consider(self, work: Work) -> None:
-        """Plan an asset, after looking up what its plan depends on."""
-        wanted = self.facts_wanted(work.asset)
-        if wanted:
-            then = functools.partial(self.plan_with, work, wanted)
-            self.flow.lookup(list(wanted.values()), then, keys_only=True)
-        else:
-            self.plan(work, NO_FACTS)
-
-    def facts_wanted(self, asset: Item) -> Dict[str, Key]:
-        wanted = {}
-        if is_archived(asset):
-            wanted["live_twin"] = self.twin_key(asset)
-        if "currentVersion" in asset and text_of(asset.get("currentVersionId")):
-            wanted["current_record"] = (self.database.versions, asset["assetId"]["S"], asset["currentVersionId"]["S"])
-        return wanted
-
-    def plan_with(self, work: Work, wanted: Dict[str, Key], found: Dict[Key, Item]) -> None:
-        self.plan(work, Facts(**{name: key in found for name, key in wanted.items()}))
-
-    def plan(self, work: Work, facts: Facts) -> None:
-        work.plan = plan_asset(work.asset, self.bucket, self.started, facts)
-        work.findings = list(work.plan.findings)
-        proceed = functools.partial(self.proceed, work, facts)
-        earlier = work.earlier
-        if earlier and earlier.created and self.is_obsolete(earlier.created, work):
-            self.withdraw(earlier, proceed)
-        else:
-            proceed()
-
-    def is_obsolete(self, record: Item, work: Work) -> bool:
-        """Whether the record written for an earlier state of an asset is not even that of
-        another state of its version."""
-        version_id = work.record["assetVersionId"] if work.record else work.asset.get("currentVersionId")
-        return version_id != record["assetVersionId"]
-
-    def proceed(self, work: Work, facts: Facts) -> None:
-        if work.plan.outcome != "migrated":
-            self.finish(work, work.plan.outcome)
-            return
-        work.size = self.save(work, facts)
-        self.flow.hold(work.size)
-        step = self.insert if work.record else self.update
-        if work.earlier and work.earlier.created and work.record:
-            work.created, work.replaced = work.earlier.created, work.earlier.replaced
-            step = self.renew
-        self.after_sync.append(functools.partial(step, work))
-
-    def save(self, work: Work, facts: Facts) -> int:
-        return self.journal.add_asset(work.asset, facts, work.earlier is not None)
-
     # Version record.
 
     def insert(self, work: Work) -> None:
-        statement = insert_statement(self.database.versions, work.record)
-        self.write_record(work, statement, functools.partial(self.inserted, work), work.attempt == 1)
+        self.write_record(work, work.insertion, functools.partial(self.inserted, work), work.attempt == 1)
 
     def inserted(self, work: Work, code: Optional[str], message: str) -> None:
         if code is None:
@@ -2048,19 +2077,19 @@ class Migration:
         elif same_record(record, work.record):
             self.tally.version_records += work.created is work.record
             self.update(work)
-        elif is_archived(work.asset):
+        elif work.database_id.endswith(ARCHIVED_SUFFIX):
             self.note_twin(work, "The version record is that of another asset with this assetId and was kept.")
-            self.journal.add_kept_record(work.asset, record)
+            self.journal.add_kept_record(work.database_id, record)
             self.after_sync.append(functools.partial(self.update, work))
         else:
-            twin = self.twin_key(work.asset)
+            twin = self.twin_key(work)
             self.flow.lookup([twin], functools.partial(self.settle_with_twin, work, record, twin))
 
     def settle_with_twin(self, work: Work, record: Item, twin_key: Key, found: Dict[Key, Item]) -> None:
         twin = found.get(twin_key)
         if twin and owns_record(twin, record, self.bucket, self.started):
             self.note_twin(work, "The archived asset with this assetId had the version record; it was replaced.")
-            self.journal.add_replaced_record(work.asset, record)
+            self.journal.add_replaced_record(work.database_id, record)
             self.after_sync.append(functools.partial(self.replace, work, record))
         else:
             names = sorted({*record, *work.record} - {"dateCreated"})
@@ -2109,7 +2138,7 @@ class Migration:
         if work.created is None:
             then()
             return
-        twin = self.twin_key(work.asset)
+        twin = self.twin_key(work)
         self.flow.lookup([twin], functools.partial(self.withdraw_unless_needed, work, twin, then))
 
     def withdraw_unless_needed(self, work: Work, twin_key: Key, then: Callable, found: Dict[Key, Item]) -> None:
@@ -2129,53 +2158,46 @@ class Migration:
         then()
 
     def write_record(self, work: Work, statement: Statement, then: Callable, first: bool) -> None:
-        size = record_size(work.record)
-        lane = (self.database.versions, "")
-        self.flow.write(Write(statement, self.record_key(work), lane, write_units(size), size, first, then))
+        lane, units = (self.database.versions, ""), write_units(record_size(work.record))
+        self.flow.write(Write(statement, self.record_key(work), lane, units, first, then))
 
     # Asset.
 
     def update(self, work: Work) -> None:
-        plan, asset = work.plan, work.asset
-        table = self.database.assets
-        key = {name: asset[name] for name in self.database.key_names[table]}
-        statement = update_statement(table, key, plan.set_attributes, plan.remove_attributes, plan.expected)
-        lane = (table, asset["databaseId"]["S"])
-        first = plan.record is None and work.attempt == 1
+        lane = (self.database.assets, work.database_id)
+        first = work.record is None and work.attempt == 1
         then = functools.partial(self.updated, work)
-        item = self.database.key_of(table, asset)
-        self.flow.write(Write(statement, item, lane, write_units(work.size), work.size, first, then))
+        self.flow.write(Write(work.change, self.asset_key(work), lane, write_units(work.size), first, then))
 
     def updated(self, work: Work, code: Optional[str], message: str) -> None:
         if code is None:
             self.tally.assets += 1
             self.finish(work, "migrated")
         elif code == "ConditionalCheckFailed":
-            key = self.database.key_of(self.database.assets, work.asset)
-            self.flow.lookup([key], functools.partial(self.settle_changed, work, key))
+            self.flow.lookup([self.asset_key(work)], functools.partial(self.settle_changed, work))
         else:
             message = "The change of the asset was rejected: %s: %s" % (code, message)
             self.withdraw(work, functools.partial(self.fail, work, "rejected_by_dynamodb", "", message))
 
-    def settle_changed(self, work: Work, key: Key, found: Dict[Key, Item]) -> None:
+    def settle_changed(self, work: Work, found: Dict[Key, Item]) -> None:
         """The asset is not as it was read: done already, gone, or changed."""
-        asset = found.get(key)
+        asset = found.get(self.asset_key(work))
         if asset is None:
             finding = Finding("vanished", "", "The asset was deleted while the migration ran; nothing of it is left.")
             work.findings = [finding]
             self.withdraw(work, functools.partial(self.finish, work, "vanished"))
-        elif as_planned(asset, work.plan):
+        elif as_planned(asset, self.plan_again(work)):
             # Our own write, whose answer was lost.
             self.tally.assets += 1
             self.finish(work, "migrated")
         elif work.attempt >= PLAN_ATTEMPTS:
             self.withdraw(work, functools.partial(self.give_up, work))
         else:
-            again = Work(asset, work.origin, work)
+            again = self.prepare(asset, to_json(asset), work)
+            again.origin = work.origin
             self.flow.hold(-work.size)
             self.unfinished.discard(work)
-            self.unfinished.add(again)
-            self.consider(again)
+            self.begin(again)
 
     def try_again(self, work: Work, step: Callable[[Work], None]) -> None:
         work.attempt += 1
@@ -2203,9 +2225,9 @@ class Migration:
         self.tally.outcomes[outcome] += 1
         for finding in work.findings:
             self.tally.codes[finding.code] += 1
-            self.report.add(work.asset["databaseId"]["S"], work.asset["assetId"]["S"], outcome, finding)
+            self.report.add(work.database_id, work.asset_id, outcome, finding)
         if outcome == "failed" and self.tally.outcomes["failed"] <= SHOWN_FAILURES:
-            LOG.error("failed: %s: %s", name_of(work.asset), work.findings[0].message)
+            LOG.error("failed: %s: %s", name_of(work.database_id, work.asset_id), work.findings[0].message)
 
     def close(self) -> None:
         """Report what was scanned and left, since the run was stopped; close the files."""
@@ -2216,11 +2238,14 @@ class Migration:
             self.count(work, "not_finished")
         self.report.close()
 
-    def record_key(self, work: Work) -> Key:
-        return self.database.key_of(self.database.versions, work.record)
+    def asset_key(self, work: Work) -> Key:
+        return (self.database.assets, work.database_id, work.asset_id)
 
-    def twin_key(self, asset: Item) -> Key:
-        return (self.database.assets, twin_database(asset["databaseId"]["S"]), asset["assetId"]["S"])
+    def twin_key(self, work: Work) -> Key:
+        return (self.database.assets, twin_database(work.database_id), work.asset_id)
+
+    def record_key(self, work: Work) -> Key:
+        return (self.database.versions, work.asset_id, work.record["assetVersionId"]["S"])
 
 
 class NoJournal:
@@ -2228,10 +2253,13 @@ class NoJournal:
 
     path = None
 
-    def add_replaced_record(self, asset: Item, record: Item) -> None:
+    def add_asset(self, asset: str, facts: Facts, again: bool) -> int:
+        return len(asset)
+
+    def add_replaced_record(self, database_id: str, record: Item) -> None:
         pass
 
-    def add_kept_record(self, asset: Item, record: Item) -> None:
+    def add_kept_record(self, database_id: str, record: Item) -> None:
         pass
 
     def sync(self) -> None:
@@ -2249,8 +2277,8 @@ class DryRun(Migration):
         self.show = show
         self.planned = temporary_database("CREATE TABLE records (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID")
 
-    def save(self, work: Work, facts: Facts) -> int:
-        return len(json_of(work.asset))
+    def put_into_statements(self, work: Work, plan: Plan) -> None:
+        pass
 
     def insert(self, work: Work) -> None:
         self.flow.lookup([self.record_key(work)], functools.partial(self.insert_if_absent, work))
@@ -2275,11 +2303,11 @@ class DryRun(Migration):
 
     def update(self, work: Work) -> None:
         if self.tally.assets < SHOWN_CHANGES:
-            self.show(describe_change(work.asset, work.plan))
+            self.show(describe_change(json.loads(work.text), self.plan_again(work)))
         self.updated(work, None, "")
 
     def remember(self, work: Work) -> None:
-        row = (to_json(self.record_key(work)), to_json(work.plan.record))
+        row = (to_json(self.record_key(work)), to_json(work.record))
         self.planned.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", row)
 
     def planned_record(self, work: Work) -> Optional[Item]:
@@ -2297,9 +2325,9 @@ def temporary_database(create: str) -> sqlite3.Connection:
     return database
 
 
-def name_of(asset: Item) -> str:
+def name_of(database_id: str, asset_id: str) -> str:
     """The key of an asset for a screen."""
-    return printable("%s / %s" % (asset["databaseId"]["S"], asset["assetId"]["S"]))
+    return printable("%s / %s" % (database_id, asset_id))
 
 
 def printable(text: str) -> str:
@@ -2309,7 +2337,7 @@ def printable(text: str) -> str:
 
 def describe_change(asset: Item, plan: Plan) -> str:
     """The change of one asset, an attribute a line."""
-    lines = [name_of(asset)]
+    lines = [name_of(asset["databaseId"]["S"], asset["assetId"]["S"])]
     if plan.record:
         lines.append("  + version record %s" % shown({"M": plan.record}))
     for name, value in sorted(plan.set_attributes.items()):
@@ -2855,7 +2883,9 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     stem = unused_stem(folders, "migration", start)
     migration = make_migration(database, settings, site, stem, iso_utc(start))
     tally = migration.tally
-    source = TableSource(database, database.assets, settings.database_id, settings.limit, site.item_count)
+    source = TableSource(
+        database, database.assets, settings.database_id, settings.limit, site.item_count, migration.prepare
+    )
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
     progress = Progress(0 if settings.database_id else total, sys.stderr.isatty())
 

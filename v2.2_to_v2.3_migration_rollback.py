@@ -81,17 +81,19 @@ class Journal(NamedTuple):
 
 
 class BeforeImage(migration.Work):
-    """An asset as it was before the migration, with the plan that was made from it then.
+    """An asset as it was before the migration, with the plan that was made from it then; both stay.
 
     before, after: the attributes that the migration owns, as it found and as it left them;
     None for an absent one.
     """
 
     def __init__(self, entry: Any, origin: Any, header: Dict[str, Any], superseded: bool) -> None:
-        super().__init__(entry.asset, origin)
+        super().__init__(entry.asset, "")
+        self.origin = origin
         self.bucket = header["asset_bucket_name"]
         self.started = header["started"]
         self.plan = migration.plan_asset(entry.asset, self.bucket, self.started, entry.facts)
+        self.record = self.plan.record
         self.before = {name: entry.asset.get(name) for name in migration.OWNED_FIELDS}
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = len(migration.to_json(entry.asset))
@@ -124,7 +126,7 @@ def read_before_images(journals: List[Journal], origin: Any) -> Iterator[BeforeI
                 continue
             key = (entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
             image = BeforeImage(entry, origin, journal.header, key in superseded)
-            other = others.get(_record_of(key[0], image.record)) if image.record else None
+            other = others.get(_record_of(image.database_id, image.record)) if image.record else None
             if other:
                 image.replaced = other.replaced_record
                 image.kept_record = other.kept_record is not None
@@ -309,14 +311,14 @@ class Rollback(migration.Migration):
         self.tally.scanned += len(page.items)
         for image in page.items:
             self.flow.hold(image.size)
-            turns = self.turns.setdefault(image.asset["assetId"]["S"], collections.deque())
+            turns = self.turns.setdefault(image.asset_id, collections.deque())
             turns.append(image)
             if len(turns) == 1:
                 self.look(image)
 
     def look(self, image: BeforeImage) -> None:
         """See what is stored now, then decide. Whenever a write finds it changed, again."""
-        keys = [self.database.key_of(self.database.assets, image.asset), self.twin_key(image.asset)]
+        keys = [self.asset_key(image), self.twin_key(image)]
         if image.record:
             keys.append(self.record_key(image))
         self.flow.lookup(keys, functools.partial(self.looked, image, keys))
@@ -339,10 +341,9 @@ class Rollback(migration.Migration):
         key = {name: image.asset[name] for name in self.database.key_names[table]}
         values, removed = restoration(image)
         statement = migration.update_statement(table, key, values, removed, image.after)
-        item, lane = self.database.key_of(table, image.asset), (table, image.asset["databaseId"]["S"])
-        units = migration.write_units(image.size)
+        lane, units = (table, image.database_id), migration.write_units(image.size)
         then = functools.partial(self.restored, image, now, verdict)
-        self.flow.write(migration.Write(statement, item, lane, units, image.size, image.attempt == 1, then))
+        self.flow.write(migration.Write(statement, self.asset_key(image), lane, units, image.attempt == 1, then))
 
     def restored(self, image: BeforeImage, now: Now, verdict: Verdict, code: Optional[str], message: str) -> None:
         if code is None:
@@ -387,13 +388,12 @@ class Rollback(migration.Migration):
 
     def finish(self, image: BeforeImage, outcome: str) -> None:
         super().finish(image, outcome)
-        asset_id = image.asset["assetId"]["S"]
-        turns = self.turns[asset_id]
+        turns = self.turns[image.asset_id]
         turns.popleft()
         if turns:
             self.look(turns[0])
         else:
-            del self.turns[asset_id]
+            del self.turns[image.asset_id]
 
 
 def restoration(image: BeforeImage) -> Tuple[Item, Tuple[str, ...]]:

@@ -133,10 +133,9 @@ class TestData:
 
     def write(self, page: Any, table: str, item: Item, statement: Any, done_code: str) -> None:
         key = self.database.key_of(table, item)
-        size = len(migration.to_json(item))
         then = functools.partial(self.written, page, key, done_code)
-        lane, units = (table, key[1]), migration.write_units(size)
-        self.flow.write(migration.Write(statement, key, lane, units, size, True, then))
+        lane, units = (table, key[1]), migration.write_units(len(migration.to_json(item)))
+        self.flow.write(migration.Write(statement, key, lane, units, True, then))
 
     def written(self, page: Any, key: Any, done_code: str, code: Optional[str], message: str) -> None:
         if code not in (None, done_code):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BUCKET, Tables, normal
-from v22 import DELETED, NULL, L, M, S, asset, migrated, record, version
+from v22 import DELETED, NULL, L, M, S, asset, migrated, partiql, record, version
 
 import local_dynamodb
 from load_migration import migration
@@ -200,7 +200,7 @@ def before_sending(monkeypatch):
         original, left = migration.Database.execute, [times]
 
         def execute(self, statements):
-            if left[0] and any(statement.text.startswith(start) for statement in statements):
+            if left[0] and any(partiql(statement).startswith(start) for statement in statements):
                 left[0] -= 1
                 action()
             return original(self, statements)
@@ -401,7 +401,7 @@ def lose_reply(monkeypatch):
 
         def execute(self, statements):
             answer = original(self, statements)
-            if left[0] and any(statement.text.startswith(start) for statement in statements):
+            if left[0] and any(partiql(statement).startswith(start) for statement in statements):
                 left[0] -= 1
                 raise migration.TryAgain("no answer from DynamoDB: lost")
             return answer
@@ -505,7 +505,7 @@ def test_failure_that_no_retry_cures_stops_the_run(tables, failing, capfd, code)
 
     def fault(statements, send):
         def answer(statement):
-            denied = statement.text.startswith(UPDATE_ASSET)
+            denied = partiql(statement).startswith(UPDATE_ASSET)
             return (code, "User is not authorized") if denied else send([statement])[0][0]
 
         return [answer(statement) for statement in statements], None
@@ -552,15 +552,17 @@ def test_before_image_on_disk_then_record_then_asset(tables, monkeypatch):
 
     def noting_execute(self, statements):
         saved = on_disk()
-        ids = [next(p["S"] for p in parameters if p.get("S") in names) for _, parameters in statements]
-        for asset_id, (text, _) in zip(ids, statements):
+        values = [json.loads(statement)["Parameters"] for statement in statements]
+        ids = [next(value["S"] for value in some if value.get("S") in names) for some in values]
+        texts = [partiql(statement) for statement in statements]
+        for asset_id, text in zip(ids, texts):
             checked[text.split()[0]] += 1
             if asset_id not in saved:
                 problems.append("%s of %s before its before image was on disk" % (text.split()[0], asset_id))
             if text.startswith(UPDATE_ASSET) and asset_id not in confirmed:
                 problems.append("%s changed before its record was confirmed" % asset_id)
         answer = execute(self, statements)
-        for asset_id, (text, _), (code, _) in zip(ids, statements, answer[0]):
+        for asset_id, text, (code, _) in zip(ids, texts, answer[0]):
             if text.startswith("INSERT") and code in (None, "DuplicateItem"):
                 confirmed.add(asset_id)
         return answer
@@ -745,7 +747,7 @@ def test_below_the_ceiling_small_writes_do_not_overtake_a_large_one():
     flow = migration.Flow(None, types.SimpleNamespace(max_write_units=1, batch_size=25), None, None)
     for name, count, units in (("large", 1, 4.0), ("small", 50, 1.0)):
         for number in range(count):
-            flow.write(migration.Write(None, (name, number), (name, ""), units, 100, True, None))
+            flow.write(migration.Write("", (name, number), (name, ""), units, True, None))
     start = flow.ceiling.filled_at
     sent = [write.item[0] for second in range(1, 20) for write in flow._next_batch(start + second + 0.01)]
     assert sent[0] == "large" and len(sent) == 1 + 15

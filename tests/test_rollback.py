@@ -11,7 +11,7 @@ import time
 import types
 
 import pytest
-from v22 import DELETED, M, N, S, asset, changed, migrated, record, version
+from v22 import DELETED, M, N, S, asset, changed, migrated, partiql, record, version
 
 import local_dynamodb
 from load_migration import HERE, load_script, migration
@@ -53,7 +53,7 @@ def edit(tables, item, **changes):
 
 def refuse(database, statements):
     """Stands for Database.execute where nothing must be written."""
-    raise AssertionError("a write was sent: %s" % statements[0].text)
+    raise AssertionError("a write was sent: %s" % partiql(statements[0]))
 
 
 # --- Everything back ------------------------------------------------------------------
@@ -409,7 +409,7 @@ def before_first(monkeypatch, word, action):
     execute, done = migration.Database.execute, []
 
     def execute_after_action(database, statements):
-        if not done and any(statement.text.startswith(word) for statement in statements):
+        if not done and any(partiql(statement).startswith(word) for statement in statements):
             done.append(True)
             action()
         return execute(database, statements)
@@ -514,7 +514,7 @@ def test_a_write_whose_answer_was_lost_is_not_reported_as_somebody_elses(tables,
 
     def lose_first_answer(database, statements):
         answer = execute(database, statements)
-        if not lost and statements[0].text.startswith(word):
+        if not lost and partiql(statements[0]).startswith(word):
             lost.append(True)
             raise migration.TryAgain("no answer from DynamoDB")
         return answer

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from v22 import asset, migrated, record
+from v22 import asset, migrated, partiql, record
 
 import local_dynamodb
 from load_migration import HERE, load_script, migration
@@ -87,9 +87,9 @@ def test_it_passes_and_leaves_the_tables_as_they_were(used_tables, capsys, flags
 def test_it_reads_nothing_but_its_own_items(used_tables, monkeypatch):
     read_page, get_items, partitions, keys = migration.Database.read_page, migration.Database.get_items, [], []
 
-    def watched_read_page(database, table, request):
+    def watched_read_page(database, table, request, *prepare):
         partitions.extend(value["S"] for value in request["ExpressionAttributeValues"].values())
-        return read_page(database, table, request)
+        return read_page(database, table, request, *prepare)
 
     def watched_get_items(database, wanted, keys_only):
         keys.extend(wanted)
@@ -170,7 +170,7 @@ def deny(monkeypatch, word, table):
     execute = migration.Database.execute
 
     def execute_or_deny(database, statements):
-        if any(text.startswith('%s "%s"' % (word, table)) for text, _ in statements):
+        if any(partiql(statement).startswith('%s "%s"' % (word, table)) for statement in statements):
             return [("AccessDenied", "not authorized")] * len(statements), None
         return execute(database, statements)
 

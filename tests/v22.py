@@ -1,5 +1,7 @@
 """Assets as VAMS v2.2 wrote them and what v2.3 needs of them, in DynamoDB JSON. Values are spec.md's."""
 
+import json
+
 BUCKET = "asset-bucket"
 NULL = {"NULL": True}
 DELETED = "#deleted"
@@ -19,6 +21,11 @@ def L(*values):
 
 def M(**values):
     return {"M": {name: S(value) if isinstance(value, str) else value for name, value in values.items()}}
+
+
+def partiql(statement):
+    """The text of a statement, without its values."""
+    return json.loads(statement)["Statement"]
 
 
 def changed(item, changes):
