@@ -1,5 +1,5 @@
 """What a plain script does, as the measure of everything else: one asset after the other,
-one request for its version record and one for the asset, with boto3 as it comes.
+one PutItem for its version record and one for the asset, with boto3 as it comes.
 
 It plans as the migration does, so that both write the same. It saves no before images, sets
 no conditions and reports nothing. The last line of its output is the seconds that the loop took.
@@ -24,20 +24,8 @@ def migrate(client, assets_table, versions_table, bucket):
             if plan.record:
                 client.put_item(TableName=versions_table, Item=plan.record)
             if plan.outcome == "migrated":
-                update(client, assets_table, asset, plan)
-
-
-def update(client, table, asset, plan):
-    names = list(plan.set_attributes) + list(plan.remove_attributes)
-    sets = ["#%d = :%d" % (number, number) for number in range(len(plan.set_attributes))]
-    removes = ["#%d" % number for number in range(len(plan.set_attributes), len(names))]
-    client.update_item(
-        TableName=table,
-        Key={name: asset[name] for name in ("databaseId", "assetId")},
-        UpdateExpression="SET %s REMOVE %s" % (", ".join(sets), ", ".join(removes)),
-        ExpressionAttributeNames={"#%d" % number: name for number, name in enumerate(names)},
-        ExpressionAttributeValues={":%d" % n: value for n, value in enumerate(plan.set_attributes.values())},
-    )
+                kept = {name: value for name, value in asset.items() if name not in plan.remove_attributes}
+                client.put_item(TableName=assets_table, Item={**kept, **plan.set_attributes})
 
 
 def main():
