@@ -92,7 +92,7 @@ EXIT_INTERRUPTED = 130
 PAGE_ITEMS = 1000  # examined by the reads under way in all segments; DynamoDB also ends a page at 1 MB
 LANE_ITEMS = 100  # read ahead for each partition key, about
 SEGMENTS = 64  # of a parallel scan, at most: enough that large databases rarely share one
-SEGMENT_ITEMS = 100  # a small table is not worth more segments than this
+SEGMENT_ITEMS = 250  # fewer are worth neither a segment nor a page of their own
 READERS = 4  # reads under way at once
 LOOKUP_KEYS = 100  # keys in one BatchGetItem, its maximum
 REQUEST_BYTES = 1000 * 1000  # a batch of writes is closed at this size
@@ -1074,17 +1074,15 @@ def quoted(name: str) -> str:
 
 @functools.lru_cache(maxsize=None)
 def insert_text(table: str, names: Tuple[str, ...]) -> str:
-    return "INSERT INTO %s VALUE {%s}" % (quoted(table), ", ".join("'%s': ?" % name for name in names))
+    return to_json("INSERT INTO %s VALUE {%s}" % (quoted(table), ", ".join("'%s': ?" % name for name in names)))
 
 
 @functools.lru_cache(maxsize=1000)
 def update_text(table: str, key: Tuple[str, str], sets: Tuple, removes: Tuple, equal: Tuple, missing: Tuple) -> str:
-    return " ".join(
-        ["UPDATE %s" % quoted(table)]
-        + ["SET %s = ?" % quoted(name) for name in sets]
-        + ["REMOVE %s" % quoted(name) for name in removes]
-        + [where_text(key, equal, missing)]
-    )
+    clauses = ["UPDATE %s" % quoted(table)]
+    clauses += ["SET %s = ?" % quoted(name) for name in sets]
+    clauses += ["REMOVE %s" % quoted(name) for name in removes]
+    return to_json(" ".join(clauses + [where_text(key, equal, missing)]))
 
 
 def where_text(key: Tuple[str, str], equal: Tuple[str, ...], missing: Tuple[str, ...]) -> str:
@@ -1116,12 +1114,12 @@ def update_statement(
 def delete_statement(table: str, key: Item, expected: Dict[str, Value]) -> Statement:
     """A delete that fails with ConditionalCheckFailed unless the expected attributes are so."""
     text = "DELETE FROM %s %s" % (quoted(table), where_text(tuple(key), tuple(expected), ()))  # type: ignore[arg-type]
-    return statement(text, list(key.values()) + list(expected.values()))
+    return statement(to_json(text), list(key.values()) + list(expected.values()))
 
 
 def statement(text: str, parameters: Sequence[Optional[Value]]) -> Statement:
-    """A PartiQL text and the values for its question marks, in order."""
-    return to_json({"Statement": text, "Parameters": parameters})
+    """A PartiQL text, as JSON, and the values for its question marks, in order."""
+    return '{"Statement":%s,"Parameters":%s}' % (text, to_json(parameters))
 
 
 def write_units(size: int) -> float:
@@ -1471,7 +1469,7 @@ class TableSource:
             return None
         segment = min(idle, key=lambda segment: segment.pending)
         segment.reading = True
-        most = min(PAGE_ITEMS, self.left) if self.left is not None else max(LANE_ITEMS, PAGE_ITEMS // len(unfinished))
+        most = max(SEGMENT_ITEMS, PAGE_ITEMS // len(unfinished)) if self.left is None else min(PAGE_ITEMS, self.left)
         request = dict(segment.request, Limit=most)
         return segment, functools.partial(self.database.read_page, self.table, request, self.prepare)
 
@@ -1792,10 +1790,10 @@ class Flow:
         self._account(batch, answers, units, now)
         fatal = None
         for write, (code, message) in zip(batch, answers):
-            lane = self.lanes[write.lane]
             self.in_flight.discard(write.item)
             if code in THROTTLE_CODES:
                 self.throttle_count += 1
+                lane = self.lanes[write.lane]
                 lane.throttled(sent_at, now)
                 lane.queue.appendleft(write)
                 self.queued += 1

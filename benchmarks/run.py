@@ -31,6 +31,7 @@ import local_dynamodb  # noqa: E402
 
 MIGRATION = os.path.join(ROOT, "v2.2_to_v2.3_migration.py")
 SEQUENTIAL = os.path.join(HERE, "sequential.py")
+READY_MADE = os.path.join(HERE, "ready_made.py")
 ENVIRONMENT = local_dynamodb.LocalDynamoDB().environment()
 LATENCY = 0.005
 UNITS_OF_AN_ASSET = 1.6  # on its partition, about, as the front counts
@@ -44,7 +45,7 @@ class Sizes(typing.NamedTuple):
     client_assets: typing.Tuple[int, ...]
 
 
-FULL = Sizes(3, 3000, 20, (10000, 100000, 1000000))
+FULL = Sizes(3, 5000, 20, (10000, 100000, 1000000))
 QUICK = Sizes(1, 600, 10, (10000, 50000))
 
 
@@ -88,9 +89,9 @@ def migrate(count, flags):
     return Run(summary["duration_seconds"], cpu, usage.ru_maxrss / unit, summary)
 
 
-def sequential(flags):
-    """Run the plain loop; the seconds that it took, without the start of its process."""
-    return float(subprocess.check_output([sys.executable, SEQUENTIAL] + flags, env=ENVIRONMENT))
+def measure(script, flags):
+    """Run one of the scripts beside this one; the seconds that its work took, without the start of its process."""
+    return float(subprocess.check_output([sys.executable, script] + flags, env=ENVIRONMENT))
 
 
 class Tables:
@@ -125,24 +126,27 @@ def speed(sizes):
         tables = Tables(engine)
         # The engine's Java gets several times as fast during its first minutes.
         for _ in range(5):
-            sequential(flags_of(engine.endpoint_url, *tables.fresh(assets[:1000])))
+            measure(SEQUENTIAL, flags_of(engine.endpoint_url, *tables.fresh(assets[:1000])))
             migrate(len(assets), flags_of(engine.endpoint_url, *tables.fresh(assets)))
         for _ in range(sizes.rounds):
             for latency in (0.0, LATENCY):
                 with Front(engine.port, latency=latency) as front:
                     url = front.endpoint_url if latency else engine.endpoint_url
-                    seconds["sequential", latency].append(sequential(flags_of(url, *tables.fresh(assets))))
+                    for kind, script in (("loop", SEQUENTIAL), ("ready-made", READY_MADE)):
+                        seconds[kind, latency].append(measure(script, flags_of(url, *tables.fresh(assets))))
                     flags = flags_of(url, *tables.fresh(assets))
                     seconds["dry run", latency].append(migrate(len(assets), flags + ["--dry-run"]).seconds)
                     seconds["migration", latency].append(migrate(len(assets), flags).seconds)
                     seconds["rerun", latency].append(migrate(len(assets), flags).seconds)
     for latency, where in ((0.0, "DynamoDB Local"), (LATENCY, "with 5 ms latency")):
         rates = {kind: len(assets) / statistics.median(seconds[kind, latency]) for kind, _ in seconds}
-        shown = "%.1f times (%.0f assets/s, loop %.0f/s)"
-        ratio = median_ratio(seconds["sequential", latency], seconds["migration", latency])
+        ratio = median_ratio(seconds["loop", latency], seconds["migration", latency])
         target = 20 if latency else 5
-        result = shown % (ratio, rates["migration"], rates["sequential"])
+        result = "%.1f times (%.0f assets/s, loop %.0f/s)" % (ratio, rates["migration"], rates["loop"])
         row("migration / plain loop, " + where, result, ">= %d" % target, ratio >= target)
+        ratio = median_ratio(seconds["loop", latency], seconds["ready-made", latency])
+        result = "%.1f times (%.0f assets/s)" % (ratio, rates["ready-made"])
+        row("ready-made writes / plain loop, " + where, result, "the engine's limit")
         for kind in ("dry run", "rerun"):
             ratio = median_ratio(seconds["migration", latency], seconds[kind, latency])
             row("%s / migration, %s" % (kind, where), "%.1f times" % ratio, ">= 3", ratio >= 3)
@@ -217,8 +221,9 @@ def units_between(accepted, start, end):
 # --- Command line ----------------------------------------------------------------------------
 
 
-def row(what, result, target, met):
-    print("| %s | %s | %s | %s |" % (what, result, target, "yes" if met else "NO"), flush=True)
+def row(what, result, target, met=None):
+    verdict = {True: "yes", False: "NO", None: ""}[met]
+    print("| %s | %s | %s | %s |" % (what, result, target, verdict), flush=True)
 
 
 def machine():

@@ -28,11 +28,15 @@ def migrate(client, assets_table, versions_table, bucket):
                 client.put_item(TableName=assets_table, Item={**kept, **plan.set_attributes})
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def parse_options(description):
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
     for flag in ("--endpoint-url", "--assets-table", "--asset-versions-table", "--asset-bucket"):
         parser.add_argument(flag, required=True)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = parse_options(__doc__)
     client = boto3.client("dynamodb", endpoint_url=options.endpoint_url)
     start = time.monotonic()
     migrate(client, options.assets_table, options.asset_versions_table, options.asset_bucket)
