@@ -1580,12 +1580,13 @@ class Flow:
 
     def run(self) -> None:
         """Until everything is read and written, or stopped. Raises what made it stop early."""
-        with ThreadPoolExecutor(self.settings.workers + READERS) as pool:
+        # Apart, because each thread that has read pages keeps memory of their size (benchmarks/README.md).
+        with ThreadPoolExecutor(self.settings.workers) as writers, ThreadPoolExecutor(READERS) as readers:
             while True:
                 if self.stopping:
                     self._drop_what_has_not_begun()
-                self._send_writes(pool)
-                held_back = self._send_reads(pool)
+                self._send_writes(writers)
+                held_back = self._send_reads(readers)
                 if not (self.writing or self.reading or self.queued or self.later or held_back):
                     break
                 self._collect()
@@ -1605,7 +1606,7 @@ class Flow:
             self.lookups.clear()
             self.keys_only_lookups.clear()
 
-    def _send_writes(self, pool: ThreadPoolExecutor) -> None:
+    def _send_writes(self, writers: ThreadPoolExecutor) -> None:
         now = time.monotonic()
         if self.later:
             due = [write for at, write in self.later if at <= now]
@@ -1620,7 +1621,7 @@ class Flow:
             self.sent_at = now
             statements = [write.statement for write in batch]
             work = functools.partial(self.database.execute, statements)
-            pool.submit(self._work, work, functools.partial(self._written, batch, now))
+            writers.submit(self._work, work, functools.partial(self._written, batch, now))
 
     def _next_batch(self, now: float) -> List[Write]:
         """The next writes to send: from each lane in turn, as its pace and the ceiling permit;
@@ -1682,7 +1683,7 @@ class Flow:
                 if self.ceiling:
                     self.ceiling.tokens += write.units
 
-    def _send_reads(self, pool: ThreadPoolExecutor) -> bool:
+    def _send_reads(self, readers: ThreadPoolExecutor) -> bool:
         """Returns whether something that could be read has to wait."""
         now = time.monotonic()
         while self.reading < READERS:
@@ -1699,7 +1700,7 @@ class Flow:
                 segment, work = segment_and_work
                 then = functools.partial(self._page_read, segment)
             self.reading += 1
-            pool.submit(self._work, work, then)
+            readers.submit(self._work, work, then)
         return False
 
     def _enough_pending(self) -> bool:
