@@ -146,7 +146,7 @@ def speed(sizes):
         row("migration / plain loop, " + where, result, ">= %d" % target, ratio >= target)
         ratio = median_ratio(seconds["loop", latency], seconds["ready-made", latency])
         result = "%.1f times (%.0f assets/s)" % (ratio, rates["ready-made"])
-        row("ready-made writes / plain loop, " + where, result, "the engine's limit")
+        row("ready-made requests / plain loop, " + where, result, "the engine's limit")
         for kind in ("dry run", "rerun"):
             ratio = median_ratio(seconds["migration", latency], seconds[kind, latency])
             row("%s / migration, %s" % (kind, where), "%.1f times" % ratio, ">= 3", ratio >= 3)
