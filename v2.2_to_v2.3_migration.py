@@ -92,7 +92,7 @@ EXIT_INTERRUPTED = 130
 PAGE_ITEMS = 1000  # examined by the reads under way in all segments; DynamoDB also ends a page at 1 MB
 LANE_ITEMS = 100  # read ahead for each partition key, about
 SEGMENTS = 64  # of a parallel scan, at most: enough that large databases rarely share one
-SEGMENT_ITEMS = 250  # fewer are worth neither a segment nor a page of their own
+SEGMENT_ITEMS = 100  # a small table is not worth more segments than this
 READERS = 4  # reads under way at once
 LOOKUP_KEYS = 100  # keys in one BatchGetItem, its maximum
 REQUEST_BYTES = 1000 * 1000  # a batch of writes is closed at this size
@@ -1469,7 +1469,7 @@ class TableSource:
             return None
         segment = min(idle, key=lambda segment: segment.pending)
         segment.reading = True
-        most = max(SEGMENT_ITEMS, PAGE_ITEMS // len(unfinished)) if self.left is None else min(PAGE_ITEMS, self.left)
+        most = min(PAGE_ITEMS, self.left) if self.left is not None else max(LANE_ITEMS, PAGE_ITEMS // len(unfinished))
         request = dict(segment.request, Limit=most)
         return segment, functools.partial(self.database.read_page, self.table, request, self.prepare)
 
