@@ -1,6 +1,6 @@
 """Measure the migration against a plain sequential loop.
 
-    python benchmarks/run.py                    everything: three runs of each, twenty minutes
+    python benchmarks/run.py                    everything: three runs of each, half an hour
     python benchmarks/run.py --quick            one run of each on little data, a few minutes
     python benchmarks/run.py speed partitions   only these parts
 
