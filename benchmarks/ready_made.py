@@ -33,7 +33,7 @@ def statements_of(client, database, bucket):
                 key = database.key_of(database.versions, plan.record)
                 inserts[key] = migration.insert_statement(database.versions, plan.record)
             if plan.outcome == "migrated":
-                key = {name: asset[name] for name in ("databaseId", "assetId")}
+                key = {name: asset[name] for name in database.key_names[database.assets]}
                 change = (plan.set_attributes, plan.remove_attributes, plan.expected)
                 updates.append(migration.update_statement(database.assets, key, *change))
     return [write for pair in itertools.zip_longest(inserts.values(), updates) for write in pair if write]
