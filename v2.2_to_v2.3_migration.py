@@ -2652,7 +2652,7 @@ def remaining_text(seconds: float) -> str:
 
 
 class Progress:
-    """How far it is: a bar on a terminal where tqdm is installed, else a line every few seconds.
+    """How far it is: a bar on a terminal where tqdm is installed, and a line in the log every few seconds.
 
     `total` is DynamoDB's own count, up to six hours old. Where it turns out too low, neither
     percentage nor time left is shown.
@@ -2660,32 +2660,40 @@ class Progress:
 
     def __init__(self, total: int, terminal: bool) -> None:
         self.total = total
-        self.samples = collections.deque([(time.monotonic(), 0)], 60)  # type: collections.deque
+        self.samples = collections.deque([(time.monotonic(), 0, 0.0)], 60)  # type: collections.deque
         self.shown_at = time.monotonic()
         self.bar = _make_bar(total) if terminal else None
 
-    def show(self, finished: int, text: str, reason: str) -> None:
-        """finished: assets; text: what was counted; reason: why it waits, or ""."""
+    def show(self, finished: int, counts: str, flow: Flow) -> None:
+        """finished: assets; counts: how many of each kind, in words."""
         now = time.monotonic()
-        self.samples.append((now, finished))
-        line = redacted(self.line(finished, text, reason))
+        self.samples.append((now, finished, flow.write_units))
+        pace, reason = self.pace(), redacted(flow.waiting_for())
+        if reason:
+            pace += "  [%s]" % reason
         if self.bar is not None:
             self.bar.n = finished
             self.bar.total = max(self.total, finished)
-            self.bar.set_description_str(line, refresh=True)
-        elif now - self.shown_at >= STATUS_SECONDS:
+            # What a narrow terminal cuts off comes last.
+            self.bar.set_description_str("%s  %s" % (pace, counts), refresh=True)
+        if now - self.shown_at >= STATUS_SECONDS:
             self.shown_at = now
-            LOG.info(line)
+            # Beside a bar, only the log file gets it.
+            LOG.info("%s  %s", counts, pace, extra={"announced": self.bar is not None})
 
-    def line(self, finished: int, text: str, reason: str) -> str:
-        (start, before), (end, after) = self.samples[0], self.samples[-1]
-        rate = (after - before) / (end - start) if end > start else 0.0
-        parts = [text, "{:,.0f}/s".format(rate)]
+    def pace(self) -> str:
+        """How far, how fast and how long still, by the last half minute."""
+        (start, before, units_before), (end, finished, units) = self.samples[0], self.samples[-1]
+        seconds = max(end - start, 0.001)
+        rate = (finished - before) / seconds
+        parts = ["{:,.0f}/s".format(rate)]
+        if units > units_before:
+            parts.append("{:,.0f} units/s".format((units - units_before) / seconds))
         if 0 < finished <= self.total:
-            parts[0] += " (%d%%)" % (100 * finished // self.total)
+            parts.insert(0, "%d%%" % (100 * finished // self.total))
             if rate > 0:
                 parts.append(remaining_text((self.total - finished) / rate))
-        return "  ".join(parts) + ("  [%s]" % reason if reason else "")
+        return "  ".join(parts)
 
     def close(self) -> None:
         if self.bar is not None:
@@ -2697,7 +2705,25 @@ def _make_bar(total: int) -> Any:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(total=total, bar_format="{bar:20} {desc}", file=sys.stderr, leave=False)
+    return tqdm(total=total, bar_format="{bar:10} {desc}", file=sys.stderr, leave=False)
+
+
+@contextlib.contextmanager
+def above_the_bar():
+    """What is written meanwhile stands above the progress bar, if there is one."""
+    if "tqdm" not in sys.modules:
+        yield
+        return
+    with sys.modules["tqdm"].tqdm.external_write_mode(file=sys.stderr):
+        yield
+
+
+class Console(logging.StreamHandler):
+    """Log messages on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with above_the_bar():
+            super().emit(record)
 
 
 # --------------------------------------------------------------------------------------
@@ -2728,7 +2754,8 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
 def announce(text: str, stream: Any = None) -> None:
     """Say something whatever the log level is, and log it."""
     text = redacted(text)
-    print(text, file=stream or sys.stdout, flush=True)
+    with above_the_bar():
+        print(text, file=stream or sys.stdout, flush=True)
     if LOG.handlers:
         LOG.log(logging.CRITICAL if stream is sys.stderr else logging.INFO, "%s", text, extra={"announced": True})
 
@@ -2737,7 +2764,7 @@ def configure_logging(level: str, path: Optional[str]) -> None:
     """The console gets messages, the file gets them with time and level."""
     LOG.setLevel(level)
     LOG.propagate = False
-    console = logging.StreamHandler(sys.stderr)
+    console = Console(sys.stderr)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(lambda record: not getattr(record, "announced", False))
     LOG.addHandler(console)
@@ -2889,7 +2916,7 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     progress = Progress(0 if settings.database_id else total, sys.stderr.isatty())
 
     def tick(flow: Flow) -> None:
-        progress.show(tally.finished, counts_line(tally), flow.waiting_for())
+        progress.show(tally.finished, counts_line(tally), flow)
 
     flow = migration.flow = Flow(database, settings, source, migration.on_page, migration.on_round, tick)
     errors = [run_to_end(flow, progress), ending(migration.close)]
@@ -2964,7 +2991,7 @@ def summarise(settings, site, tally, flow, start, status, error, files) -> Dict[
             ("dry_run", settings.dry_run),
             ("started", iso_utc(start)),
             ("ended", iso_utc(end)),
-            ("duration_seconds", round((end - start).total_seconds(), 1)),
+            ("duration_seconds", round((end - start).total_seconds(), 3)),
             ("exit_status", status),
             ("error", None if error is None else redacted(str(error))),
             ("account", site.account),
@@ -2990,7 +3017,7 @@ def result_text(summary: Dict[str, Any], settings: Settings) -> str:
     verb = "would be " if settings.dry_run else ""
     outcomes = summary["outcomes"]
     lines = ["", "Result%s:" % (" of the dry run" if settings.dry_run else "")]
-    lines.append("  {:>11,}  assets scanned, in {} s".format(summary["scanned"], summary["duration_seconds"]))
+    lines.append("  {:>11,}  assets scanned, in {:.1f} s".format(summary["scanned"], summary["duration_seconds"]))
     meanings = [
         ("migrated", verb + "migrated"),
         ("already_migrated", "already migrated, unchanged"),

@@ -540,7 +540,7 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
     tally = rollback.tally
 
     def tick(flow: Any) -> None:
-        progress.show(tally.finished, counts_line(tally), flow.waiting_for())
+        progress.show(tally.finished, counts_line(tally), flow)
 
     source = JournalSource(journals)
     flow = rollback.flow = migration.Flow(database, settings, source, rollback.on_page, on_tick=tick)

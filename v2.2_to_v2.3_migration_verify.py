@@ -979,7 +979,7 @@ def run_passes(verification: Verification, site: Any, journals: List) -> Tuple[L
 def show_progress(progress: Any, tally: Tally, name: str, flow: Any) -> None:
     count = {"assets": tally.assets, "version records": tally.records, "before images": tally.images}[name]
     text = "{} {:,}  problems {:,}".format(name, count, tally.problems)
-    progress.show(count, text, flow.waiting_for())
+    progress.show(count, text, flow)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

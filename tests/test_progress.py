@@ -1,0 +1,106 @@
+"""What the operator sees while a run goes on: how far, how fast, how long still, and why it waits."""
+
+import collections
+import os
+import re
+import subprocess
+import sys
+import types
+
+import pytest
+from v22 import S, asset
+
+from benchmarks.front import Front
+from load_migration import migration
+
+COUNTS = "scanned 600  migrated 500"
+
+
+def progress(total, *samples):
+    """A progress without a bar after samples of (seconds, finished assets, write units)."""
+    shown = migration.Progress(total, terminal=False)
+    shown.samples = collections.deque(samples)
+    return shown
+
+
+@pytest.mark.parametrize(
+    "total, samples, pace",
+    [
+        (1000, [(0.0, 0, 0.0), (10.0, 500, 900.0)], "50%  50/s  90 units/s  about 10 s left"),
+        (1000, [(0.0, 0, 0.0), (10.0, 999, 10.0)], "99%  100/s  1 units/s  about 0 s left"),
+        (1000, [(0.0, 0, 0.0), (10.0, 1000, 10.0)], "100%  100/s  1 units/s  about 0 s left"),
+        # The table has more items than DynamoDB said.
+        (1000, [(0.0, 0, 0.0), (10.0, 1001, 900.0)], "100/s  90 units/s"),
+        (0, [(0.0, 0, 0.0), (10.0, 500, 900.0)], "50/s  90 units/s"),
+        # A dry run, or a rerun that has nothing to do.
+        (1000, [(0.0, 0, 0.0), (10.0, 500, 0.0)], "50%  50/s  about 10 s left"),
+        # Nothing was finished lately.
+        (1000, [(0.0, 500, 900.0), (10.0, 500, 900.0)], "50%  0/s"),
+        (1000, [(0.0, 0, 0.0)], "0/s"),
+        # Only what the samples cover counts, not the quick beginning.
+        (100000, [(60.0, 40000, 9000.0), (90.0, 41500, 12000.0)], "41%  50/s  100 units/s  about 20 min left"),
+    ],
+)
+def test_pace(total, samples, pace):
+    assert progress(total, *samples).pace() == pace
+
+
+def test_the_log_gets_a_line_every_few_seconds_that_says_why_it_waits(monkeypatch, caplog):
+    clock = [1000.0]
+    monkeypatch.setattr(migration.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(migration.LOG, "propagate", True)
+    caplog.set_level("INFO", "vams_migration")
+    shown = migration.Progress(1000, terminal=False)
+    flow = types.SimpleNamespace(write_units=0.0, waiting_for=lambda: "throttled: assets db01")
+    for _ in range(20):
+        clock[0] += 0.5
+        flow.write_units += 100.0
+        shown.show(int(flow.write_units) // 4, COUNTS, flow)
+    pace = "%d%%  50/s  200 units/s  about %d s left  [throttled: assets db01]"
+    assert caplog.messages == [COUNTS + "  " + pace % (25, 15), COUNTS + "  " + pace % (50, 10)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_a_narrow_terminal_shows_the_time_left_and_the_throttled_key_and_no_message_is_mixed_with_the_bar(tables):
+    """80 columns; the log file gets the whole line."""
+    assets = [asset("a%03d" % n) for n in range(280)]
+    for broken in assets[100:280:30]:
+        broken["currentVersion"] = S("odd")
+    tables.load(assets)
+    with Front(tables.engine.port, partition_units=80.0) as front:
+        flags = ["--endpoint-url", front.endpoint_url, "--log-file", "run.log", "--yes"]
+        status, output = on_terminal(tables, tables.flags + flags)
+    assert status == 1
+    lines = [line for line in re.split(r"[\r\n]+", output) if line]
+    bars = [line for line in lines if " units/s  about " in line]
+    assert bars and max(len(re.sub(r"\x1b\[[A-Z]", "", line)) for line in bars) <= 80
+    assert any(re.search(r"\d%  \d+/s  \d+ units/s  about \d+ s left  \[throttled: assets", line) for line in bars)
+    failures = [line for line in lines if "failed: db01" in line]
+    assert len(failures) == 6 and all(line.startswith("failed: db01 / a") for line in failures)
+    with open("run.log", encoding="utf-8") as file:
+        log = file.read()
+    whole = r"INFO scanned \d+  migrated \d+  unchanged 0  failed \d  \d+%%  \d+/s .*  \[throttled: %s db01"
+    assert re.search(whole % tables.assets, log)
+
+
+def on_terminal(tables, flags):
+    """Run the migration on a terminal of 80 columns. Returns exit status and what appeared on it."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, migration.__file__] + flags, cwd=tables.folder, stdin=side, stdout=side, stderr=side
+    )
+    os.close(side)
+    output = b""
+    try:
+        while True:
+            output += os.read(main, 65536)
+    except OSError:
+        pass  # the other side is closed
+    os.close(main)
+    return process.wait(), output.decode()
