@@ -1351,12 +1351,15 @@ class Lane(Pace):
         self.accepted_in_last_second = 0.0
         self.cut_at = 0.0
 
-    def accepted(self, units: float, now: float) -> None:
+    def accepted(self, units: float, sent_at: float, now: float) -> None:
         self.accepted_units.append((now, units))
         self.accepted_in_last_second += units
         self._forget(now)
         growth = min(2.0, 1.02 + 0.01 * (now - self.cut_at) ** 2)
         self.rate = min(self.rate * growth ** min(1.0, units / self.rate), 40 * PARTITION_UNITS)
+        if sent_at < self.cut_at:
+            # Not known yet when the pace was cut to what had been accepted.
+            self.rate = max(self.rate, 0.95 * self.accepted_in_last_second)
 
     def throttled(self, sent_at: float, now: float) -> None:
         if sent_at < self.cut_at:
@@ -1788,7 +1791,7 @@ class Flow:
             return
         self.write_backoff.succeeded()
         answers, units = result
-        self._account(batch, answers, units, now)
+        self._account(batch, answers, units, sent_at, now)
         fatal = None
         for write, (code, message) in zip(batch, answers):
             self.in_flight.discard(write.item)
@@ -1810,7 +1813,7 @@ class Flow:
         if fatal:
             raise fatal
 
-    def _account(self, batch: List[Write], answers: List, units: Optional[float], now: float) -> None:
+    def _account(self, batch: List[Write], answers: List, units: Optional[float], sent_at: float, now: float) -> None:
         """Tell the lanes what was accepted; correct the ceiling, and the sum, by what DynamoDB says
         that the writes took."""
         accepted = {}  # type: Dict[Tuple[str, str], float]
@@ -1818,7 +1821,7 @@ class Flow:
             if code not in THROTTLE_CODES:
                 accepted[write.lane] = accepted.get(write.lane, 0.0) + write.units
         for key, taken in accepted.items():
-            self.lanes[key].accepted(taken, now)
+            self.lanes[key].accepted(taken, sent_at, now)
         self.units_reported = self.units_reported and units is not None
         actual = sum(accepted.values()) if units is None else units
         self.write_units += actual

@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import time
 import types
 import typing
 from pathlib import Path
@@ -95,6 +96,8 @@ class Scene:
         def strike(executed):
             if kill.executed != executed or next(seen) != kill.request:
                 return
+            while process.pid is None:  # it may send requests before `start` knows its number
+                time.sleep(0.001)
             os.kill(process.pid, kill.signal_number)
             if kill.signal_number == signal.SIGKILL and not executed:
                 raise Cut
