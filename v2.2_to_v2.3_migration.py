@@ -2826,7 +2826,7 @@ def run_to_end(flow: Flow, progress: Progress) -> Optional[BaseException]:
 @contextlib.contextmanager
 def rare_garbage_collection():
     """Look for reference cycles a little less often: items make none, and there are many of them.
-    It saves a fifth of the CPU (benchmarks/README.md)."""
+    It saves 3 to 10 % of the CPU (benchmarks/README.md)."""
     thresholds = gc.get_threshold()
     gc.set_threshold(20000)
     try:

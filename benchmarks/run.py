@@ -50,7 +50,7 @@ QUICK = Sizes(1, 600, 10, (10000, 50000))
 
 
 class Run(typing.NamedTuple):
-    """One run of the migration: its own figures, and what the system counted for its process."""
+    """One run of the migration: its own figures, and what the system says of its process."""
 
     seconds: float
     cpu: float
@@ -73,9 +73,8 @@ def migrate(count, flags):
         command = [sys.executable, MIGRATION, "--report-dir", folder, "--journal-dir", folder] + flags
         with open(os.path.join(folder, "output"), "w+") as output:
             process = subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=output)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.WEXITSTATUS(status)
-            if status:
+            cpu, peak_mb = watch(process)
+            if process.returncode:
                 output.seek(0)
                 raise SystemExit("the migration failed:\n" + output.read()[-2000:])
         (name,) = [name for name in os.listdir(folder) if name.endswith("_summary.json")]
@@ -84,9 +83,28 @@ def migrate(count, flags):
         assert summary["scanned"] == count, "%d of %d assets" % (summary["scanned"], count)
     finally:
         shutil.rmtree(folder)
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    cpu = usage.ru_utime + usage.ru_stime
-    return Run(summary["duration_seconds"], cpu, usage.ru_maxrss / unit, summary)
+    return Run(summary["duration_seconds"], cpu, peak_mb, summary)
+
+
+def watch(process):
+    """Wait for a process. Returns the CPU seconds it took and its largest resident size in MB, looked
+    at every tenth of a second: what the system counts at its end, on Linux, is at least our own size."""
+    peak_mb, ended = 0.0, 0
+    while not ended:
+        time.sleep(0.1)
+        peak_mb = max(peak_mb, resident_peak(process.pid))
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+    process.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+    return usage.ru_utime + usage.ru_stime, peak_mb or usage.ru_maxrss / 2**20  # macOS: in bytes
+
+
+def resident_peak(pid):
+    """Of a process, in MB; 0.0 where it cannot be told (after its end, or no Linux)."""
+    try:
+        with open("/proc/%d/status" % pid) as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2**10
+    except OSError:
+        return 0.0
 
 
 def measure(script, flags):
