@@ -1295,6 +1295,7 @@ PARTITION_UNITS = 1000.0  # write units a second that one partition takes (AWS: 
 TABLE_UNITS = 4000.0  # that a whole on-demand table takes from the start (AWS: on-demand capacity mode)
 FULL_LANES = 4  # partition keys that start at that limit; the next ones start slower
 BURST_SECONDS = 0.1  # of the pace that may be sent at once
+CUT_TO = 0.95  # of what was accepted, after a refusal
 TICK_SECONDS = 0.5
 GATHER_SECONDS = 0.02  # how long a batch that is not full waits for company
 
@@ -1359,7 +1360,7 @@ class Lane(Pace):
         self.rate = min(self.rate * growth ** min(1.0, units / self.rate), 40 * PARTITION_UNITS)
         if sent_at < self.cut_at:
             # Not known yet when the pace was cut to what had been accepted.
-            self.rate = max(self.rate, 0.95 * self.accepted_in_last_second)
+            self.rate = max(self.rate, CUT_TO * self.accepted_in_last_second)
 
     def throttled(self, sent_at: float, now: float) -> None:
         if sent_at < self.cut_at:
@@ -1367,7 +1368,7 @@ class Lane(Pace):
         self._forget(now)
         accepted = self.accepted_in_last_second or self.rate / 2
         least = 0.7 * self.rate if self.cut_at else 1.0
-        self.rate = max(1.0, least, 0.95 * min(self.rate, accepted))
+        self.rate = max(1.0, least, CUT_TO * min(self.rate, accepted))
         self.tokens = min(self.tokens, -self.rate * random.uniform(0.0, 2 * BURST_SECONDS))
         self.cut_at = now
 
@@ -2668,7 +2669,7 @@ class Progress:
         self.bar = _make_bar(total) if terminal else None
 
     def show(self, finished: int, counts: str, flow: Flow) -> None:
-        """finished: assets; counts: how many of each kind, in words."""
+        """finished: assets; counts: how many of each kind, in words; flow: tells its units and why it waits."""
         now = time.monotonic()
         self.samples.append((now, finished, flow.write_units))
         pace, reason = self.pace(), redacted(flow.waiting_for())

@@ -94,7 +94,7 @@ def watch(process):
         time.sleep(0.1)
         peak_mb = max(peak_mb, resident_peak(process.pid))
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-    process.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+    process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_utime + usage.ru_stime, peak_mb or usage.ru_maxrss / 2**20  # macOS: in bytes
 
 

@@ -3,7 +3,9 @@
 import contextlib
 import itertools
 import json
+import os
 import signal
+import subprocess
 import types
 
 import pytest
@@ -16,6 +18,26 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BUCKET = "asset-bucket"
 _numbers = itertools.count(1)
+
+
+def on_a_terminal(command, folder, typed=b""):
+    """Run a command on a pseudo-terminal of 80 columns. Returns its exit status and what it showed."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, cwd=folder, start_new_session=True)
+    os.close(side)
+    os.write(main, typed)
+    shown = b""
+    with contextlib.suppress(OSError):  # the other side is closed
+        for chunk in iter(lambda: os.read(main, 65536), b""):
+            shown += chunk
+    os.close(main)
+    return process.wait(timeout=30), shown.decode()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import types
 from pathlib import Path
 
 import pytest
-from conftest import BUCKET, Tables, normal
+from conftest import BUCKET, Tables, normal, on_a_terminal
 from v22 import DELETED, NULL, L, M, S, asset, migrated, partiql, record, version
 
 import local_dynamodb
@@ -1043,25 +1043,9 @@ def test_many_failures_are_all_in_the_report_and_few_on_the_screen(tables, capfd
 
 def answer_on_a_terminal(tables, tmp_path, answer, *flags):
     """Run it on a pseudo-terminal, type the answer; its exit status and what it showed."""
-    import pty
-
     folders = ["--journal-dir", str(tmp_path / "t"), "--report-dir", str(tmp_path / "t")]
     command = [sys.executable, SCRIPT] + tables.flags + folders + list(flags)
-    main, side = pty.openpty()
-    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, cwd=tmp_path, start_new_session=True)
-    os.close(side)
-    os.write(main, answer)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(main, 4096)
-        except OSError:
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(main)
-    return process.wait(timeout=30), shown.decode()
+    return on_a_terminal(command, tmp_path, answer)
 
 
 @pytest.mark.parametrize("answer, flags, asked, status, done", [

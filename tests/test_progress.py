@@ -3,11 +3,11 @@
 import collections
 import os
 import re
-import subprocess
 import sys
 import types
 
 import pytest
+from conftest import on_a_terminal
 from v22 import S, asset
 
 from benchmarks.front import Front
@@ -68,7 +68,7 @@ def test_a_narrow_terminal_shows_the_time_left_and_the_throttled_key_and_no_mess
     tables.load(assets)
     with Front(tables.engine.port, partition_units=40.0) as front:
         flags = ["--endpoint-url", front.endpoint_url, "--log-file", "run.log", "--yes"]
-        status, output = on_terminal(tables, tables.flags + flags)
+        status, output = on_a_terminal([sys.executable, migration.__file__] + tables.flags + flags, tables.folder)
     assert status == 1
     lines = [line for line in re.split(r"[\r\n]+", output) if line]
     bars = [line for line in lines if " units/s  about " in line]
@@ -80,26 +80,3 @@ def test_a_narrow_terminal_shows_the_time_left_and_the_throttled_key_and_no_mess
         log = file.read()
     whole = r"INFO scanned \d+  migrated \d+  unchanged 0  failed \d  \d+%%  \d+/s .*  \[throttled: %s db01"
     assert re.search(whole % tables.assets, log)
-
-
-def on_terminal(tables, flags):
-    """Run the migration on a terminal of 80 columns. Returns exit status and what appeared on it."""
-    import fcntl
-    import pty
-    import struct
-    import termios
-
-    main, side = pty.openpty()
-    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, migration.__file__] + flags, cwd=tables.folder, stdin=side, stdout=side, stderr=side
-    )
-    os.close(side)
-    output = b""
-    try:
-        while True:
-            output += os.read(main, 65536)
-    except OSError:
-        pass  # the other side is closed
-    os.close(main)
-    return process.wait(), output.decode()
