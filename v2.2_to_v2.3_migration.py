@@ -19,11 +19,12 @@ Exit status:
     130  interrupted or declined by the operator
 
 The sibling scripts load this file (`load_migration.py`) and use its settings,
-its transformation (`plan_asset`), its `Database`, `Flow`, `Journal` and `Report`.
+its transformation (`plan_asset`), its `Database`, `Run`, `Journal` and `Report`.
 Nothing runs when it is loaded.
 """
 
 import argparse
+import asyncio
 import collections
 import contextlib
 import csv
@@ -32,10 +33,11 @@ import decimal
 import difflib
 import functools
 import gc
+import heapq
+import itertools
 import json
 import logging
 import os
-import queue
 import random
 import re
 import shutil
@@ -135,8 +137,8 @@ class TryAgain(Exception):
     """DynamoDB did not serve a request, which may be sent again."""
 
 
-class CannotPlan(Exception):
-    """An asset that spec.md section 2 leaves untouched; becomes a failed Plan."""
+class AssetFails(Exception):
+    """An asset comes to no other outcome than `failed`, for the reason found."""
 
     def __init__(self, code: str, field: str, message: str) -> None:
         super().__init__(message)
@@ -209,22 +211,21 @@ class Plan(NamedTuple):
     findings: Tuple[Finding, ...] = ()
 
 
-class Write(NamedTuple):
-    """A statement on its way. `then(code, message)` gets None as code when it was done."""
+class Change(NamedTuple):
+    """One conditional write of one item, which DynamoDB does whole or not at all.
 
-    statement: Statement
-    item: Key
-    lane: Tuple[str, str]  # table name and the partition key that limits it
-    units: float  # estimate of the write units that it takes
-    first: bool  # the first write of its asset: dropped when the run is stopped
-    then: Callable[[Optional[str], str], None]
+    kind: INSERT holds only where there is no such item; UPDATE and DELETE only where there is one and each of its
+    `expected` attributes is as given, None for an absent one.
+    """
 
-
-class Page(NamedTuple):
-    """Items of one read, and where they came from."""
-
-    items: List[Any]
-    origin: Any
+    kind: str
+    key: Key
+    size: int  # bytes of the item, about
+    values: Item = {}  # to be set; of an INSERT the whole item
+    removed: Tuple[str, ...] = ()
+    expected: Mapping[str, Optional[Value]] = {}
+    was: Optional[Item] = None  # the item as it was read; tells a dry run what comes of it
+    statement: Optional[Statement] = None  # the same, ready to be sent; then the values are not kept
 
 
 # --------------------------------------------------------------------------------------
@@ -458,7 +459,7 @@ def plan_asset(asset: Item, bucket: str, now: str, facts: Facts = NO_FACTS) -> P
         version_id, id_findings = _version_id(version or {})
         if current_id is not None and current_id != version_id:
             return _plan_of_conflicting_ids(asset, bucket, legacy, current_id, version_id, facts)
-    except CannotPlan as problem:
+    except AssetFails as problem:
         return Plan("failed", findings=(problem.finding,))
     record, record_findings = _version_record(asset, version or {}, version_id, now, facts)
     attributes, removed, location_findings = _locations(asset, bucket)
@@ -493,7 +494,7 @@ def _plan_of_conflicting_ids(
     """The application added a version of its own if that has a record; the ids are kept. Its
     locations are mended like those of any asset that it touched: no later run would."""
     if not facts.current_record:
-        raise CannotPlan(
+        raise AssetFails(
             "conflicting_version_ids",
             "currentVersionId",
             "currentVersionId is %s, but currentVersion.Version is %s and there is no version record %s."
@@ -507,7 +508,7 @@ def _current_version_id(asset: Item) -> Optional[str]:
     if value is None or value == NULL or value == {"S": ""}:
         return None
     if "S" not in value:
-        raise CannotPlan("invalid_version_id", "currentVersionId", "currentVersionId is not text: %s." % shown(value))
+        raise AssetFails("invalid_version_id", "currentVersionId", "currentVersionId is not text: %s." % shown(value))
     return value["S"]
 
 
@@ -516,7 +517,7 @@ def _version_source(asset: Item) -> Tuple[Optional[Item], List[Finding]]:
     current = asset.get("currentVersion")
     if current is not None and current != NULL:
         if "M" not in current:
-            raise CannotPlan(
+            raise AssetFails(
                 "invalid_current_version", "currentVersion", "currentVersion is not a map: %s." % shown(current)
             )
         return current["M"], []
@@ -535,7 +536,7 @@ def _version_id(version: Item) -> Tuple[str, List[Finding]]:
         return "0", [Finding("version_missing", "currentVersion.Version", message)]
     text = decimal_text(value["N"]) if "N" in value else value.get("S")
     if text is None or not is_version_number(text):
-        raise CannotPlan(
+        raise AssetFails(
             "invalid_version_id", "currentVersion.Version", "The version number is not an integer: %s." % shown(value)
         )
     return text, []
@@ -698,13 +699,34 @@ def record_size(record: Item) -> int:
     return 250 + len(texts) + 30 * len(record["specifiedPipelines"]["L"])
 
 
+def same(one: Any, other: Any) -> bool:
+    """Equal values; DynamoDB gives the elements of a set in any order."""
+    return one == other or _with_sorted_sets(one) == _with_sorted_sets(other)
+
+
+def _with_sorted_sets(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_sorted_sets(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        # A map may have an attribute named SS, but that is a dict.
+        name: sorted(inner) if name in ("SS", "NS", "BS") and isinstance(inner, list) else _with_sorted_sets(inner)
+        for name, inner in value.items()
+    }
+
+
 def is_archived(asset: Item) -> bool:
-    return asset["databaseId"]["S"].endswith(ARCHIVED_SUFFIX)
+    return in_archive(asset["databaseId"]["S"])
+
+
+def in_archive(database_id: str) -> bool:
+    return database_id.endswith(ARCHIVED_SUFFIX)
 
 
 def twin_database(database_id: str) -> str:
     """The databaseId under which an archived asset is live, and the other way round."""
-    if database_id.endswith(ARCHIVED_SUFFIX):
+    if in_archive(database_id):
         return database_id[: -len(ARCHIVED_SUFFIX)]
     return database_id + ARCHIVED_SUFFIX
 
@@ -830,6 +852,15 @@ def item_as_it_is(item: Item, text: str) -> Item:
     return item
 
 
+class PageRead(NamedTuple):
+    """The answer to a Scan or Query."""
+
+    items: List[Any]  # prepared
+    next_key: Optional[Item]  # to go on from; None at the end
+    units: float  # read units that it took
+    size: int  # bytes of the answer
+
+
 class Database:
     """The two tables. Every request for their items goes through here.
 
@@ -851,18 +882,27 @@ class Database:
         partition, sort = self.key_names[table]
         return (table, item[partition]["S"], item[sort]["S"])
 
+    def statement(self, change: Change) -> Statement:
+        table = change.key[0]
+        key = dict(zip(self.key_names[table], ({"S": change.key[1]}, {"S": change.key[2]})))
+        if change.kind == "INSERT":
+            return insert_statement(table, change.values)
+        if change.kind == "DELETE":
+            return delete_statement(table, key, change.expected)
+        return update_statement(table, key, change.values, change.removed, change.expected)
+
     def read_page(
         self, table: str, request: Dict[str, Any], prepare: Callable[[Item, str], Any] = item_as_it_is
-    ) -> Tuple[List[Any], Optional[Item], float]:
+    ) -> PageRead:
         """Scan or, with a KeyConditionExpression, Query one page.
-        prepare(item, text): what to make of each item; text is its JSON on one line, as DynamoDB sent it.
-        Returns the prepared items, the key to go on from, and the read units."""
+        prepare(item, text): what to make of each item; text is its JSON on one line, as DynamoDB sent it."""
         operation = "Query" if "KeyConditionExpression" in request else "Scan"
         options = {"TableName": table, "ConsistentRead": True, "ReturnConsumedCapacity": "TOTAL"}
         with explained("read table %s" % table):
-            items, answer = decoded_page(self.wire.call(operation, to_json({**options, **request})), prepare)
+            body = self.wire.call(operation, to_json({**options, **request}))
+            items, answer = decoded_page(body, prepare)
         units = (answer.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0)
-        return items, answer.get("LastEvaluatedKey"), units
+        return PageRead(items, answer.get("LastEvaluatedKey"), units, len(body))
 
     def get_items(self, keys: List[Key], keys_only: bool) -> Tuple[Dict[Key, Item], List[Key], float]:
         """Up to 100 items by key, read consistently.
@@ -1048,7 +1088,7 @@ def lend_local_settings(session: Any) -> None:
 
 
 def make_client(session: Any, service: str, settings: Settings) -> Any:
-    """A client that never retries by itself: Flow does, and knows more."""
+    """A client that never retries by itself: Reader and Writer do, and know more."""
     from botocore import exceptions
     from botocore.config import Config
 
@@ -1111,7 +1151,7 @@ def update_statement(
     return statement(text, values)
 
 
-def delete_statement(table: str, key: Item, expected: Dict[str, Value]) -> Statement:
+def delete_statement(table: str, key: Item, expected: Mapping[str, Optional[Value]]) -> Statement:
     """A delete that fails with ConditionalCheckFailed unless the expected attributes are so."""
     text = "DELETE FROM %s %s" % (quoted(table), where_text(tuple(key), tuple(expected), ()))  # type: ignore[arg-type]
     return statement(to_json(text), list(key.values()) + list(expected.values()))
@@ -1120,6 +1160,23 @@ def delete_statement(table: str, key: Item, expected: Dict[str, Value]) -> State
 def statement(text: str, parameters: Sequence[Optional[Value]]) -> Statement:
     """A PartiQL text, as JSON, and the values for its question marks, in order."""
     return '{"Statement":%s,"Parameters":%s}' % (text, to_json(parameters))
+
+
+def refusal_code(change: Change, item: Optional[Item]) -> Optional[str]:
+    """The error code with which DynamoDB refuses a change of an item, None where it does it."""
+    if change.kind == "INSERT":
+        return "DuplicateItem" if item else None
+    if item and all(same(item.get(name), value) for name, value in change.expected.items()):
+        return None
+    return "ConditionalCheckFailed"
+
+
+def changed_item(change: Change, item: Optional[Item]) -> Optional[Item]:
+    """What a change makes of an item."""
+    if change.kind == "DELETE" or (change.kind == "UPDATE" and item is None):
+        return None
+    kept = {name: value for name, value in (item or {}).items() if name not in change.removed}
+    return {**kept, **change.values}
 
 
 def write_units(size: int) -> float:
@@ -1148,31 +1205,23 @@ class Journal:
     def __init__(self, path: str, header: Dict[str, Any]) -> None:
         self.path = path
         self._file = open_private(path)
-        self._lines = []  # type: List[str]
-        self._failure = None  # type: Optional[MigrationError]
         kind = [("journal", JOURNAL_KIND), ("format", JOURNAL_FORMAT)]  # type: List[Tuple[str, Any]]
-        self._add(to_json(collections.OrderedDict(kind + list(header.items()))))
+        self._lines = [to_json(collections.OrderedDict(kind + list(header.items()))) + "\n"]
+        self._failure = None  # type: Optional[MigrationError]
         self.sync()
 
-    def add_asset(self, asset: str, facts: Facts, again: bool) -> int:
-        """asset: its JSON on one line. again: a before image of it was added already, which this one supersedes.
-        Returns the length of the line: about the size of the asset in bytes."""
+    def add_asset(self, asset: str, facts: Facts, again: bool) -> None:
+        """asset: its JSON on one line. again: a before image of it was added already, which this one supersedes."""
         line = '{"asset":' + asset
         if facts != NO_FACTS:
             line += ',"facts":' + to_json(facts._asdict())
         if again:
             line += ',"again":true'
-        return self._add(line + "}")
+        self._lines.append(line + "}\n")
 
-    def add_replaced_record(self, database_id: str, record: Item) -> None:
-        self._add(to_json({"replaced_record": record, "database_id": database_id}))
-
-    def add_kept_record(self, database_id: str, record: Item) -> None:
-        self._add(to_json({"kept_record": record, "database_id": database_id}))
-
-    def _add(self, line: str) -> int:
-        self._lines.append(line + "\n")
-        return len(line.encode("utf-8"))
+    def add_record(self, what: str, database_id: str, record: Item) -> None:
+        """what: "replaced_record" or "kept_record", by the asset under this databaseId."""
+        self._lines.append(to_json({what: record, "database_id": database_id}) + "\n")
 
     def sync(self) -> None:
         """Returns once everything added is on the disk. Raises MigrationError where it cannot be."""
@@ -1288,7 +1337,7 @@ def open_private(path: str, **options: Any) -> Any:
 
 
 # --------------------------------------------------------------------------------------
-# Flow: reads and conditional writes side by side
+# Pace: how fast which writes go
 # --------------------------------------------------------------------------------------
 
 PARTITION_UNITS = 1000.0  # write units a second that one partition takes (AWS: partition limits)
@@ -1296,8 +1345,6 @@ TABLE_UNITS = 4000.0  # that a whole on-demand table takes from the start (AWS: 
 FULL_LANES = 4  # partition keys that start at that limit; the next ones start slower
 BURST_SECONDS = 0.1  # of the pace that may be sent at once
 CUT_TO = 0.95  # of what was accepted, after a refusal
-TICK_SECONDS = 0.5
-GATHER_SECONDS = 0.02  # how long a batch that is not full waits for company
 
 
 class Pace:
@@ -1391,6 +1438,7 @@ class Backoff:
         self.failing_since = None  # type: Optional[float]
 
     def failed(self, reason: str, now: float) -> None:
+        """Raises MigrationError where DynamoDB has not served anything for too long."""
         if self.failing_since is None:
             self.failing_since = now
         if reason != "throttled" and now - self.failing_since > PATIENCE_SECONDS:
@@ -1410,12 +1458,365 @@ class Backoff:
         return now < self.until
 
 
-def forget_frames(error: Optional[BaseException]) -> None:
-    """The frames of an error and of its causes hold the request, and those of urllib3 the error too:
-    a cycle that would keep a megabyte until the garbage collector finds it."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__context__
+class QueuedWrite:
+    """A write from when it is asked for until it is answered."""
+
+    __slots__ = ("key", "units", "statement", "first", "answer", "lane", "uncertain")
+
+    def __init__(self, key: Key, units: float, statement: Statement, first: bool, answer: Any) -> None:
+        self.key = key
+        self.units = units  # that it takes, about
+        self.statement = statement
+        self.first = first
+        self.answer = answer  # the future that its coroutine awaits
+        self.lane = None  # type: Any
+        self.uncertain = False  # it was sent before, and may have been done then
+
+
+class WriteQueue:
+    """Which writes go next: a lane for each partition key of the assets table, one for the versions table.
+
+    Each asset has a partition key of its own in the versions table, so that is limited as a whole.
+    """
+
+    def __init__(self, versions: str, settings: Settings, now: float) -> None:
+        self.versions = versions
+        self.batch_size = settings.batch_size
+        self.ceiling = Ceiling(settings.max_write_units, now) if settings.max_write_units else None
+        self.lanes = {}  # type: Dict[Tuple[str, str], Lane]
+        # Each lane with writes is in one of these: as far as known it may send, or it has no tokens until then.
+        self.ready = collections.OrderedDict()  # type: collections.OrderedDict
+        self.later = []  # type: List[Tuple[float, int, Lane]]
+        self.numbers = itertools.count()
+        self.in_flight = set()  # type: set  # the keys of what was taken and is not answered
+        self.count = 0
+
+    def add(self, queued: QueuedWrite, now: float) -> None:
+        if queued.lane is None:
+            queued.lane = self._lane_of(queued.key, now)
+        self._insert(queued, queued.lane.queue.append)
+
+    def put_back(self, batch: List[QueuedWrite], taken_nothing: bool) -> None:
+        """To the heads of their lanes; with the tokens, where the writes have taken no units."""
+        for queued in reversed(batch):
+            self.in_flight.discard(queued.key)
+            self._insert(queued, queued.lane.queue.appendleft)
+            if taken_nothing:
+                queued.lane.tokens += queued.units
+                if self.ceiling:
+                    self.ceiling.tokens += queued.units
+
+    def next_batch(self, now: float, may_be_partial: bool) -> List[QueuedWrite]:
+        """The next writes to send: from each lane in turn, as its pace and the ceiling permit. Nothing
+        where they would not fill a batch, unless it may be partial."""
+        if self.count < self.batch_size and not may_be_partial:
+            return []
+        if self.ceiling:
+            self.ceiling.short = False
+        batch = []  # type: List[QueuedWrite]
+        room = REQUEST_BYTES
+        turn = lanes = self._lanes_that_may_send(now)
+        while turn and len(batch) < self.batch_size and room > 0:
+            share = max(1, (self.batch_size - len(batch)) // len(turn))
+            again = []  # type: List[Lane]
+            for lane in turn:
+                taken = self._take(lane, min(share, self.batch_size - len(batch)), room, now)
+                batch += taken
+                room -= sum(len(queued.statement) for queued in taken)
+                if self.ceiling and self.ceiling.short:
+                    again = []  # so that small writes do not overtake a large one for ever
+                    break
+                if len(taken) == share:
+                    again.append(lane)
+            turn = again
+        if batch and len(batch) < self.batch_size and room > 0 and not may_be_partial:
+            self.put_back(batch, True)
+            return []
+        for lane in lanes:
+            if lane.queue:
+                self.ready.move_to_end(lane)
+            else:
+                del self.ready[lane]
+        return batch
+
+    def answered(self, batch: List[QueuedWrite], codes: List, units: Optional[float], sent_at: float) -> float:
+        """Tell the lanes what was accepted and what throttled, which waits again; correct the ceiling by what
+        DynamoDB says that the writes took. Returns the units taken."""
+        now = time.monotonic()
+        accepted = {}  # type: Dict[Lane, float]
+        for queued, code in zip(batch, codes):
+            self.in_flight.discard(queued.key)
+            if code not in THROTTLE_CODES:
+                accepted[queued.lane] = accepted.get(queued.lane, 0.0) + queued.units
+        for lane, taken in accepted.items():
+            lane.accepted(taken, sent_at, now)
+        for queued, code in zip(batch, codes):
+            if code in THROTTLE_CODES:
+                queued.lane.throttled(sent_at, now)
+                self._insert(queued, queued.lane.queue.appendleft)
+        actual = sum(accepted.values()) if units is None else units
+        if self.ceiling:
+            self.ceiling.tokens += sum(queued.units for queued in batch) - actual
+        return actual
+
+    def remove(self, unwanted: Callable[[QueuedWrite], bool]) -> List[QueuedWrite]:
+        """Take out, for good, what is not to be sent any more."""
+        removed = []  # type: List[QueuedWrite]
+        for lane in self.lanes.values():
+            removed += filter(unwanted, lane.queue)
+            lane.queue = collections.deque(queued for queued in lane.queue if not unwanted(queued))
+        self.count -= len(removed)
+        return removed
+
+    def next_at(self) -> float:
+        """When something may be sent that may not be now, even if nothing is answered until then."""
+        if self.ceiling and self.ceiling.short:
+            return self.ceiling.ready_at()
+        return self.later[0][0] if self.later else float("inf")
+
+    def forget_idle_lanes(self, now: float) -> None:
+        """There may be as many partition keys as assets."""
+        if len(self.lanes) > 1000:
+            self.lanes = {key: lane for key, lane in self.lanes.items() if lane.queue or now - lane.filled_at <= 60}
+
+    def throttled_lanes(self, now: float) -> List[str]:
+        return sorted(lane.name for lane in self.lanes.values() if lane.waits(now))
+
+    def _lane_of(self, item: Key, now: float) -> Lane:
+        key = (item[0], "" if item[0] == self.versions else item[1])
+        if key not in self.lanes:
+            # The more partitions, the more writes would be refused until all their limits are found.
+            rate = PARTITION_UNITS / max(1, len(self.lanes) - FULL_LANES) if key[1] else TABLE_UNITS
+            self.lanes[key] = Lane(" ".join(key).strip(), rate, now)
+        return self.lanes[key]
+
+    def _insert(self, queued: QueuedWrite, insert: Callable[[QueuedWrite], None]) -> None:
+        if not queued.lane.queue:
+            self.ready[queued.lane] = None
+        insert(queued)
+        self.count += 1
+
+    def _lanes_that_may_send(self, now: float) -> List[Lane]:
+        """As many as a batch has writes, in turn; those without tokens are put aside until they have some."""
+        while self.later and self.later[0][0] <= now:
+            self.ready[heapq.heappop(self.later)[2]] = None
+        lanes, others = [], []  # type: List[Lane], List[Lane]
+        for lane in self.ready:
+            lane.fill(now)
+            if not lane.queue or lane.tokens <= 0:
+                others.append(lane)
+            elif lane.queue[0].key not in self.in_flight:
+                lanes.append(lane)
+                if len(lanes) == self.batch_size:
+                    break
+        for lane in others:
+            del self.ready[lane]
+            if lane.queue:
+                heapq.heappush(self.later, (lane.ready_at(), next(self.numbers), lane))
+        return lanes
+
+    def _take(self, lane: Lane, most: int, room: int, now: float) -> List[QueuedWrite]:
+        taken = []  # type: List[QueuedWrite]
+        while lane.queue and len(taken) < most and lane.tokens > 0 and room > 0:
+            queued = lane.queue[0]
+            size = len(queued.statement)
+            if queued.key in self.in_flight or (room < size and room < REQUEST_BYTES):
+                break
+            if self.ceiling and not self.ceiling.pay(queued.units, now):
+                break
+            lane.queue.popleft()
+            lane.tokens -= queued.units
+            self.count -= 1
+            self.in_flight.add(queued.key)
+            room -= size
+            taken.append(queued)
+        return taken
+
+
+# --------------------------------------------------------------------------------------
+# Flow: reads and conditional writes side by side
+# --------------------------------------------------------------------------------------
+
+TICK_SECONDS = 0.5
+GATHER_SECONDS = 0.02  # how long a batch that is not full waits for company
+
+
+class Stopped(Exception):
+    """The run is stopped, so what was asked for is not begun."""
+
+
+class Refusal(NamedTuple):
+    """Why DynamoDB did not do a write. uncertain: it was sent before, and may have been done then."""
+
+    code: str
+    message: str
+    uncertain: bool
+
+
+class Alarm:
+    """Calls a function from the event loop: soon, once however often that is asked for, and at one later time."""
+
+    def __init__(self, loop: Any, function: Callable[[], None]) -> None:
+        self._loop = loop
+        self._function = function
+        self._handle = None  # type: Any
+        self._soon = False
+
+    def soon(self) -> None:
+        if not self._soon:
+            self._soon = True
+            self._loop.call_soon(self._ring)
+
+    def at(self, when: float) -> None:
+        if self._handle:
+            self._handle.cancel()
+        self._handle = self._loop.call_at(when, self.soon) if when < float("inf") else None
+
+    def _ring(self) -> None:
+        self._soon = False
+        self._function()
+
+
+class Requests:
+    """Requests under way in threads of their own: a coroutine each, at most so many."""
+
+    def __init__(self, loop: Any, most: int, next_ones: Callable[[], None]) -> None:
+        """next_ones: called where there may be room for more."""
+        self.loop = loop
+        self.most = most
+        self.alarm = Alarm(loop, next_ones)
+        # Reads and writes apart, because each thread that has read pages keeps memory of their size.
+        self.threads = ThreadPoolExecutor(most)
+        self.backoff = Backoff()
+        self._under_way = set()  # type: set
+
+    def room(self, now: float) -> bool:
+        return len(self._under_way) < self.most and not self.backoff.waits(now)
+
+    def begin(self, coroutine: Any) -> None:
+        task = self.loop.create_task(coroutine)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def in_thread(self, function: Callable, *arguments: Any) -> Any:
+        """A future with what a function returns."""
+        return self.loop.run_in_executor(self.threads, without_frames, function, *arguments)
+
+    def _ended(self, task: Any) -> None:
+        self._under_way.discard(task)
+        self.alarm.soon()
+        task.result()  # an unexpected error is not to pass unseen
+
+
+def without_frames(function: Callable, *arguments: Any) -> Any:
+    """What a function returns. The frames of a TryAgain and of its causes hold the request, and those of urllib3
+    the error too: a cycle that would keep a megabyte until the garbage collector finds it."""
+    try:
+        return function(*arguments)
+    except TryAgain as error:
+        cause = error  # type: Any
+        while cause is not None:
+            cause.__traceback__ = None
+            cause = cause.__context__
+        raise error
+
+
+class Writer:
+    """Sends writes in batches, again and again, until each is done or refused."""
+
+    def __init__(self, database: Database, settings: Settings, loop: Any) -> None:
+        self.database = database
+        self.loop = loop
+        self.requests = Requests(loop, settings.workers, self._send_next)
+        self.queue = WriteQueue(database.versions, settings, time.monotonic())
+        self.sent_at = time.monotonic()
+        self.stopping = self.abandoning = False
+        self.done = self.throttles = 0
+        self.units = 0.0
+        self.units_reported = True
+
+    def write(self, change: Change, first: bool = False) -> Any:
+        """A future: None once the change is done, or the Refusal. Raises Stopped where it is not sent any more.
+        first: the first one for an item, which is not begun when the run is stopped."""
+        statement = change.statement or self.database.statement(change)
+        queued = QueuedWrite(change.key, write_units(change.size), statement, first, self.loop.create_future())
+        self._add(queued)
+        return queued.answer
+
+    def stop(self, abandoning: bool) -> None:
+        """Drop what would begin something new; or everything: what is half-way, the next run finishes."""
+        self.stopping = True
+        self.abandoning = self.abandoning or abandoning
+        for queued in self.queue.remove(self._is_unwanted):
+            queued.answer.set_exception(Stopped())
+
+    def _is_unwanted(self, queued: QueuedWrite) -> bool:
+        return self.abandoning or (self.stopping and queued.first and not queued.uncertain)
+
+    def _add(self, queued: QueuedWrite) -> None:
+        if self._is_unwanted(queued):
+            queued.answer.set_exception(Stopped())
+            return
+        self.queue.add(queued, time.monotonic())
+        self.requests.alarm.soon()
+
+    def _send_next(self) -> None:
+        now = time.monotonic()
+        while self.requests.room(now):
+            batch = self.queue.next_batch(now, now - self.sent_at >= GATHER_SECONDS)
+            if not batch:
+                break
+            self.sent_at = now
+            self.requests.begin(self._send(batch, now))
+        if self.requests.backoff.waits(now):
+            self.requests.alarm.at(self.requests.backoff.until)
+        elif self.queue.ready and now < self.sent_at + GATHER_SECONDS:
+            self.requests.alarm.at(min(self.sent_at + GATHER_SECONDS, self.queue.next_at()))
+        else:
+            self.requests.alarm.at(self.queue.next_at())
+
+    async def _send(self, batch: List[QueuedWrite], sent_at: float) -> None:
+        statements = [queued.statement for queued in batch]
+        try:
+            answers, units = await self.requests.in_thread(self.database.execute, statements)
+            self.requests.backoff.succeeded()
+            self.units += self.queue.answered(batch, [code for code, _ in answers], units, sent_at)
+            self.units_reported = self.units_reported and units is not None
+            for queued, (code, message) in zip(batch, answers):
+                self._settle(queued, code, message)
+        except TryAgain as error:
+            self._not_served(batch, str(error))
+        except Exception as error:
+            for queued in batch:
+                if not queued.answer.done():
+                    queued.answer.set_exception(error)
+        if self.stopping:
+            self.stop(self.abandoning)  # some may wait again
+
+    def _not_served(self, batch: List[QueuedWrite], reason: str) -> None:
+        """The whole request failed: nothing was written where it was throttled, else nobody knows."""
+        throttled = reason == "throttled"
+        self.throttles += throttled
+        for queued in batch:
+            queued.uncertain = queued.uncertain or not throttled
+        self.queue.put_back(batch, throttled)
+        try:
+            self.requests.backoff.failed(reason, time.monotonic())
+        except MigrationError as error:
+            for queued in self.queue.remove(lambda queued: True):
+                queued.answer.set_exception(error)
+
+    def _settle(self, queued: QueuedWrite, code: Optional[str], message: str) -> None:
+        if code in THROTTLE_CODES:
+            self.throttles += 1
+        elif code in PASSING_CODES:
+            queued.uncertain = True
+            self.loop.call_later(random.uniform(0.05, 0.5), self._add, queued)
+        elif code is not None and code.startswith(("AccessDenied", "ResourceNotFound")):
+            queued.answer.set_exception(fatal_error(code, message, "write to table %s" % queued.key[0]))
+        else:
+            self.done += code is None
+            queued.answer.set_result(Refusal(code, message, queued.uncertain) if code else None)
 
 
 def can_exist(key: Key) -> bool:
@@ -1424,81 +1825,251 @@ def can_exist(key: Key) -> bool:
 
 
 class Lookup:
-    """Items wanted by key; `then(found)` gets a dict of those that exist."""
+    """Items wanted by key; `answer` is a future of a dict of those that exist."""
 
-    def __init__(self, keys: List[Key], then: Callable[[Dict[Key, Item]], None]) -> None:
-        self.missing = set(keys)
+    def __init__(self, keys: Iterable[Key], answer: Any) -> None:
+        self.missing = {key for key in keys if can_exist(key)}
         self.found = {}  # type: Dict[Key, Item]
-        self.then = then
+        self.answer = answer
 
 
-class TableSource:
-    """Pages of a table: the segments of a parallel scan, or named partition keys.
+class PageRequest(NamedTuple):
+    """A page wanted; `arguments` of Database.read_page, `answer` is a future of what that returns."""
 
-    The next page is that of the segment with the fewest items under way, so that batches mix
-    partition keys and a throttled one holds up no other. With a limit, one segment after
-    the other in table order, and exactly so many items.
+    arguments: Tuple
+    answer: Any
+
+
+class Reader:
+    """Reads items by key, many coroutines' at once, and pages; again and again, until DynamoDB serves it."""
+
+    def __init__(self, database: Database, loop: Any) -> None:
+        self.database = database
+        self.loop = loop
+        self.requests = Requests(loop, READERS, self._send_next)
+        self.keys = collections.OrderedDict()  # type: collections.OrderedDict  # wanted, with their lookups
+        self.keys_only = collections.OrderedDict()  # type: collections.OrderedDict
+        self.pages = collections.deque()  # type: collections.deque
+        self.stopping = self.abandoning = False
+        self.units = 0.0
+
+    def get(self, keys: Iterable[Key], keys_only: bool = False) -> Any:
+        """A future: the items under these keys that exist, as a dict."""
+        lookup = Lookup(keys, self.loop.create_future())
+        if self.abandoning:
+            lookup.answer.set_exception(Stopped())
+        elif not lookup.missing:
+            lookup.answer.set_result({})
+        else:
+            for key in lookup.missing:
+                (self.keys_only if keys_only else self.keys).setdefault(key, []).append(lookup)
+            self.requests.alarm.soon()
+        return lookup.answer
+
+    def read_page(self, *arguments: Any) -> Any:
+        """A future with the answer of Database.read_page."""
+        page = PageRequest(arguments, self.loop.create_future())
+        if self.stopping:
+            page.answer.set_exception(Stopped())
+        else:
+            self.pages.append(page)
+            self.requests.alarm.soon()
+        return page.answer
+
+    def stop(self, abandoning: bool) -> None:
+        """Read no more pages; where everything is abandoned, nothing at all."""
+        self.stopping = True
+        self.abandoning = self.abandoning or abandoning
+        for page in self.pages:
+            page.answer.set_exception(Stopped())
+        self.pages.clear()
+        if abandoning:
+            for waiting in (self.keys, self.keys_only):
+                self._fail(waiting, Stopped())
+                waiting.clear()
+
+    def _send_next(self) -> None:
+        """Items before pages: what is under way is to be finished."""
+        now = time.monotonic()
+        while self.requests.room(now):
+            if self.keys_only or self.keys:
+                self.requests.begin(self._look_up(*self._next_keys()))
+            elif self.pages:
+                self.requests.begin(self._read(self.pages.popleft()))
+            else:
+                break
+        if self.requests.backoff.waits(now):
+            self.requests.alarm.at(self.requests.backoff.until)
+
+    def _next_keys(self) -> Tuple[collections.OrderedDict, bool]:
+        waiting = self.keys_only or self.keys
+        # Whole assets may be large: a few at a time.
+        most = LOOKUP_KEYS if self.keys_only or next(iter(waiting))[0] == self.database.versions else 10
+        batch = collections.OrderedDict(waiting.popitem(last=False) for _ in range(min(most, len(waiting))))
+        return batch, waiting is self.keys_only
+
+    async def _look_up(self, batch: collections.OrderedDict, keys_only: bool) -> None:
+        try:
+            found, unread, units = await self.requests.in_thread(self.database.get_items, list(batch), keys_only)
+            if found or not unread:
+                self.requests.backoff.succeeded()
+            if unread:
+                self.requests.backoff.failed("throttled", time.monotonic())
+        except TryAgain as error:
+            found, unread, units = {}, list(batch), 0.0
+            if not self._may_try_again(error, functools.partial(self._fail, batch)):
+                return
+        except Exception as error:
+            self._fail(batch, error)
+            return
+        self.units += units
+        for key in unread:
+            (self.keys_only if keys_only else self.keys).setdefault(key, []).extend(batch.pop(key))
+        for key, lookups in batch.items():
+            for lookup in lookups:
+                lookup.missing.discard(key)
+                if key in found:
+                    lookup.found[key] = found[key]
+                if not lookup.missing and not lookup.answer.done():
+                    lookup.answer.set_result(lookup.found)
+        if self.abandoning:
+            self.stop(True)  # some may wait again
+
+    async def _read(self, page: PageRequest) -> None:
+        try:
+            answer = await self.requests.in_thread(self.database.read_page, *page.arguments)
+        except TryAgain as error:
+            if self.stopping:
+                page.answer.set_exception(Stopped())
+            elif self._may_try_again(error, page.answer.set_exception):
+                self.pages.appendleft(page)
+        except Exception as error:
+            page.answer.set_exception(error)
+        else:
+            self.requests.backoff.succeeded()
+            self.units += answer.units
+            page.answer.set_result(answer)
+
+    def _may_try_again(self, error: TryAgain, fail: Callable[[BaseException], None]) -> bool:
+        try:
+            self.requests.backoff.failed(str(error), time.monotonic())
+        except MigrationError as final:
+            fail(final)
+            return False
+        return True
+
+    def _fail(self, batch: collections.OrderedDict, error: BaseException) -> None:
+        for lookup in itertools.chain.from_iterable(batch.values()):
+            if not lookup.answer.done():
+                lookup.answer.set_exception(error)
+
+
+class Tables:
+    """The two tables as a coroutine sees them."""
+
+    def __init__(self, database: Database, reader: Reader, writer: Writer) -> None:
+        self.database = database
+        self.get = reader.get
+        self.write = writer.write
+
+    def prepared(self, change: Change) -> Change:
+        """A change ready to be sent, which needs little memory while it waits. May be called in any thread."""
+        return Change(change.kind, change.key, change.size, statement=self.database.statement(change))
+
+
+class DryRunTables:
+    """The tables as they would be: reads are real, writes are judged by the same conditions and then pretended.
+
+    What was pretended is kept as changes, in a temporary file, and done again to what is read.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        table: str,
-        database_ids: Sequence[str] = (),
-        limit: Optional[int] = None,
-        item_count: int = SEGMENTS * SEGMENT_ITEMS,
-        prepare: Callable[[Item, str], Any] = item_as_it_is,
-    ) -> None:
-        """item_count: of the table, about; decides how many segments the scan has.
-        prepare: what to make of each item, in the thread that reads it (`Database.read_page`)."""
-        self.database = database
-        self.table = table
-        self.prepare = prepare
-        self.left = limit
-        if database_ids:
-            self.segments = [Segment(query_of("databaseId", name)) for name in database_ids]
-        elif limit is not None:
-            self.segments = [Segment({})]
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.pretended = temporary_database("CREATE TABLE pretended (key TEXT PRIMARY KEY, changes TEXT) WITHOUT ROWID")
+
+    def prepared(self, change: Change) -> Change:
+        return change
+
+    async def get(self, keys: Iterable[Key], keys_only: bool = False) -> Dict[Key, Item]:
+        keys = list(keys)
+        found = await self.reader.get(keys, keys_only)
+        items = {}
+        for key in keys:
+            item = found.get(key)
+            for change in self._changes(key):
+                item = changed_item(change, item)
+            if item is not None:
+                items[key] = item
+        return items
+
+    async def write(self, change: Change, first: bool = False) -> Optional[Refusal]:
+        earlier = self._changes(change.key)
+        item = change.was
+        if item is None or earlier:
+            item = (await self.get([change.key])).get(change.key)
+            earlier = self._changes(change.key)
+        code = refusal_code(change, item)
+        if code:
+            return Refusal(code, "The condition does not hold.", False)
+        row = (to_json(change.key), to_json(earlier + [change._replace(expected={}, was=None)]))
+        self.pretended.execute("INSERT OR REPLACE INTO pretended VALUES (?, ?)", row)
+        return None
+
+    def _changes(self, key: Key) -> List[Change]:
+        query = "SELECT changes FROM pretended WHERE key = ?"
+        row = self.pretended.execute(query, (to_json(key),)).fetchone()
+        return [Change(*fields) for fields in json.loads(row[0])] if row else []
+
+
+def temporary_database(create: str) -> sqlite3.Connection:
+    """An SQLite database with one table, in a temporary file that is gone when it is closed:
+    what may grow with the tables does not stay in memory."""
+    database = sqlite3.connect("")
+    database.execute("PRAGMA journal_mode = OFF")
+    database.execute(create)
+    return database
+
+
+class GroupCommit:
+    """Puts on the disk what was added to a journal: one write and one fsync for all that wait at that moment."""
+
+    def __init__(self, journal: Any, loop: Any) -> None:
+        self._journal = journal
+        self._loop = loop
+        self._waiting = None  # type: Any
+
+    def synced(self) -> Any:
+        """A future, done when everything added so far is on the disk."""
+        if self._waiting is None:
+            self._waiting = self._loop.create_future()
+            self._loop.call_soon(self._sync)
+        return self._waiting
+
+    def _sync(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        try:
+            self._journal.sync()
+        except Exception as error:
+            waiting.set_exception(error)
         else:
-            total = min(SEGMENTS, 1 + item_count // SEGMENT_ITEMS)
-            self.segments = [Segment({"Segment": number, "TotalSegments": total}) for number in range(total)]
-
-    def next_read(self) -> Optional[Tuple[Any, Callable]]:
-        """A segment and a function that reads its next page, or None while there is none."""
-        unfinished = [segment for segment in self.segments if not segment.finished]
-        if self.left is not None:
-            unfinished = unfinished[:1] if self.left else []
-        idle = [segment for segment in unfinished if not segment.reading]
-        if not idle:
-            return None
-        segment = min(idle, key=lambda segment: segment.pending)
-        segment.reading = True
-        most = min(PAGE_ITEMS, self.left) if self.left is not None else max(LANE_ITEMS, PAGE_ITEMS // len(unfinished))
-        request = dict(segment.request, Limit=most)
-        return segment, functools.partial(self.database.read_page, self.table, request, self.prepare)
-
-    def arrived(self, segment: Any, items: List[Item], next_key: Optional[Item]) -> None:
-        """Note what a page brought, and where the next one begins."""
-        segment.reading = False
-        segment.pending += len(items)
-        segment.finished = next_key is None
-        segment.request["ExclusiveStartKey"] = next_key
-        if self.left is not None:
-            self.left -= len(items)
-
-    def failed(self, segment: Any) -> None:
-        """The page has to be read again."""
-        segment.reading = False
+            waiting.set_result(None)
 
 
 class Segment:
-    """A part of a table and how far it has been read."""
+    """A part of a table and how far it has been read; `pending` of its items are under way."""
 
     def __init__(self, request: Dict[str, Any]) -> None:
         self.request = request
-        self.reading = False
         self.finished = False
         self.pending = 0
+
+
+class Page(NamedTuple):
+    """Items that were read together; size: their bytes, about."""
+
+    items: List[Any]
+    size: int
+    segment: Segment
 
 
 def query_of(partition_key: str, value: str) -> Dict[str, Any]:
@@ -1509,391 +2080,216 @@ def query_of(partition_key: str, value: str) -> Dict[str, Any]:
     }
 
 
-class Flow:
-    """Runs reads and writes in threads; all state and every callback is the calling thread's.
+def segments_of_table(item_count: int) -> List[Segment]:
+    """The segments of a parallel scan. item_count: of the table, about."""
+    total = min(SEGMENTS, 1 + item_count // SEGMENT_ITEMS)
+    return [Segment({"Segment": number, "TotalSegments": total}) for number in range(total)]
 
-    on_page(page) gets each page of `source`; it and the callbacks ask for more by `write` and
-    `lookup`. on_round() comes after each batch of callbacks, on_tick(flow) every few seconds.
-    `uncertain` has the items of writes that were sent before and may have been done then.
-    Memory is bounded: no page is read while enough items are pending (`hold`, `release`).
+
+def segments_of_assets(settings: Settings, item_count: int) -> List[Segment]:
+    """What is to be read of the assets table: named partition keys, or everything; with a limit in table order."""
+    if settings.database_id:
+        return [Segment(query_of("databaseId", name)) for name in settings.database_id]
+    return [Segment({})] if settings.limit is not None else segments_of_table(item_count)
+
+
+async def table_pages(
+    reader: Reader,
+    table: str,
+    segments: Iterable[Segment],
+    limit: Optional[int] = None,
+    prepare: Callable[[Item, str], Any] = item_as_it_is,
+):
+    """Pages of segments of a table, several read at a time, each one only when it is asked for.
+
+    The next page is that of the segment with the fewest items under way, so that batches mix partition keys and a
+    throttled one holds up no other. With a limit, one segment after the other, and exactly so many items.
+    prepare: what to make of each item, in the thread that reads it (`Database.read_page`).
+    """
+    segments = iter(segments)
+    left = limit
+    idle = []  # type: List[Segment]
+    reading = {}  # type: Dict[Any, Segment]
+    try:
+        while True:
+            most_open = SEGMENTS if limit is None else 1
+            idle += itertools.islice(segments, most_open - len(idle) - len(reading))
+            page_items = max(LANE_ITEMS, PAGE_ITEMS // max(1, len(idle) + len(reading)))
+            while idle and len(reading) < READERS and left != 0:
+                segment = min(idle, key=lambda segment: segment.pending)
+                idle.remove(segment)
+                request = {**segment.request, "Limit": page_items if left is None else min(PAGE_ITEMS, left)}
+                reading[reader.read_page(table, request, prepare)] = segment
+            if not reading:
+                return
+            done, _ = await asyncio.wait(list(reading), return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                segment = reading.pop(future)
+                answer = future.result()
+                segment.request["ExclusiveStartKey"] = answer.next_key
+                segment.finished = answer.next_key is None
+                idle += [] if segment.finished else [segment]
+                left = None if left is None else left - len(answer.items)
+                yield Page(answer.items, answer.size, segment)
+    finally:
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
+class Run:
+    """Awaits one coroutine for each item of pages: so many at a time as keep the writes busy, and so many bytes.
+
+    The first error ends it, and so does `stop`: nothing new is begun, what is under way comes to its end.
     """
 
-    def __init__(self, database, settings, source, on_page, on_round=lambda: None, on_tick=lambda flow: None):
-        self.database = database
-        self.settings = settings
-        self.source = source
-        self.on_page = on_page
-        self.on_round = on_round
-        self.on_tick = on_tick
-        self.lanes = collections.OrderedDict()  # type: collections.OrderedDict
-        self.queued = 0
-        self.in_flight = set()  # type: set
-        self.uncertain = set()  # type: set
-        self.lookups = collections.OrderedDict()  # type: collections.OrderedDict
-        self.keys_only_lookups = collections.OrderedDict()  # type: collections.OrderedDict
-        self.results = queue.Queue()  # type: queue.Queue
-        self.writing = self.reading = 0
-        self.write_backoff, self.read_backoff = Backoff(), Backoff()
-        self.later = []  # type: List[Tuple[float, Write]]
-        now = time.monotonic()
-        self.ceiling = Ceiling(settings.max_write_units, now) if settings.max_write_units else None
-        self.sent_at = self.ticked_at = now
-        self.pending_items = self.pending_bytes = 0
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.loop.set_exception_handler(self._unexpected)
+        self.reader = Reader(database, self.loop)
+        self.writer = Writer(database, settings, self.loop)
+        self.tables = Tables(database, self.reader, self.writer)  # type: Any
+        if settings.dry_run:
+            self.tables = DryRunTables(self.reader)
+        self.least_items = 4 * settings.workers * settings.batch_size
         self.stopping = False
         self.error = None  # type: Optional[BaseException]
-        self.write_count = self.throttle_count = 0
-        self.write_units = self.read_units = 0.0
-        self.units_reported = True
+        self._tasks = set()  # type: set
+        self._held_bytes = 0.0
+        self._room_made = self.loop.create_future()  # done when there is room for another page
 
-    # What callbacks ask for.
-
-    def write(self, write: Write) -> None:
-        if self.error or (self.stopping and write.first):
-            return
-        lane = self.lanes.get(write.lane)
-        if lane is None:
-            # The more partitions, the more writes would be refused until all their limits are found.
-            rate = PARTITION_UNITS / max(1, len(self.lanes) - FULL_LANES) if write.lane[1] else TABLE_UNITS
-            lane = self.lanes[write.lane] = Lane(" ".join(write.lane).strip(), rate, time.monotonic())
-        lane.queue.append(write)
-        self.queued += 1
-
-    def lookup(self, keys: List[Key], then: Callable[[Dict[Key, Item]], None], keys_only: bool = False) -> None:
-        lookup = Lookup([key for key in keys if can_exist(key)], then)
-        waiting = self.keys_only_lookups if keys_only else self.lookups
-        for key in lookup.missing:
-            waiting.setdefault(key, []).append(lookup)
-        if not lookup.missing:
-            then({})
-
-    def hold(self, size: int) -> None:
-        """So many bytes stay in memory until they are released."""
-        self.pending_bytes += size
-
-    def release(self, origin: Any, size: int) -> None:
-        """An item of a page is finished, of which so many bytes were held."""
-        origin.pending -= 1
-        self.pending_items -= 1
-        self.pending_bytes -= size
-
-    def stop(self) -> None:
-        """Begin nothing new; finish the assets under way."""
-        self.stopping = True
-
-    # The loop.
-
-    def run(self) -> None:
-        """Until everything is read and written, or stopped. Raises what made it stop early."""
-        # Apart, because each thread that has read pages keeps memory of their size (benchmarks/README.md).
-        with ThreadPoolExecutor(self.settings.workers) as writers, ThreadPoolExecutor(READERS) as readers:
-            while True:
-                if self.stopping:
-                    self._drop_what_has_not_begun()
-                self._send_writes(writers)
-                held_back = self._send_reads(readers)
-                if not (self.writing or self.reading or self.queued or self.later or held_back):
-                    break
-                self._collect()
+    def execute(self, pages: Any, do: Callable[[Any], Any], tick: Callable[["Run"], None]) -> None:
+        """Await do(item) for each item of the pages, an asynchronous generator; call tick(self) twice a second.
+        Raises what made it end early."""
+        try:
+            self._tick(tick)
+            self.loop.run_until_complete(self._follow(pages, do))
+        finally:
+            self.reader.requests.threads.shutdown()
+            self.writer.requests.threads.shutdown()
+            self.loop.close()
+            asyncio.set_event_loop(None)
         if self.error:
             raise self.error
 
-    def _looking(self) -> bool:
-        return bool(self.lookups or self.keys_only_lookups)
+    def stop(self) -> None:
+        """Begin nothing new. May be called from a signal handler and from another thread."""
+        self.stopping = True
+        self.loop.call_soon_threadsafe(self._stop)
 
-    def _drop_what_has_not_begun(self) -> None:
-        """After an error everything: what is half-way, the next run finishes."""
-        for lane in self.lanes.values():
-            lane.queue = collections.deque(write for write in lane.queue if not (write.first or self.error))
-        self.queued = sum(len(lane.queue) for lane in self.lanes.values())
-        if self.error:
-            self.later = []
-            self.lookups.clear()
-            self.keys_only_lookups.clear()
-
-    def _send_writes(self, writers: ThreadPoolExecutor) -> None:
-        now = time.monotonic()
-        if self.later:
-            due = [write for at, write in self.later if at <= now]
-            self.later = [(at, write) for at, write in self.later if at > now]
-            for write in due:
-                self.write(write)
-        while self.writing < self.settings.workers and not self.write_backoff.waits(now):
-            batch = self._next_batch(now)
-            if not batch:
-                break
-            self.writing += 1
-            self.sent_at = now
-            statements = [write.statement for write in batch]
-            work = functools.partial(self.database.execute, statements)
-            writers.submit(self._work, work, functools.partial(self._written, batch, now))
-
-    def _next_batch(self, now: float) -> List[Write]:
-        """The next writes to send: from each lane in turn, as its pace and the ceiling permit;
-        nothing while a fuller batch is worth waiting for."""
-        size = self.settings.batch_size
-        may_be_partial = now - self.sent_at >= GATHER_SECONDS
-        if not self.queued or (self.queued < size and not may_be_partial):
-            return []
-        batch = []  # type: List[Write]
-        room = REQUEST_BYTES
-        lanes = [lane for lane in self.lanes.values() if lane.queue]
-        for lane in lanes:
-            lane.fill(now)
-        while lanes and len(batch) < size and room > 0:
-            share = max(1, (size - len(batch)) // len(lanes))
-            for lane in list(lanes):
-                taken = self._take(lane, share, size - len(batch), room, now)
-                batch += taken
-                room -= sum(len(write.statement) for write in taken)
-                if len(taken) < share:
-                    lanes.remove(lane)
-                if self.ceiling and self.ceiling.short:
-                    lanes.clear()  # so that small writes do not overtake a large one for ever
-                    break
-        if batch and len(batch) < size and room > 0 and not may_be_partial:
-            self._put_back(batch)
-            return []
-        for key in {write.lane for write in batch}:
-            self.lanes.move_to_end(key)
-        return batch
-
-    def _take(self, lane: Lane, share: int, most: int, room: int, now: float) -> List[Write]:
-        taken = []  # type: List[Write]
-        most = min(share, most)
-        while lane.queue and len(taken) < most and lane.tokens > 0 and room > 0:
-            write = lane.queue[0]
-            size = len(write.statement)
-            if write.item in self.in_flight or (room < size and room < REQUEST_BYTES):
-                break
-            if self.ceiling and not self.ceiling.pay(write.units, now):
-                break
-            lane.queue.popleft()
-            lane.tokens -= write.units
-            self.queued -= 1
-            self.in_flight.add(write.item)
-            room -= size
-            taken.append(write)
-        return taken
-
-    def _put_back(self, batch: List[Write], taken_nothing: bool = True) -> None:
-        """To the heads of their lanes; with the tokens, where the writes have taken no units."""
-        for write in reversed(batch):
-            lane = self.lanes[write.lane]
-            lane.queue.appendleft(write)
-            self.queued += 1
-            self.in_flight.discard(write.item)
-            if taken_nothing:
-                lane.tokens += write.units
-                if self.ceiling:
-                    self.ceiling.tokens += write.units
-
-    def _send_reads(self, readers: ThreadPoolExecutor) -> bool:
-        """Returns whether something that could be read has to wait."""
-        now = time.monotonic()
-        while self.reading < READERS:
-            if self.read_backoff.waits(now):
-                return self._looking() or not self.stopping
-            if self._looking():
-                work, then = self._next_lookup()
-            elif self.stopping or self.pending_bytes >= PENDING_BYTES or self._enough_pending():
-                return False
-            else:
-                segment_and_work = self.source.next_read()
-                if segment_and_work is None:
-                    return False
-                segment, work = segment_and_work
-                then = functools.partial(self._page_read, segment)
-            self.reading += 1
-            readers.submit(self._work, work, then)
-        return False
-
-    def _enough_pending(self) -> bool:
-        batches = 4 * self.settings.workers * self.settings.batch_size
-        return self.pending_items >= max(batches, LANE_ITEMS * len(self.lanes))
-
-    def _next_lookup(self) -> Tuple[Callable, Callable]:
-        keys_only = bool(self.keys_only_lookups)
-        waiting = self.keys_only_lookups if keys_only else self.lookups
-        # Whole assets may be large: a few at a time.
-        most = LOOKUP_KEYS if keys_only or next(iter(waiting))[0] == self.database.versions else 10
-        batch = collections.OrderedDict(waiting.popitem(last=False) for _ in range(min(most, len(waiting))))
-        work = functools.partial(self.database.get_items, list(batch), keys_only)
-        return work, functools.partial(self._looked_up, batch, keys_only)
-
-    def _work(self, work: Callable, then: Callable) -> None:
-        """In a thread: do one request, hand what came of it to the loop."""
-        try:
-            self.results.put((then, work(), None))
-        except BaseException as error:  # whatever it is, the loop must hear of it
-            if isinstance(error, TryAgain):
-                forget_frames(error)
-            self.results.put((then, None, error))
-
-    def _collect(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            results = [self.results.get(timeout=self._patience())]
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    results.append(self.results.get_nowait())
-            for then, result, error in results:
-                self._guarded(then, result, error)
-        self._guarded(self.on_round)
-        now = time.monotonic()
-        if now - self.ticked_at >= TICK_SECONDS:
-            self.ticked_at = now
-            self._forget_idle_lanes(now)
-            self._guarded(self.on_tick, self)
-
-    def _forget_idle_lanes(self, now: float) -> None:
-        """There may be as many partition keys as assets."""
-        if len(self.lanes) > 1000:
-            idle = [key for key, lane in self.lanes.items() if not lane.queue and now - lane.filled_at > 60]
-            for key in idle:
-                del self.lanes[key]
-
-    def _guarded(self, function: Callable, *arguments: Any) -> None:
-        """Call back. The first failure stops the run once what is under way has ended."""
-        try:
-            function(*arguments)
-        except Exception as error:
-            self.error = self.error or error
-            self.stopping = True
-
-    def _patience(self) -> float:
-        """Seconds until something could be sent even if nothing comes in."""
-        now = time.monotonic()
-        times = [now + 0.5]
-        if self.write_backoff.waits(now):
-            times.append(self.write_backoff.until)
-        elif self.queued and self.writing < self.settings.workers:
-            ready = min(lane.ready_at() for lane in self.lanes.values() if lane.queue)
-            if self.ceiling:
-                ready = max(ready, self.ceiling.ready_at())
-            times.append(max(ready, self.sent_at + GATHER_SECONDS))
-        if self.read_backoff.waits(now):
-            times.append(self.read_backoff.until)
-        times += [at for at, _ in self.later]
-        return max(0.001, min(times) - now)
-
-    # What came back, in the loop's thread.
-
-    def _written(self, batch: List[Write], sent_at: float, result: Any, error: Optional[BaseException]) -> None:
-        self.writing -= 1
-        now = time.monotonic()
-        if error is not None:
-            throttled = str(error) == "throttled"
-            self._put_back(batch, throttled)
-            if not throttled:
-                self.uncertain.update(write.item for write in batch)
-            if not isinstance(error, TryAgain):
-                raise error
-            self.throttle_count += throttled
-            self.write_backoff.failed(str(error), now)
-            return
-        self.write_backoff.succeeded()
-        answers, units = result
-        self._account(batch, answers, units, sent_at, now)
-        fatal = None
-        for write, (code, message) in zip(batch, answers):
-            self.in_flight.discard(write.item)
-            if code in THROTTLE_CODES:
-                self.throttle_count += 1
-                lane = self.lanes[write.lane]
-                lane.throttled(sent_at, now)
-                lane.queue.appendleft(write)
-                self.queued += 1
-            elif code in PASSING_CODES:
-                self.uncertain.add(write.item)
-                self.later.append((now + random.uniform(0.05, 0.5), write))
-            elif code is not None and code.startswith(("AccessDenied", "ResourceNotFound")):
-                fatal = fatal_error(code, message, "write to table %s" % write.lane[0])
-            else:
-                self.write_count += code is None
-                write.then(code, message)
-                self.uncertain.discard(write.item)
-        if fatal:
-            raise fatal
-
-    def _account(self, batch: List[Write], answers: List, units: Optional[float], sent_at: float, now: float) -> None:
-        """Tell the lanes what was accepted; correct the ceiling, and the sum, by what DynamoDB says
-        that the writes took."""
-        accepted = {}  # type: Dict[Tuple[str, str], float]
-        for write, (code, _) in zip(batch, answers):
-            if code not in THROTTLE_CODES:
-                accepted[write.lane] = accepted.get(write.lane, 0.0) + write.units
-        for key, taken in accepted.items():
-            self.lanes[key].accepted(taken, sent_at, now)
-        self.units_reported = self.units_reported and units is not None
-        actual = sum(accepted.values()) if units is None else units
-        self.write_units += actual
-        if self.ceiling:
-            self.ceiling.tokens += sum(write.units for write in batch) - actual
-
-    def _looked_up(self, batch: Any, keys_only: bool, result: Any, error: Optional[BaseException]) -> None:
-        self.reading -= 1
-        now = time.monotonic()
-        waiting = self.keys_only_lookups if keys_only else self.lookups
-        if isinstance(error, TryAgain):
-            self.read_backoff.failed(str(error), now)
-            found, unread, units = {}, list(batch), 0.0  # type: Tuple[Dict, List, float]
-        elif error is not None:
-            raise error
-        else:
-            found, unread, units = result
-            if found or not unread:
-                self.read_backoff.succeeded()
-            if unread:
-                self.read_backoff.failed("throttled", now)
-        self.read_units += units
-        for key in unread:
-            waiting.setdefault(key, []).extend(batch.pop(key))
-        for key, lookups in batch.items():
-            for lookup in lookups:
-                lookup.missing.discard(key)
-                if key in found:
-                    lookup.found[key] = found[key]
-                if not lookup.missing:
-                    lookup.then(lookup.found)
-
-    def _page_read(self, segment: Any, result: Any, error: Optional[BaseException]) -> None:
-        self.reading -= 1
-        if error is not None:
-            self.source.failed(segment)
-            if not isinstance(error, TryAgain):
-                raise error
-            self.read_backoff.failed(str(error), time.monotonic())
-            return
-        self.read_backoff.succeeded()
-        items, next_key, units = result
-        self.source.arrived(segment, items, next_key)
-        self.read_units += units
-        self.pending_items += len(items)
-        self.on_page(Page(items, segment))
+    def hold(self, size: float) -> None:
+        """So many bytes more are in memory; negative: not any more. No page is read while there are too many."""
+        self._held_bytes += size
+        if not self._is_full() and not self._room_made.done():
+            self._room_made.set_result(None)
 
     def waiting_for(self) -> str:
         """Why it is slow at the moment, in words; "" when it is not."""
         now = time.monotonic()
-        reasons = [backoff.reason for backoff in (self.write_backoff, self.read_backoff) if backoff.waits(now)]
-        throttled = sorted(lane.name for lane in self.lanes.values() if lane.waits(now))
+        backoffs = (self.writer.requests.backoff, self.reader.requests.backoff)
+        reasons = [backoff.reason for backoff in backoffs if backoff.waits(now)]
+        throttled = self.writer.queue.throttled_lanes(now)
         if throttled:
             more = " and %d more" % (len(throttled) - 3) if len(throttled) > 3 else ""
             reasons.append("throttled: %s%s" % (", ".join(throttled[:3]), more))
-        if self.ceiling and self.queued and self.ceiling.short:
-            reasons.append("held at %d write units/s" % self.ceiling.rate)
+        ceiling = self.writer.queue.ceiling
+        if ceiling and ceiling.short and self.writer.queue.count:
+            reasons.append("held at %d write units/s" % ceiling.rate)
         return "; ".join(reasons)
+
+    @property
+    def write_units(self) -> float:
+        return self.writer.units
+
+    async def _follow(self, pages: Any, do: Callable[[Any], Any]) -> None:
+        try:
+            async for page in pages:
+                if self.stopping:
+                    break
+                self._begin(page, do)
+                while self._is_full() and not self.stopping:
+                    self._room_made = self.loop.create_future()
+                    await self._room_made
+        except Stopped:
+            pass
+        except Exception as error:
+            self._fail(error)
+        finally:
+            await pages.aclose()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    def _begin(self, page: Page, do: Callable[[Any], Any]) -> None:
+        page.segment.pending += len(page.items)
+        self._held_bytes += page.size
+        ended = functools.partial(self._ended, page)
+        for item in page.items:
+            task = self.loop.create_task(do(item))
+            self._tasks.add(task)
+            task.add_done_callback(ended)
+
+    def _ended(self, page: Page, task: Any) -> None:
+        self._tasks.discard(task)
+        page.segment.pending -= 1
+        self.hold(-page.size / len(page.items))
+        error = task.exception()
+        if error is not None and not isinstance(error, Stopped):
+            self._fail(error)
+
+    def _is_full(self) -> bool:
+        """Whether enough is under way to keep all lanes busy, or as much as the memory is to hold."""
+        most = max(self.least_items, LANE_ITEMS * len(self.writer.queue.lanes))
+        return len(self._tasks) >= most or self._held_bytes >= PENDING_BYTES
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop because of an error; what is half-way, the next run finishes."""
+        self.error = self.error or error
+        self.stopping = True
+        self._stop()
+
+    def _stop(self) -> None:
+        self.reader.stop(abandoning=self.error is not None)
+        self.writer.stop(abandoning=self.error is not None)
+        if not self._room_made.done():
+            self._room_made.set_result(None)
+
+    def _unexpected(self, loop: Any, context: Dict[str, Any]) -> None:
+        """An error in a callback, which no coroutine sees."""
+        self._fail(context.get("exception") or RuntimeError(context["message"]))
+
+    def _tick(self, tick: Callable[["Run"], None]) -> None:
+        """It also wakes the loop, so that a signal is heard on every platform."""
+        self.loop.call_later(TICK_SECONDS, self._tick, tick)
+        self.writer.queue.forget_idle_lanes(time.monotonic())
+        tick(self)
 
 
 # --------------------------------------------------------------------------------------
-# The migration: what follows what for one asset
+# The migration: an asset's way from its plan to its outcome
 # --------------------------------------------------------------------------------------
 
 OUTCOMES = ("migrated", "already_migrated", "failed", "vanished", "not_finished")
+TWIN_KEPT = (
+    Finding(
+        "archived_twin",
+        "assetVersionId",
+        "The version record is that of another asset with this assetId and was kept.",
+    ),
+)
+TWIN_REPLACED = (
+    Finding(
+        "archived_twin",
+        "assetVersionId",
+        "The archived asset with this assetId had the version record; it was replaced.",
+    ),
+)
+Outcome = Tuple[str, Tuple[Finding, ...]]  # its name, and why
 
 
 class Tally:
-    """Counts; each asset scanned is in exactly one outcome."""
+    """Counts; each asset scanned is in exactly one outcome, and all but success is in the report."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Any) -> None:
+        self.report = report
         self.scanned = 0
         self.outcomes = collections.Counter()  # type: collections.Counter
         self.codes = collections.Counter()  # type: collections.Counter
@@ -1904,351 +2300,264 @@ class Tally:
     def finished(self) -> int:
         return sum(self.outcomes.values())
 
+    async def outcome_of(self, key: Key, way: Any) -> None:
+        """Await an asset's way, and count its end, whatever that is."""
+        message = "The run was stopped before its end; the next one finishes it."
+        outcome, findings = "not_finished", (Finding("not_finished", "", message),)  # type: Outcome
+        try:
+            outcome, findings = await way
+        except AssetFails as problem:
+            outcome, findings = "failed", (problem.finding,)
+        finally:
+            self._count(key, outcome, findings)
 
-class Work:
-    """One asset on its way from plan to outcome.
+    def _count(self, key: Key, outcome: str, findings: Tuple[Finding, ...]) -> None:
+        self.outcomes[outcome] += 1
+        for finding in findings:
+            self.codes[finding.code] += 1
+            self.report.add(key[1], key[2], outcome, finding)
+        if outcome == "failed" and self.outcomes["failed"] <= SHOWN_FAILURES:
+            LOG.error("failed: %s: %s", name_of(key[1], key[2]), findings[0].message)
 
-    Many are on it at the same time, so what most of them need no more is let go: the asset once it is
-    planned, of its plan all but the version record, for the writes are there as statements.
+
+class PlannedAsset(NamedTuple):
+    """An asset as it was read, and what is planned for it, ready to be sent.
+
+    Many are under way at the same time, so of the asset only its text is kept, and of the plan what decides its way.
     """
 
-    __slots__ = (
-        *("database_id", "asset_id", "asset", "text", "facts_wanted", "facts", "outcome", "record", "findings"),
-        *("insertion", "change", "origin", "attempt", "earlier", "size", "created", "replaced"),
-    )
+    key: Key
+    text: str  # the asset's JSON, on one line
+    questions: Dict[str, Key]  # facts that must be looked up before it can be planned: whether these items exist
+    facts: Facts = NO_FACTS
+    outcome: str = ""
+    findings: Tuple[Finding, ...] = ()
+    record: Any = None  # the version record, None where none is to be written
+    insertion: Any = None  # the write of the version record
+    change: Any = None  # the write of the asset
 
-    def __init__(self, asset: Item, text: str, earlier: Optional["Work"] = None) -> None:
-        """text: the asset's JSON on one line; earlier: the work on it before it was changed by others."""
-        self.database_id = asset["databaseId"]["S"]  # type: str
-        self.asset_id = asset["assetId"]["S"]  # type: str
-        self.asset = asset  # type: Any
-        self.text = text
-        self.earlier = earlier
-        self.attempt = earlier.attempt + 1 if earlier else 1  # type: int
-        self.facts_wanted = {}  # type: Dict[str, Key]
-        self.facts = NO_FACTS
-        self.outcome = "failed"
-        self.record = None  # type: Any
-        self.findings = []  # type: List[Finding]
-        self.insertion = self.change = ""  # the statements for the version record and for the asset
-        self.origin = None  # type: Any
-        self.size = 0
-        # What this run wrote under the version key, and what was there before it.
-        self.created = None  # type: Any
-        self.replaced = None  # type: Optional[Item]
+
+class WrittenRecord(NamedTuple):
+    """A version record that this run wrote for an asset, and what was under its key before it; None: nothing."""
+
+    record: Item
+    replaced: Optional[Item]
 
 
 class Migration:
     """Brings each asset from its plan to its outcome, in the order of spec.md section 3:
     before image on the disk, version record confirmed, asset changed."""
 
-    def __init__(self, database: Database, settings: Settings, report: Any, journal: Any, started: str) -> None:
-        self.database = database
+    def __init__(self, run: Run, settings: Settings, tally: Tally, journal: Any, started: str, show: Callable) -> None:
+        """started: when the run did, as ISO 8601 UTC; show: says what a dry run would change."""
+        self.database = run.reader.database
+        self.tables = run.tables
+        self.settings = settings
         self.bucket = settings.asset_bucket_name
-        self.report = report
+        self.tally = tally
         self.journal = journal
+        self.commit = GroupCommit(journal, run.loop)
         self.started = started
-        self.tally = Tally()
-        self.flow = None  # type: Any
-        self.after_sync = []  # type: List[Callable[[], None]]
-        self.unfinished = set()  # type: set
+        self.show = show
 
-    # Plan. What depends on the asset alone is done as it is read, and in the thread that reads it: it takes
-    # half the time while the asset is in the processor's cache (benchmarks/README.md).
+    # What depends on the asset alone is done as it is read, and in the thread that reads it: it takes half the
+    # time while the asset is in the processor's cache (benchmarks/README.md).
 
-    def prepare(self, asset: Item, text: str, earlier: Optional[Work] = None) -> Work:
-        """An asset as it was read, planned unless facts are wanted for that. Changes nothing else."""
-        work = Work(asset, text, earlier)
-        if is_archived(asset):
-            work.facts_wanted["live_twin"] = self.twin_key(work)
-        if "currentVersion" in asset and text_of(asset.get("currentVersionId")):
-            key = (self.database.versions, work.asset_id, asset["currentVersionId"]["S"])
-            work.facts_wanted["current_record"] = key
-        if not work.facts_wanted:
-            self.plan(work)
-        return work
+    def prepare(self, item: Item, text: str) -> PlannedAsset:
+        """item: an asset as it was read; text: its JSON on one line. Changes nothing else."""
+        key = self.database.key_of(self.database.assets, item)
+        questions = {}
+        if in_archive(key[1]):
+            questions["live_twin"] = self.twin_key(key)
+        if "currentVersion" in item and text_of(item.get("currentVersionId")):
+            questions["current_record"] = (self.database.versions, key[2], item["currentVersionId"]["S"])
+        if questions:
+            return PlannedAsset(key, text, questions)
+        return self.planned(key, item, text, NO_FACTS)
 
-    def plan(self, work: Work) -> None:
-        plan = plan_asset(work.asset, self.bucket, self.started, work.facts)
-        work.outcome, work.record, work.findings = plan.outcome, plan.record, list(plan.findings)
-        if plan.outcome == "migrated":
-            self.put_into_statements(work, plan)
-        if work.earlier is None:
-            work.asset = None
-
-    def put_into_statements(self, work: Work, plan: Plan) -> None:
+    def planned(self, key: Key, item: Item, text: str, facts: Facts) -> PlannedAsset:
+        plan = plan_asset(item, self.bucket, self.started, facts)
+        insertion = change = None
         if plan.record:
-            work.insertion = insert_statement(self.database.versions, plan.record)
-        table = self.database.assets
-        key = {name: work.asset[name] for name in self.database.key_names[table]}
-        work.change = update_statement(table, key, plan.set_attributes, plan.remove_attributes, plan.expected)
+            record_key = self.database.key_of(self.database.versions, plan.record)
+            insertion = self.tables.prepared(Change("INSERT", record_key, record_size(plan.record), plan.record))
+        if plan.outcome == "migrated":
+            how = Change("UPDATE", key, len(text), plan.set_attributes, plan.remove_attributes, plan.expected, item)
+            change = self.tables.prepared(how)
+        return PlannedAsset(key, text, {}, facts, plan.outcome, plan.findings, plan.record, insertion, change)
 
-    def plan_again(self, work: Work) -> Plan:
-        """The plan that was made of an asset."""
-        return plan_asset(json.loads(work.text), self.bucket, self.started, work.facts)
+    async def migrate(self, asset: PlannedAsset) -> None:
+        self.tally.scanned += 1
+        await self.tally.outcome_of(asset.key, self.way_of(asset))
 
-    # The way of an asset.
-
-    def on_page(self, page: Page) -> None:
-        self.tally.scanned += len(page.items)
-        for work in page.items:
-            work.origin = page.origin
-            self.begin(work)
-
-    def begin(self, work: Work) -> None:
-        self.unfinished.add(work)
-        if work.facts_wanted:
-            then = functools.partial(self.plan_with, work)
-            self.flow.lookup(list(work.facts_wanted.values()), then, keys_only=True)
-        else:
-            self.proceed(work)
-
-    def plan_with(self, work: Work, found: Dict[Key, Item]) -> None:
-        work.facts = Facts(**{name: key in found for name, key in work.facts_wanted.items()})
-        self.plan(work)
-        self.proceed(work)
-
-    def proceed(self, work: Work) -> None:
-        earlier = work.earlier
-        if earlier and earlier.created and self.is_obsolete(earlier.created, work):
-            self.withdraw(earlier, functools.partial(self.save, work))
-        else:
-            self.save(work)
-
-    def is_obsolete(self, record: Item, work: Work) -> bool:
-        """Whether the record written for an earlier state of an asset is not even that of
-        another state of its version."""
-        version_id = work.record["assetVersionId"] if work.record else work.asset.get("currentVersionId")
-        return version_id != record["assetVersionId"]
-
-    def save(self, work: Work) -> None:
-        """Put the before image into the journal; the writes wait until it is on the disk."""
-        if work.outcome != "migrated":
-            self.finish(work, work.outcome)
-            return
-        work.size = self.journal.add_asset(work.text, work.facts, work.earlier is not None)
-        self.flow.hold(work.size)
-        step = self.insert if work.record else self.update
-        if work.earlier and work.earlier.created and work.record:
-            work.created, work.replaced = work.earlier.created, work.earlier.replaced
-            step = self.renew
-        self.after_sync.append(functools.partial(step, work))
-
-    def on_round(self) -> None:
-        """Put the before images on the disk, then begin with what waited for that."""
-        self.journal.sync()
-        waiting, self.after_sync = self.after_sync, []
-        for begin in waiting:
-            begin()
-
-    # Version record.
-
-    def insert(self, work: Work) -> None:
-        self.write_record(work, work.insertion, functools.partial(self.inserted, work), work.attempt == 1)
-
-    def inserted(self, work: Work, code: Optional[str], message: str) -> None:
-        if code is None:
-            self.record_written(work)
-        elif code == "DuplicateItem":
-            self.look_at_record(work)
-        else:
-            self.fail(work, "rejected_by_dynamodb", "", "The version record was rejected: %s: %s" % (code, message))
-
-    def record_written(self, work: Work) -> None:
-        self.tally.version_records += work.created is None
-        work.created = work.record
-        self.update(work)
-
-    def renew(self, work: Work) -> None:
-        """The asset was changed by others; this run wrote the record of its earlier state."""
-        if work.created == work.record:
-            self.update(work)
-        else:
-            then = functools.partial(self.replaced, work, work.replaced)
-            self.write_record(work, self.exchange(work.created, work.record), then, False)
-
-    def look_at_record(self, work: Work) -> None:
-        if self.record_key(work) in self.flow.uncertain:
-            work.created = work.record  # or so it may be: withdraw() makes sure
-        self.flow.lookup([self.record_key(work)], functools.partial(self.settle_duplicate, work))
-
-    def settle_duplicate(self, work: Work, found: Dict[Key, Item]) -> None:
-        """The version key exists (spec.md section 2, last table)."""
-        record = found.get(self.record_key(work))
-        if record is None:
-            self.try_again(work, self.insert)
-        elif same_record(record, work.record):
-            self.tally.version_records += work.created is work.record
-            self.update(work)
-        elif work.database_id.endswith(ARCHIVED_SUFFIX):
-            self.note_twin(work, "The version record is that of another asset with this assetId and was kept.")
-            self.journal.add_kept_record(work.database_id, record)
-            self.after_sync.append(functools.partial(self.update, work))
-        else:
-            twin = self.twin_key(work)
-            self.flow.lookup([twin], functools.partial(self.settle_with_twin, work, record, twin))
-
-    def settle_with_twin(self, work: Work, record: Item, twin_key: Key, found: Dict[Key, Item]) -> None:
-        twin = found.get(twin_key)
-        if twin and owns_record(twin, record, self.bucket, self.started):
-            self.note_twin(work, "The archived asset with this assetId had the version record; it was replaced.")
-            self.journal.add_replaced_record(work.database_id, record)
-            self.after_sync.append(functools.partial(self.replace, work, record))
-        else:
-            names = sorted({*record, *work.record} - {"dateCreated"})
-            differing = [name for name in names if record.get(name) != work.record.get(name)]
-            message = "There is a version record %s of other content; it differs in %s." % (
-                work.record["assetVersionId"]["S"],
-                ", ".join("%s (%s)" % (name, shown(record.get(name, NULL))) for name in differing),
-            )
-            self.fail(work, "version_conflict", "assetVersionId", message)
-
-    def note_twin(self, work: Work, message: str) -> None:
-        if not any(finding.code == "archived_twin" for finding in work.findings):
-            work.findings.append(Finding("archived_twin", "assetVersionId", message))
-
-    def replace(self, work: Work, record: Item) -> None:
-        statement = self.exchange(record, work.record)
-        self.write_record(work, statement, functools.partial(self.replaced, work, record), False)
-
-    def replaced(self, work: Work, record: Optional[Item], code: Optional[str], message: str) -> None:
-        if code is None:
-            work.replaced = record
-            self.record_written(work)
-        elif code == "ConditionalCheckFailed":
-            if self.record_key(work) in self.flow.uncertain:
-                work.replaced = record
-            self.try_again(work, self.look_at_record)
-        else:
-            self.fail(work, "rejected_by_dynamodb", "", "The version record was rejected: %s: %s" % (code, message))
-
-    def exchange(self, old: Item, new: Item) -> Statement:
-        """Put one version record in the place of another, if that is still as given."""
-        key = {name: new[name] for name in self.database.key_names[self.database.versions]}
-        values = {name: value for name, value in new.items() if name not in key}
-        extra = tuple(name for name in old if name not in new)
-        expected = {name: value for name, value in old.items() if name not in key}
-        return update_statement(self.database.versions, key, values, extra, expected)
-
-    def removal(self, record: Item) -> Statement:
-        """Delete one version record, if it is still as given."""
-        key = {name: record[name] for name in self.database.key_names[self.database.versions]}
-        unchanged = {name: value for name, value in record.items() if name not in key}
-        return delete_statement(self.database.versions, key, unchanged)
-
-    def withdraw(self, work: Work, then: Callable[[], None]) -> None:
-        """Take back the version record that this run wrote of an asset, then go on."""
-        if work.created is None:
-            then()
-            return
-        twin = self.twin_key(work)
-        self.flow.lookup([twin], functools.partial(self.withdraw_unless_needed, work, twin, then))
-
-    def withdraw_unless_needed(self, work: Work, twin_key: Key, then: Callable, found: Dict[Key, Item]) -> None:
-        record = work.created  # type: Any
-        twin = found.get(twin_key)
-        if work.replaced:
-            statement = self.exchange(record, work.replaced)
-        elif twin and needs_record(twin, record, self.bucket, self.started):
-            then()
-            return
-        else:
-            statement = self.removal(record)
-        self.write_record(work, statement, functools.partial(self.withdrawn, then), False)
-
-    def withdrawn(self, then: Callable[[], None], code: Optional[str], message: str) -> None:
-        self.tally.version_records -= code is None
-        then()
-
-    def write_record(self, work: Work, statement: Statement, then: Callable, first: bool) -> None:
-        lane, units = (self.database.versions, ""), write_units(record_size(work.record))
-        self.flow.write(Write(statement, self.record_key(work), lane, units, first, then))
-
-    # Asset.
-
-    def update(self, work: Work) -> None:
-        lane = (self.database.assets, work.database_id)
-        first = work.record is None and work.attempt == 1
-        then = functools.partial(self.updated, work)
-        self.flow.write(Write(work.change, self.asset_key(work), lane, write_units(work.size), first, then))
-
-    def updated(self, work: Work, code: Optional[str], message: str) -> None:
-        if code is None:
+    async def way_of(self, asset: PlannedAsset) -> Outcome:
+        """Bring one asset from its plan to its outcome; when others were faster, from a new plan."""
+        written = None  # type: Optional[WrittenRecord]  # what this run must not leave behind without the asset
+        for attempt in range(PLAN_ATTEMPTS):
+            if asset.questions:
+                asset = await self.answered(asset)
+            if written and not is_of_version(asset, written.record):
+                await self.withdraw(asset, written)
+                written = None
+            if asset.outcome != "migrated":
+                return asset.outcome, asset.findings
+            self.journal.add_asset(asset.text, asset.facts, again=attempt > 0)
+            await self.commit.synced()
+            findings, begins = asset.findings, attempt == 0
+            if asset.record:
+                written, twin_findings = await self.write_record(asset, written, begins)
+                findings, begins = findings + twin_findings, False
+            self.show_change(asset)
+            refusal = await self.tables.write(asset.change, begins)
+            if refusal and refusal.code != "ConditionalCheckFailed":
+                await self.withdraw(asset, written)
+                raise rejected(refusal, "The change of the asset")
+            if refusal:
+                item = (await self.tables.get([asset.key])).get(asset.key)
+                if item is None:
+                    await self.withdraw(asset, written)
+                    message = "The asset was deleted while the migration ran; nothing of it is left."
+                    return "vanished", (Finding("vanished", "", message),)
+                if not as_planned(item, self.plan_of(asset)):
+                    asset = self.prepare(item, to_json(item))
+                    continue
+                # It was our own write, whose answer was lost.
             self.tally.assets += 1
-            self.finish(work, "migrated")
-        elif code == "ConditionalCheckFailed":
-            self.flow.lookup([self.asset_key(work)], functools.partial(self.settle_changed, work))
+            return "migrated", findings
+        await self.withdraw(asset, written)
+        raise changed_by_others("changed_during_migration")
+
+    async def answered(self, asset: PlannedAsset) -> PlannedAsset:
+        """An asset that has waited for facts, planned."""
+        found = await self.tables.get(asset.questions.values(), keys_only=True)
+        facts = Facts(**{name: key in found for name, key in asset.questions.items()})
+        return self.planned(asset.key, json.loads(asset.text), asset.text, facts)
+
+    async def write_record(
+        self, asset: PlannedAsset, written: Optional[WrittenRecord], begins: bool
+    ) -> Tuple[Optional[WrittenRecord], Tuple[Finding, ...]]:
+        """Have an asset's version record under its key (spec.md section 2, "the version key exists").
+
+        written: the record that this run wrote for an earlier state of the asset, of the same version.
+        Returns what this run has written now, None where the record is another's or an earlier run's; and findings.
+        """
+        record, key = asset.record, asset.insertion.key
+        if written and written.record == record:
+            return written, ()
+        if written and await self.tables.write(exchange(key, written.record, record)) is None:
+            return WrittenRecord(record, written.replaced), ()
+        maybe = None  # type: Optional[WrittenRecord]  # written by us if it is there: the answer was lost
+        for _ in range(PLAN_ATTEMPTS):
+            refusal = await self.tables.write(asset.insertion, begins)
+            begins = False
+            if refusal is None:
+                return self.wrote(record, None), ()
+            if refusal.code != "DuplicateItem":
+                raise rejected(refusal, "The version record")
+            if refusal.uncertain:
+                maybe = WrittenRecord(record, None)
+            present = (await self.tables.get([key])).get(key)
+            if present is None:
+                continue
+            if same_record(present, record):
+                return (self.wrote(*maybe), TWIN_REPLACED if maybe.replaced else ()) if maybe else (None, ())
+            if in_archive(asset.key[1]):
+                self.journal.add_record("kept_record", asset.key[1], present)
+                await self.commit.synced()
+                return None, TWIN_KEPT
+            await self.require_archived_twin(asset, present)
+            self.journal.add_record("replaced_record", asset.key[1], present)
+            await self.commit.synced()
+            refusal = await self.tables.write(exchange(key, present, record))
+            if refusal is None:
+                return self.wrote(record, present), TWIN_REPLACED
+            require_passed_by(refusal, "The version record")
+            if refusal.uncertain:
+                maybe = WrittenRecord(record, present)
+        raise changed_by_others("changed_during_migration")
+
+    async def require_archived_twin(self, asset: PlannedAsset, present: Item) -> None:
+        """Raises AssetFails unless the record that is present was made from the asset's archived twin."""
+        twin_key = self.twin_key(asset.key)
+        twin = (await self.tables.get([twin_key])).get(twin_key)
+        if not twin or not owns_record(twin, present, self.bucket, self.started):
+            raise version_conflict(asset.record, present)
+
+    def wrote(self, record: Item, replaced: Optional[Item]) -> WrittenRecord:
+        self.tally.version_records += 1
+        return WrittenRecord(record, replaced)
+
+    async def withdraw(self, asset: PlannedAsset, written: Optional[WrittenRecord]) -> None:
+        """Take back the version record that this run wrote for an asset, unless the asset's twin needs it."""
+        if written is None:
+            return
+        key = self.database.key_of(self.database.versions, written.record)
+        change = removal(key, written.record)
+        if written.replaced:
+            change = exchange(key, written.record, written.replaced)
         else:
-            message = "The change of the asset was rejected: %s: %s" % (code, message)
-            self.withdraw(work, functools.partial(self.fail, work, "rejected_by_dynamodb", "", message))
+            twin_key = self.twin_key(asset.key)
+            twin = (await self.tables.get([twin_key])).get(twin_key)
+            if twin and needs_record(twin, written.record, self.bucket, self.started):
+                return
+        refusal = await self.tables.write(change)
+        self.tally.version_records -= refusal is None
 
-    def settle_changed(self, work: Work, found: Dict[Key, Item]) -> None:
-        """The asset is not as it was read: done already, gone, or changed."""
-        asset = found.get(self.asset_key(work))
-        if asset is None:
-            finding = Finding("vanished", "", "The asset was deleted while the migration ran; nothing of it is left.")
-            work.findings = [finding]
-            self.withdraw(work, functools.partial(self.finish, work, "vanished"))
-        elif as_planned(asset, self.plan_again(work)):
-            # Our own write, whose answer was lost.
-            self.tally.assets += 1
-            self.finish(work, "migrated")
-        elif work.attempt >= PLAN_ATTEMPTS:
-            self.withdraw(work, functools.partial(self.give_up, work))
-        else:
-            again = self.prepare(asset, to_json(asset), work)
-            again.origin = work.origin
-            self.flow.hold(-work.size)
-            self.unfinished.discard(work)
-            self.begin(again)
+    def show_change(self, asset: PlannedAsset) -> None:
+        if self.settings.dry_run and self.tally.assets < SHOWN_CHANGES:
+            self.show(describe_change(json.loads(asset.text), self.plan_of(asset)))
 
-    def try_again(self, work: Work, step: Callable[[Work], None]) -> None:
-        work.attempt += 1
-        if work.attempt > PLAN_ATTEMPTS:
-            self.give_up(work)
-        else:
-            step(work)
+    def plan_of(self, asset: PlannedAsset) -> Plan:
+        """The whole plan of an asset, made again."""
+        return plan_asset(json.loads(asset.text), self.bucket, self.started, asset.facts)
 
-    def give_up(self, work: Work) -> None:
-        message = "It or its version record was changed by others %d times in a row." % PLAN_ATTEMPTS
-        self.fail(work, "changed_during_migration", "", message)
+    def twin_key(self, key: Key) -> Key:
+        return (key[0], twin_database(key[1]), key[2])
 
-    # Outcome.
 
-    def fail(self, work: Work, code: str, field: str, message: str) -> None:
-        work.findings = [Finding(code, field, message)]
-        self.finish(work, "failed")
+def is_of_version(asset: PlannedAsset, record: Item) -> bool:
+    """Whether a version record is of the version that an asset has now."""
+    version_id = asset.record["assetVersionId"] if asset.record else json.loads(asset.text).get("currentVersionId")
+    return version_id == record["assetVersionId"]
 
-    def finish(self, work: Work, outcome: str) -> None:
-        self.flow.release(work.origin, work.size)
-        self.unfinished.discard(work)
-        self.count(work, outcome)
 
-    def count(self, work: Work, outcome: str) -> None:
-        self.tally.outcomes[outcome] += 1
-        for finding in work.findings:
-            self.tally.codes[finding.code] += 1
-            self.report.add(work.database_id, work.asset_id, outcome, finding)
-        if outcome == "failed" and self.tally.outcomes["failed"] <= SHOWN_FAILURES:
-            LOG.error("failed: %s: %s", name_of(work.database_id, work.asset_id), work.findings[0].message)
+def exchange(key: Key, old: Item, new: Item) -> Change:
+    """Put one version record in the place of another, if that is still as given."""
+    extra = tuple(name for name in old if name not in new)
+    return Change("UPDATE", key, len(to_json(new)), _without_key(new), extra, _without_key(old), old)
 
-    def close(self) -> None:
-        """Report what was scanned and left, since the run was stopped; close the files."""
-        self.journal.close()
-        for work in self.unfinished:
-            message = "The run was stopped before its end; the next one finishes it."
-            work.findings = [Finding("not_finished", "", message)]
-            self.count(work, "not_finished")
-        self.report.close()
 
-    def asset_key(self, work: Work) -> Key:
-        return (self.database.assets, work.database_id, work.asset_id)
+def removal(key: Key, record: Item) -> Change:
+    """Delete a version record, if it is still as given."""
+    return Change("DELETE", key, len(to_json(record)), expected=_without_key(record), was=record)
 
-    def twin_key(self, work: Work) -> Key:
-        return (self.database.assets, twin_database(work.database_id), work.asset_id)
 
-    def record_key(self, work: Work) -> Key:
-        return (self.database.versions, work.asset_id, work.record["assetVersionId"]["S"])
+def _without_key(record: Item) -> Item:
+    return {name: value for name, value in record.items() if name not in KEY_SCHEMAS["asset_versions_table_name"]}
+
+
+def require_passed_by(refusal: Refusal, what: str) -> None:
+    """Raises AssetFails unless others were faster with a write, so that its condition does not hold any more."""
+    if refusal.code != "ConditionalCheckFailed":
+        raise rejected(refusal, what)
+
+
+def rejected(refusal: Refusal, what: str) -> AssetFails:
+    return AssetFails("rejected_by_dynamodb", "", "%s was rejected: %s: %s" % (what, refusal.code, refusal.message))
+
+
+def changed_by_others(code: str) -> AssetFails:
+    return AssetFails(code, "", "It or its version record was changed by others %d times in a row." % PLAN_ATTEMPTS)
+
+
+def version_conflict(record: Item, present: Item) -> AssetFails:
+    names = sorted({*record, *present} - {"dateCreated"})
+    differing = [name for name in names if record.get(name) != present.get(name)]
+    message = "There is a version record %s of other content; it differs in %s." % (
+        record["assetVersionId"]["S"],
+        ", ".join("%s (%s)" % (name, shown(present.get(name, NULL))) for name in differing),
+    )
+    return AssetFails("version_conflict", "assetVersionId", message)
 
 
 class NoJournal:
@@ -2256,13 +2565,10 @@ class NoJournal:
 
     path = None
 
-    def add_asset(self, asset: str, facts: Facts, again: bool) -> int:
-        return len(asset)
-
-    def add_replaced_record(self, database_id: str, record: Item) -> None:
+    def add_asset(self, asset: str, facts: Facts, again: bool) -> None:
         pass
 
-    def add_kept_record(self, database_id: str, record: Item) -> None:
+    def add_record(self, what: str, database_id: str, record: Item) -> None:
         pass
 
     def sync(self) -> None:
@@ -2270,62 +2576,6 @@ class NoJournal:
 
     def close(self) -> None:
         pass
-
-
-class DryRun(Migration):
-    """The same steps; what would be written is only remembered, in a temporary file."""
-
-    def __init__(self, database: Database, settings: Settings, report: Any, started: str, show: Callable) -> None:
-        super().__init__(database, settings, report, NoJournal(), started)
-        self.show = show
-        self.planned = temporary_database("CREATE TABLE records (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID")
-
-    def put_into_statements(self, work: Work, plan: Plan) -> None:
-        pass
-
-    def insert(self, work: Work) -> None:
-        self.flow.lookup([self.record_key(work)], functools.partial(self.insert_if_absent, work))
-
-    def insert_if_absent(self, work: Work, found: Dict[Key, Item]) -> None:
-        if found or self.planned_record(work):
-            self.inserted(work, "DuplicateItem", "")
-        else:
-            self.remember(work)
-            self.inserted(work, None, "")
-
-    def look_at_record(self, work: Work) -> None:
-        planned = self.planned_record(work)
-        if planned:
-            self.settle_duplicate(work, {self.record_key(work): planned})
-        else:
-            super().look_at_record(work)
-
-    def replace(self, work: Work, record: Item) -> None:
-        self.remember(work)
-        self.replaced(work, record, None, "")
-
-    def update(self, work: Work) -> None:
-        if self.tally.assets < SHOWN_CHANGES:
-            self.show(describe_change(json.loads(work.text), self.plan_again(work)))
-        self.updated(work, None, "")
-
-    def remember(self, work: Work) -> None:
-        row = (to_json(self.record_key(work)), to_json(work.record))
-        self.planned.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", row)
-
-    def planned_record(self, work: Work) -> Optional[Item]:
-        key = to_json(self.record_key(work))
-        row = self.planned.execute("SELECT record FROM records WHERE key = ?", (key,)).fetchone()
-        return json.loads(row[0]) if row else None
-
-
-def temporary_database(create: str) -> sqlite3.Connection:
-    """An SQLite database with one table, in a temporary file that is gone when it is closed:
-    what may grow with the tables does not stay in memory."""
-    database = sqlite3.connect("")
-    database.execute("PRAGMA journal_mode = OFF")
-    database.execute(create)
-    return database
 
 
 def name_of(database_id: str, asset_id: str) -> str:
@@ -2668,11 +2918,11 @@ class Progress:
         self.shown_at = time.monotonic()
         self.bar = _make_bar(total) if terminal else None
 
-    def show(self, finished: int, counts: str, flow: Flow) -> None:
-        """finished: assets; counts: how many of each kind, in words; flow: tells its units and why it waits."""
+    def show(self, finished: int, counts: str, run: Run) -> None:
+        """finished: assets; counts: how many of each kind, in words; run: tells its units and why it waits."""
         now = time.monotonic()
-        self.samples.append((now, finished, flow.write_units))
-        pace, reason = self.pace(), redacted(flow.waiting_for())
+        self.samples.append((now, finished, run.write_units))
+        pace, reason = self.pace(), redacted(run.waiting_for())
         if reason:
             pace += "  [%s]" % reason
         if self.bar is not None:
@@ -2788,8 +3038,8 @@ def configure_logging(level: str, path: Optional[str]) -> None:
 
 
 @contextlib.contextmanager
-def interruptible(flow: Flow):
-    """Ctrl-C and SIGTERM stop the flow in good order; the second one ends the process."""
+def interruptible(run: Run):
+    """Ctrl-C and SIGTERM stop the run in good order; the second one ends the process."""
 
     signalled_at = []  # type: List[float]
 
@@ -2801,7 +3051,7 @@ def interruptible(flow: Flow):
             os._exit(EXIT_INTERRUPTED)
         if not signalled_at:
             signalled_at.append(now)
-            flow.stop()
+            run.stop()
             sys.stderr.write("\nFinishing what is under way. Ctrl-C again stops at once.\n")
 
     if threading.current_thread() is not threading.main_thread():
@@ -2815,11 +3065,18 @@ def interruptible(flow: Flow):
             signal.signal(number, handler)
 
 
-def run_to_end(flow: Flow, progress: Progress) -> Optional[BaseException]:
-    """Run a flow, interruptible. Returns what made it stop early, for the report comes first."""
+def run_to_end(
+    run: Run,
+    pages: Any,
+    do: Callable[[Any], Any],
+    progress: Progress,
+    counts: Callable[[], Tuple[int, str]],
+) -> Optional[BaseException]:
+    """Execute a run, interruptible and with its progress; counts() says how much is finished, and that in words.
+    Returns what made it stop early, for the report comes first."""
     try:
-        with interruptible(flow), rare_garbage_collection():
-            return ending(flow.run)
+        with interruptible(run), rare_garbage_collection():
+            return ending(lambda: run.execute(pages, do, lambda run: progress.show(*counts(), run)))
     finally:
         progress.close()
 
@@ -2911,43 +3168,35 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     start = utc_now()
     folders = [settings.report_dir] if settings.dry_run else [settings.report_dir, settings.journal_dir]
     stem = unused_stem(folders, "migration", start)
-    migration = make_migration(database, settings, site, stem, iso_utc(start))
-    tally = migration.tally
-    source = TableSource(
-        database, database.assets, settings.database_id, settings.limit, site.item_count, migration.prepare
-    )
+    report = Report(os.path.join(settings.report_dir, stem + ".csv"))
+    tally = Tally(report)
+    journal = NoJournal()  # type: Any
+    if settings.dry_run:
+        announce("The first changes:")
+    else:
+        journal = open_journal(os.path.join(settings.journal_dir, stem + ".jsonl"), settings, site, iso_utc(start))
+    run = Run(database, settings)
+    migration = Migration(run, settings, tally, journal, iso_utc(start), announce)
+    segments = segments_of_assets(settings, site.item_count)
+    pages = table_pages(run.reader, database.assets, segments, settings.limit, migration.prepare)
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
     progress = Progress(0 if settings.database_id else total, sys.stderr.isatty())
-
-    def tick(flow: Flow) -> None:
-        progress.show(tally.finished, counts_line(tally), flow)
-
-    flow = migration.flow = Flow(database, settings, source, migration.on_page, migration.on_round, tick)
-    errors = [run_to_end(flow, progress), ending(migration.close)]
-    error = errors[0] or errors[1]
+    error = run_to_end(run, pages, migration.migrate, progress, lambda: (tally.finished, counts_line(tally)))
+    journal.close()
+    error = error or ending(report.close)
     files = {
-        "report": migration.report.path,
+        "report": report.path,
         "summary": os.path.join(settings.report_dir, stem + "_summary.json"),
     }
-    if migration.journal.path:
-        files["journal"] = migration.journal.path
-    status = exit_status_of(tally.outcomes["failed"], flow, error)
-    summary = summarise(settings, site, tally, flow, start, status, error, files)
+    if journal.path:
+        files["journal"] = journal.path
+    status = exit_status_of(tally.outcomes["failed"], run, error)
+    summary = summarise(settings, site, tally, run, start, status, error, files)
     write_summary(files["summary"], summary)
     announce(result_text(summary, settings))
     if error is not None:
         raise error
     return status
-
-
-def make_migration(database: Database, settings: Settings, site: Site, stem: str, started: str) -> Migration:
-    """The migration or its dry run, with its report and its journal."""
-    report = Report(os.path.join(settings.report_dir, stem + ".csv"))
-    if settings.dry_run:
-        announce("The first changes:")
-        return DryRun(database, settings, report, started, announce)
-    journal = open_journal(os.path.join(settings.journal_dir, stem + ".jsonl"), settings, site, started)
-    return Migration(database, settings, report, journal, started)
 
 
 def open_journal(path: str, settings: Settings, site: Site, started: str) -> Journal:
@@ -2971,11 +3220,11 @@ def open_journal(path: str, settings: Settings, site: Site, started: str) -> Jou
         )
 
 
-def exit_status_of(failures: int, flow: Flow, error: Optional[BaseException]) -> int:
+def exit_status_of(failures: int, run: Run, error: Optional[BaseException]) -> int:
     """The exit status of a run that ended, was stopped, or was stopped by an error."""
     if error is not None:
         return getattr(error, "exit_status", EXIT_FAILED_ASSETS)
-    if flow.stopping:
+    if run.stopping:
         return EXIT_INTERRUPTED
     return EXIT_FAILED_ASSETS if failures else EXIT_DONE
 
@@ -2986,7 +3235,7 @@ def counts_line(tally: Tally) -> str:
     )
 
 
-def summarise(settings, site, tally, flow, start, status, error, files) -> Dict[str, Any]:
+def summarise(settings, site, tally, run, start, status, error, files) -> Dict[str, Any]:
     """What the JSON summary says."""
     end = utc_now()
     return collections.OrderedDict(
@@ -3005,11 +3254,11 @@ def summarise(settings, site, tally, flow, start, status, error, files) -> Dict[
             ("codes", dict(sorted(tally.codes.items()))),
             ("version_records_written", tally.version_records),
             ("assets_changed", tally.assets),
-            ("writes", flow.write_count),
-            ("write_units", flow.write_units),
-            ("write_units_estimated", not flow.units_reported),
-            ("read_units", flow.read_units),
-            ("throttles", flow.throttle_count),
+            ("writes", run.writer.done),
+            ("write_units", run.writer.units),
+            ("write_units_estimated", not run.writer.units_reported),
+            ("read_units", run.reader.units),
+            ("throttles", run.writer.throttles),
             ("settings", public_settings(settings)),
             ("files", files),
         ]

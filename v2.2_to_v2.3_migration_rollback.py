@@ -31,12 +31,12 @@ Exit status:
     130  interrupted or declined by the operator
 """
 
+import asyncio
 import collections
-import functools
 import glob
-import json
 import os
 import sys
+import weakref
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from load_migration import migration
@@ -80,16 +80,16 @@ class Journal(NamedTuple):
         return self.header["started"]
 
 
-class BeforeImage(migration.Work):
-    """An asset as it was before the migration, with the plan that was made from it then; both stay.
+class BeforeImage:
+    """An asset as it was before the migration, with the plan that was made from it then.
 
     before, after: the attributes that the migration owns, as it found and as it left them;
     None for an absent one.
     """
 
-    def __init__(self, entry: Any, origin: Any, header: Dict[str, Any], superseded: bool) -> None:
-        super().__init__(entry.asset, "")
-        self.origin = origin
+    def __init__(self, entry: Any, header: Dict[str, Any], superseded: bool) -> None:
+        self.asset = entry.asset
+        self.key = (header["assets_table_name"], entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
         self.bucket = header["asset_bucket_name"]
         self.started = header["started"]
         self.plan = migration.plan_asset(entry.asset, self.bucket, self.started, entry.facts)
@@ -98,8 +98,9 @@ class BeforeImage(migration.Work):
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = len(migration.to_json(entry.asset))
         self.superseded = superseded
-        self.kept_record = False  # whether another's version record stood under the version key and was kept
-        self.sent = False  # whether the asset's restoration was asked for
+        # Another's version record that stood under the version key: what the asset's replaced, or whether it was kept.
+        self.replaced_record = None  # type: Optional[Item]
+        self.kept_record = False
 
 
 def open_journals(paths: List[str]) -> List[Journal]:
@@ -114,7 +115,7 @@ def count_before_images(journal: Journal) -> int:
     return sum(entry.asset is not None for entry in migration.read_journal_backwards(journal.path))
 
 
-def read_before_images(journals: List[Journal], origin: Any) -> Iterator[BeforeImage]:
+def read_before_images(journals: List[Journal]) -> Iterator[BeforeImage]:
     """All before images, the newest first. An image brings along what its journal says of another's
     version record under its version key."""
     for journal in journals:
@@ -125,10 +126,10 @@ def read_before_images(journals: List[Journal], origin: Any) -> Iterator[BeforeI
                 others.setdefault(_record_of(entry.database_id, entry.replaced_record or entry.kept_record), entry)
                 continue
             key = (entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
-            image = BeforeImage(entry, origin, journal.header, key in superseded)
-            other = others.get(_record_of(image.database_id, image.record)) if image.record else None
+            image = BeforeImage(entry, journal.header, key in superseded)
+            other = others.get(_record_of(key[0], image.record)) if image.record else None
             if other:
-                image.replaced = other.replaced_record
+                image.replaced_record = other.replaced_record
                 image.kept_record = other.kept_record is not None
             # "again" means: older images of this asset follow, up to the first without it.
             (superseded.add if entry.again else superseded.discard)(key)
@@ -139,38 +140,25 @@ def _record_of(database_id: str, record: Item) -> Tuple[str, str, str]:
     return database_id, record["assetId"]["S"], record["assetVersionId"]["S"]
 
 
-class JournalSource:
-    """Pages of before images for Flow. One is read at a time, so their order holds."""
+async def image_pages(reader: Any, journals: List[Journal]):
+    """Pages of before images for a Run, one read after the other, so their order holds."""
+    images = read_before_images(journals)
+    journal = migration.Segment({})
+    while True:
+        page = await reader.requests.in_thread(_next_images, images)
+        if not page:
+            return
+        yield migration.Page(page, sum(image.size for image in page), journal)
 
-    def __init__(self, journals: List[Journal]) -> None:
-        self.images = read_before_images(journals, self)
-        self.reading = False
-        self.finished = False
-        self.pending = 0
 
-    def next_read(self) -> Optional[Tuple[Any, Callable]]:
-        if self.reading or self.finished:
-            return None
-        self.reading = True
-        return self, self.read_page
-
-    def read_page(self) -> Tuple[List[BeforeImage], None, float]:
-        """Some images, the key to go on from, and the read units."""
-        page, size = [], 0
-        for image in self.images:
-            page.append(image)
-            size += image.size
-            if len(page) == migration.PAGE_ITEMS or size >= PAGE_BYTES:
-                break
-        return page, None, 0.0
-
-    def arrived(self, segment: Any, items: List[BeforeImage], next_key: None) -> None:
-        self.reading = False
-        self.finished = not items
-        self.pending += len(items)
-
-    def failed(self, segment: Any) -> None:
-        self.finished = True
+def _next_images(images: Iterator[BeforeImage]) -> List[BeforeImage]:
+    page, size = [], 0
+    for image in images:
+        page.append(image)
+        size += image.size
+        if len(page) == migration.PAGE_ITEMS or size >= PAGE_BYTES:
+            break
+    return page
 
 
 # --------------------------------------------------------------------------------------
@@ -197,13 +185,13 @@ class Verdict(NamedTuple):
     findings: Tuple[Any, ...]
 
 
-def judge(image: BeforeImage, now: Now) -> Verdict:
-    """Say what takes one asset back."""
+def judge(image: BeforeImage, now: Now, sent: bool) -> Verdict:
+    """Say what takes one asset back. sent: whether its restoration was asked for already."""
     outcome, findings = judge_asset(image, now)
     restore = outcome == "restored"
     if outcome == "changed_since":
         return Verdict(outcome, restore, KEEP, findings)
-    if outcome == "nothing_to_restore" and image.sent:
+    if outcome == "nothing_to_restore" and sent:
         outcome = "restored"  # by us, a moment ago
     step = judge_record(image, now)
     if step is None and outcome == "restored":
@@ -221,7 +209,7 @@ def judge_asset(image: BeforeImage, now: Now) -> Tuple[str, Tuple[Any, ...]]:
         if now.twin:
             message += " The asset of its assetId under databaseId %s was left alone." % now.twin["databaseId"]["S"]
         return "asset_deleted", (Finding("asset_deleted", "", message),)
-    changed = [name for name, value in image.after.items() if not same(now.asset.get(name), value)]
+    changed = [name for name, value in image.after.items() if not migration.same(now.asset.get(name), value)]
     if not changed:
         return "restored", ()
     if was_not_migrated(image, now.asset):
@@ -241,7 +229,7 @@ def judge_record(image: BeforeImage, now: Now) -> Optional[str]:
         return KEEP
     ours = as_written(now.record, image.record, image.started)
     if has_version(now.twin, now.record):
-        return PUT_BACK if ours and image.replaced else KEEP
+        return PUT_BACK if ours and image.replaced_record else KEEP
     if ours:
         return DELETE
     if now.twin and migration.is_archived(image.asset):
@@ -255,7 +243,7 @@ def judge_record(image: BeforeImage, now: Now) -> Optional[str]:
 def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
     """Whether none of the fields is gone that the migration removes all at once."""
     removed = [name for name in image.plan.remove_attributes if name in migration.REMOVED_FIELDS]
-    same_id = same(asset.get("currentVersionId"), image.asset.get("currentVersionId"))
+    same_id = migration.same(asset.get("currentVersionId"), image.asset.get("currentVersionId"))
     return same_id and all(name in asset for name in removed)
 
 
@@ -271,173 +259,88 @@ def as_written(record: Item, written: Item, started: str) -> bool:
     return migration.same_record(record, written) and (undated or record.get("dateCreated") == written["dateCreated"])
 
 
-def same(one: Any, other: Any) -> bool:
-    """Equal values; DynamoDB gives the elements of a set in any order."""
-    return one == other or _with_sorted_sets(one) == _with_sorted_sets(other)
-
-
-def _with_sorted_sets(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_with_sorted_sets(inner) for inner in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        # A map may have an attribute named SS, but that is a dict.
-        name: sorted(inner) if name in ("SS", "NS", "BS") and isinstance(inner, list) else _with_sorted_sets(inner)
-        for name, inner in value.items()
-    }
-
-
 def _shown(value: Optional[Value]) -> str:
     return "absent" if value is None else migration.shown(value)
 
 
 # --------------------------------------------------------------------------------------
-# The rollback: what follows what for one asset
+# The rollback: a before image's way to its outcome
 # --------------------------------------------------------------------------------------
 
 
-class Rollback(migration.Migration):
-    """Brings each before image to its outcome: asset restored, then version record removed.
+class Rollback:
+    """Brings each before image to its outcome: asset restored, then version record removed or put back.
 
     Images of one assetId, which may share a version record, take turns, the newest first.
     """
 
-    def __init__(self, database: Any, settings: Any, report: Any) -> None:
-        super().__init__(database, settings, report, migration.NoJournal(), "")
-        self.turns = {}  # type: Dict[str, collections.deque]
-
-    def on_page(self, page: Any) -> None:
-        self.tally.scanned += len(page.items)
-        for image in page.items:
-            self.flow.hold(image.size)
-            turns = self.turns.setdefault(image.asset_id, collections.deque())
-            turns.append(image)
-            if len(turns) == 1:
-                self.look(image)
-
-    def look(self, image: BeforeImage) -> None:
-        """See what is stored now, then decide. Whenever a write finds it changed, again."""
-        keys = [self.asset_key(image), self.twin_key(image)]
-        if image.record:
-            keys.append(self.record_key(image))
-        self.flow.lookup(keys, functools.partial(self.looked, image, keys))
-
-    def looked(self, image: BeforeImage, keys: List[Key], found: Dict[Key, Item]) -> None:
-        self.decide(image, Now(*[found.get(key) for key in keys] + [None] * (3 - len(keys))))
-
-    def decide(self, image: BeforeImage, now: Now) -> None:
-        verdict = judge(image, now)
-        if verdict.restore:
-            self.restore(image, now, verdict)
-        else:
-            self.settle_record(image, now, verdict)
-
-    # Asset.
-
-    def restore(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
-        image.sent = True
-        table = self.database.assets
-        key = {name: image.asset[name] for name in self.database.key_names[table]}
-        values, removed = restoration(image)
-        statement = migration.update_statement(table, key, values, removed, image.after)
-        lane, units = (table, image.database_id), migration.write_units(image.size)
-        then = functools.partial(self.restored, image, now, verdict)
-        self.flow.write(migration.Write(statement, self.asset_key(image), lane, units, image.attempt == 1, then))
-
-    def restored(self, image: BeforeImage, now: Now, verdict: Verdict, code: Optional[str], message: str) -> None:
-        if code is None:
-            self.settle_record(image, now, verdict)
-        elif code == "ConditionalCheckFailed":
-            self.try_again(image, self.look)
-        else:
-            message = "The restoration of the asset was rejected: %s: %s" % (code, message)
-            self.fail(image, "rejected_by_dynamodb", "", message)
-
-    # Version record.
-
-    def settle_record(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
-        if verdict.record == KEEP:
-            self.conclude(image, verdict)
-            return
-        record = now.record  # type: Any
-        statement = self.exchange(record, image.replaced) if verdict.record == PUT_BACK else self.removal(record)
-        then = functools.partial(self.settled, image, verdict)
-        self.write_record(image, statement, then, image.attempt == 1 and not image.sent)
-
-    def settled(self, image: BeforeImage, verdict: Verdict, code: Optional[str], message: str) -> None:
-        if code is None:
-            self.tally.version_records += 1
-            self.conclude(image, verdict)
-        elif code == "ConditionalCheckFailed":
-            self.try_again(image, self.look)
-        else:
-            message = "The removal of the version record was rejected: %s: %s" % (code, message)
-            self.fail(image, "rejected_by_dynamodb", "", message)
-
-    # Outcome.
-
-    def conclude(self, image: BeforeImage, verdict: Verdict) -> None:
-        self.tally.assets += verdict.outcome in ("restored", "record_kept")
-        image.findings = list(verdict.findings)
-        self.finish(image, verdict.outcome)
-
-    def give_up(self, image: BeforeImage) -> None:
-        message = "It or its version record was changed by others %d times in a row." % migration.PLAN_ATTEMPTS
-        self.fail(image, "changed_during_rollback", "", message)
-
-    def finish(self, image: BeforeImage, outcome: str) -> None:
-        super().finish(image, outcome)
-        turns = self.turns[image.asset_id]
-        turns.popleft()
-        if turns:
-            self.look(turns[0])
-        else:
-            del self.turns[image.asset_id]
-
-
-def restoration(image: BeforeImage) -> Tuple[Item, Tuple[str, ...]]:
-    """The attributes to set and those to remove."""
-    values = {name: value for name, value in image.before.items() if value is not None and value != image.after[name]}
-    return values, tuple(name for name in image.before if image.before[name] is None and image.after[name] is not None)
-
-
-class DryRun(Rollback):
-    """The same steps; nothing is written. Items are remembered as they would be, for the twin
-    and for older images of the same asset."""
-
-    def __init__(self, database: Any, settings: Any, report: Any, show: Callable) -> None:
-        super().__init__(database, settings, report)
+    def __init__(self, run: Any, settings: Any, tally: Any, show: Callable) -> None:
+        """show: says what a dry run would change."""
+        self.database = run.reader.database
+        self.tables = run.tables
+        self.settings = settings
+        self.tally = tally
         self.show = show
-        create = "CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT) WITHOUT ROWID"
-        self.pretended = migration.temporary_database(create)
+        self.turns = weakref.WeakValueDictionary()  # type: weakref.WeakValueDictionary
 
-    def looked(self, image: BeforeImage, keys: List[Key], found: Dict[Key, Item]) -> None:
-        for key in keys:
-            row = self.pretended.execute("SELECT item FROM items WHERE key = ?", (migration.to_json(key),)).fetchone()
-            if row:
-                found = {**found, key: json.loads(row[0])}
-        super().looked(image, keys, found)
+    async def roll_back(self, image: BeforeImage) -> None:
+        # A lock lets those in first that came first.
+        turn = self.turns.setdefault(image.key[2], asyncio.Lock())
+        async with turn:
+            await self.tally.outcome_of(image.key, self.way_of(image))
 
-    def pretend(self, key: Key, item: Optional[Item]) -> None:
-        row = (migration.to_json(key), migration.to_json(item))
-        self.pretended.execute("INSERT OR REPLACE INTO items VALUES (?, ?)", row)
+    async def way_of(self, image: BeforeImage) -> Any:
+        """Take one asset back; whenever a write finds it changed, look again."""
+        begins, sent = True, False
+        for _ in range(migration.PLAN_ATTEMPTS):
+            now = await self.look(image)
+            verdict = judge(image, now, sent)
+            if verdict.restore:
+                change = restoration(image, now)
+                self.show_change(now, change)
+                refusal = await self.tables.write(change, begins)
+                begins, sent = False, True
+                if refusal:
+                    migration.require_passed_by(refusal, "The restoration of the asset")
+                    continue
+            if verdict.record != KEEP:
+                refusal = await self.tables.write(self.settlement(image, now, verdict), begins)
+                begins = False
+                if refusal:
+                    migration.require_passed_by(refusal, "The removal of the version record")
+                    continue
+                self.tally.version_records += 1
+            self.tally.assets += verdict.outcome in ("restored", "record_kept")
+            return verdict.outcome, verdict.findings
+        raise migration.changed_by_others("changed_during_rollback")
 
-    def restore(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
-        asset = now.asset  # type: Any
-        values, removed = restoration(image)
-        if self.tally.assets < migration.SHOWN_CHANGES:
-            self.show(migration.describe_change(asset, migration.Plan("restored", None, values, removed)))
-        kept = {name: value for name, value in asset.items() if name not in removed}
-        self.pretend(self.database.key_of(self.database.assets, asset), {**kept, **values})
-        self.restored(image, now, verdict, None, "")
+    async def look(self, image: BeforeImage) -> Now:
+        """See what is stored now."""
+        twin_key = (image.key[0], migration.twin_database(image.key[1]), image.key[2])
+        keys = [image.key, twin_key]
+        if image.record:
+            keys.append(self.database.key_of(self.database.versions, image.record))
+        found = await self.tables.get(keys)
+        return Now(*[found.get(key) for key in keys] + [None] * (3 - len(keys)))
 
-    def settle_record(self, image: BeforeImage, now: Now, verdict: Verdict) -> None:
-        if verdict.record == KEEP:
-            self.conclude(image, verdict)
-        else:
-            self.pretend(self.record_key(image), image.replaced if verdict.record == PUT_BACK else None)
-            self.settled(image, verdict, None, "")
+    def settlement(self, image: BeforeImage, now: Now, verdict: Verdict) -> Any:
+        """The change of the version record."""
+        key = self.database.key_of(self.database.versions, now.record)
+        if verdict.record == PUT_BACK:
+            return migration.exchange(key, now.record, image.replaced_record)
+        return migration.removal(key, now.record)
+
+    def show_change(self, now: Now, change: Any) -> None:
+        if self.settings.dry_run and self.tally.assets < migration.SHOWN_CHANGES:
+            plan = migration.Plan("restored", None, change.values, change.removed)
+            self.show(migration.describe_change(now.asset, plan))
+
+
+def restoration(image: BeforeImage, now: Now) -> Any:
+    """The change of the asset, which holds while that is as the migration left it."""
+    values = {name: value for name, value in image.before.items() if value is not None and value != image.after[name]}
+    removed = tuple(name for name in image.before if image.before[name] is None and image.after[name] is not None)
+    return migration.Change("UPDATE", image.key, image.size, values, removed, image.after, now.asset)
 
 
 # --------------------------------------------------------------------------------------
@@ -533,22 +436,21 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
     report = migration.Report(os.path.join(settings.report_dir, stem + ".csv"))
     if settings.dry_run:
         migration.announce("The first changes:")
-        rollback = DryRun(database, settings, report, migration.announce)  # type: Rollback
-    else:
-        rollback = Rollback(database, settings, report)
+    tally = migration.Tally(report)
+    run = migration.Run(database, settings)
+    rollback = Rollback(run, settings, tally, migration.announce)
     progress = migration.Progress(total, sys.stderr.isatty())
-    tally = rollback.tally
-
-    def tick(flow: Any) -> None:
-        progress.show(tally.finished, counts_line(tally), flow)
-
-    source = JournalSource(journals)
-    flow = rollback.flow = migration.Flow(database, settings, source, rollback.on_page, on_tick=tick)
-    error = migration.run_to_end(flow, progress)
-    tally.outcomes["not_finished"] = total - tally.finished
-    status = migration.exit_status_of(not_restored(tally), flow, error)
+    error = migration.run_to_end(
+        run,
+        image_pages(run.reader, journals),
+        rollback.roll_back,
+        progress,
+        lambda: (tally.finished, counts_line(tally)),
+    )
+    tally.outcomes["not_finished"] += total - tally.finished
+    status = migration.exit_status_of(not_restored(tally), run, error)
     files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
-    summary = migration.summarise(settings, site, tally, flow, start, status, error, files)
+    summary = migration.summarise(settings, site, tally, run, start, status, error, files)
     summary["outcomes"] = {name: tally.outcomes[name] for name in OUTCOMES}
     summary["assets_restored"] = summary.pop("assets_changed")
     summary["version_records_removed"] = summary.pop("version_records_written")

@@ -31,7 +31,7 @@ import signal
 import sys
 import threading
 import uuid
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import local_dynamodb
 from load_migration import load_script, migration
@@ -72,88 +72,74 @@ def make_assets(count: int, database_id: str) -> Iterator[Item]:
         yield asset
 
 
-class ListSource:
-    """Items of a list as pages for Flow."""
-
-    def __init__(self, items: List[Any]) -> None:
-        self.items = items
-        self.pending = 0
-
-    def next_read(self) -> Optional[Tuple[Any, Callable]]:
-        page, self.items = self.items[: migration.PAGE_ITEMS], self.items[migration.PAGE_ITEMS :]
-        return (self, lambda: (page, None, 0.0)) if page else None
-
-    def arrived(self, segment: Any, items: List[Any], next_key: None) -> None:
-        self.pending += len(items)
-
-    def failed(self, segment: Any) -> None:
-        pass
+async def list_pages(items: List[Any]):
+    """Items of a list as pages for a Run."""
+    segment = migration.Segment({})
+    for start in range(0, len(items), migration.PAGE_ITEMS):
+        yield migration.Page(items[start : start + migration.PAGE_ITEMS], 0, segment)
 
 
 class TestData:
-    """The test assets of one databaseId in the tables: created, and removed with their records."""
+    """The test assets of one databaseId in the tables: created, and removed with their records.
+
+    Each step returns whether it came to its end, not interrupted.
+    """
 
     def __init__(self, database: Any, settings: Any, database_id: str) -> None:
         self.database = database
         self.settings = settings
         self.database_id = database_id
-        self.flow = None  # type: Any
 
     def create(self, count: int) -> bool:
-        """Returns whether it came to its end, not interrupted."""
-        return self.run(ListSource(list(make_assets(count, self.database_id))), self.insert)
+        async def insert(run: Any, asset: Item) -> None:
+            # DuplicateItem: our own write, whose answer was lost. Nobody else makes such keys.
+            await self.write(run, "INSERT", self.database.assets, asset, "DuplicateItem")
 
-    def insert(self, page: Any, asset: Item) -> None:
-        statement = migration.insert_statement(self.database.assets, asset)
-        # DuplicateItem: our own write, whose answer was lost. Nobody else makes such keys.
-        self.write(page, self.database.assets, asset, statement, "DuplicateItem")
+        assets = list(make_assets(count, self.database_id))
+        return self.run(lambda reader: list_pages(assets), insert)
 
     def remove(self) -> bool:
-        """Remove the version records, then the assets, by which what is left can be found.
-        Returns whether it came to its end, not interrupted."""
+        """The version records, then the assets, by which what is left can be found."""
         assets = []  # type: List[Item]
-        source = migration.TableSource(self.database, self.database.assets, partitions(self.database_id), None)
-        if not self.run(source, functools.partial(self.collect, assets)):
+
+        async def collect(run: Any, asset: Item) -> None:
+            if asset["assetId"]["S"].startswith(self.database_id + "-"):
+                assets.append(asset)
+
+        async def delete_record(run: Any, record: Item) -> None:
+            await self.write(run, "DELETE", self.database.versions, record, "ConditionalCheckFailed")
+
+        async def delete_asset(run: Any, asset: Item) -> None:
+            await self.write(run, "DELETE", self.database.assets, asset, "ConditionalCheckFailed")
+
+        names = partitions(self.database_id)
+        queries = [migration.Segment(migration.query_of("databaseId", name)) for name in names]
+        if not self.run(lambda reader: migration.table_pages(reader, self.database.assets, queries), collect):
             return False
         asset_ids = sorted({asset["assetId"]["S"] for asset in assets})
-        records = verify.RecordQueries(self.database, asset_ids)
-        return self.run(records, functools.partial(self.delete, self.database.versions)) and self.run(
-            ListSource(assets), functools.partial(self.delete, self.database.assets)
-        )
+        histories = [migration.Segment(migration.query_of("assetId", asset_id)) for asset_id in asset_ids]
+        return self.run(
+            lambda reader: migration.table_pages(reader, self.database.versions, histories), delete_record
+        ) and self.run(lambda reader: list_pages(assets), delete_asset)
 
-    def collect(self, assets: List[Item], page: Any, asset: Item) -> None:
-        if asset["assetId"]["S"].startswith(self.database_id + "-"):
-            assets.append(asset)
-        self.flow.release(page.origin, 0)
-
-    def delete(self, table: str, page: Any, item: Item) -> None:
-        key = {name: item[name] for name in self.database.key_names[table]}
-        statement = migration.delete_statement(table, key, {})
-        self.write(page, table, item, statement, "ConditionalCheckFailed")  # that is: gone already
-
-    def write(self, page: Any, table: str, item: Item, statement: Any, done_code: str) -> None:
+    async def write(self, run: Any, kind: str, table: str, item: Item, done_code: str) -> None:
+        """done_code: the refusal of a write that was done before, or needs not be done any more."""
         key = self.database.key_of(table, item)
-        then = functools.partial(self.written, page, key, done_code)
-        lane, units = (table, key[1]), migration.write_units(len(migration.to_json(item)))
-        self.flow.write(migration.Write(statement, key, lane, units, True, then))
-
-    def written(self, page: Any, key: Any, done_code: str, code: Optional[str], message: str) -> None:
-        if code not in (None, done_code):
+        values = item if kind == "INSERT" else {}
+        change = migration.Change(kind, key, len(migration.to_json(item)), values)
+        refusal = await run.tables.write(change, first=True)
+        if refusal and refusal.code != done_code:
             raise migration.MigrationError(
-                "DynamoDB rejected a write to the test item %s / %s: %s: %s" % (key[1], key[2], code, message),
+                "DynamoDB rejected a write to the test item %s / %s: %s: %s" % (key[1:] + refusal[:2]),
                 "mend what it says, then run again.",
             )
-        self.flow.release(page.origin, 0)
 
-    def run(self, source: Any, on_item: Callable) -> bool:
-        def on_page(page: Any) -> None:
-            for item in page.items:
-                on_item(page, item)
-
-        self.flow = migration.Flow(self.database, self.settings, source, on_page)
-        with migration.interruptible(self.flow):
-            self.flow.run()
-        return not self.flow.stopping
+    def run(self, pages: Callable[[Any], Any], do: Callable[[Any, Any], Any]) -> bool:
+        """Do something for each item of pages."""
+        run = migration.Run(self.database, self.settings)
+        with migration.interruptible(run):
+            run.execute(pages(run.reader), functools.partial(do, run), lambda run: None)
+        return not run.stopping
 
 
 # --------------------------------------------------------------------------------------

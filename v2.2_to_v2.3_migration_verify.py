@@ -41,7 +41,7 @@ import os
 import re
 import sys
 import threading
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from load_migration import load_script, migration
 
@@ -352,7 +352,7 @@ def contrast(expected: Optional[Dict[str, Any]], actual: Optional[Dict[str, Any]
 
 def differing(one: Item, other: Item) -> List[str]:
     names = sorted(set(one) | set(other))
-    return [name for name in names if not rollback.same(one.get(name), other.get(name))]
+    return [name for name in names if not migration.same(one.get(name), other.get(name))]
 
 
 def is_of_earlier_run(planned: Item, stored: Item, started: str) -> bool:
@@ -360,37 +360,6 @@ def is_of_earlier_run(planned: Item, stored: Item, started: str) -> bool:
     an asset without a date gets the time of the run that wrote its record."""
     date = stored.get("dateCreated", {}).get("S", "")
     return planned["dateCreated"] == {"S": started} and is_iso_date(date) and date < started
-
-
-# --------------------------------------------------------------------------------------
-# Sources for Flow
-# --------------------------------------------------------------------------------------
-
-
-class RecordQueries:
-    """The version records of named assets, asset by asset."""
-
-    def __init__(self, database: Any, asset_ids: Iterable[str]) -> None:
-        self.database = database
-        self.waiting = collections.deque(
-            migration.Segment(migration.query_of("assetId", asset_id)) for asset_id in asset_ids
-        )
-
-    def next_read(self) -> Optional[Tuple[Any, Callable]]:
-        if not self.waiting:
-            return None
-        segment = self.waiting.popleft()
-        return segment, functools.partial(self.database.read_page, self.database.versions, dict(segment.request))
-
-    def arrived(self, segment: Any, items: List[Item], next_key: Optional[Item]) -> None:
-        segment.pending += len(items)
-        segment.finished = next_key is None
-        segment.request["ExclusiveStartKey"] = next_key
-        if next_key is not None:
-            self.waiting.appendleft(segment)
-
-    def failed(self, segment: Any) -> None:
-        self.waiting.appendleft(segment)
 
 
 # --------------------------------------------------------------------------------------
@@ -415,7 +384,7 @@ class Tally:
 
 
 class Verification:
-    """The three passes. Each is a source and a callback for its pages."""
+    """The three passes. Each has its pages and a coroutine for an item of them."""
 
     def __init__(self, database: Any, settings: Any, findings: Any, item_count: int) -> None:
         """item_count: of the assets table, about."""
@@ -428,134 +397,85 @@ class Verification:
         self.scoped = settings.limit is not None or bool(settings.database_id)
         self.databases = dict.fromkeys(settings.database_id)  # type: Dict[str, None]
         self.asset_ids = {}  # type: Dict[str, None]
-        self.runs = {}  # type: Dict[Any, RecordRun]
-        self.flow = None  # type: Any
         self.seen = migration.temporary_database("CREATE TABLE images (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
     # First pass: assets.
 
-    def assets(self) -> Any:
-        settings = self.settings
-        return migration.TableSource(
-            self.database, self.database.assets, settings.database_id, settings.limit, self.item_count
-        )
+    def assets(self, run: Any) -> Any:
+        segments = migration.segments_of_assets(self.settings, self.item_count)
+        return migration.table_pages(run.reader, self.database.assets, segments, self.settings.limit, self.look_at)
 
-    def on_assets(self, page: Any) -> None:
-        self.tally.assets += len(page.items)
-        assets = [self.look_at(asset) for asset in page.items]
-        keys = [key for asset in assets for key in self.keys_of(asset)]
-        self.flow.lookup(keys, functools.partial(self.settle_assets, page.origin, assets))
-
-    def look_at(self, item: Item) -> Asset:
-        asset_id = item["assetId"]["S"]
-        self.databases[item["databaseId"]["S"]] = None
-        if self.scoped and len(self.asset_ids) <= QUERIED_ASSETS:
-            self.asset_ids[asset_id] = None
+    def look_at(self, item: Item, text: str) -> Asset:
+        """What is to be known of an asset, in the thread that reads it."""
         version_id = None if is_in_old_form(item) else migration.text_of(item["currentVersionId"])
-        return Asset(item["databaseId"]["S"], asset_id, version_id, asset_problems(item, self.bucket))
+        problems = asset_problems(item, self.bucket)
+        return Asset(item["databaseId"]["S"], item["assetId"]["S"], version_id, problems)
 
-    def keys_of(self, asset: Asset) -> List[Key]:
-        """Of the asset's version record and, if it is archived, of its live twin."""
-        if asset.version_id is None:
-            return []
-        record = (self.database.versions, asset.asset_id, asset.version_id)
-        if not asset.database_id.endswith(migration.ARCHIVED_SUFFIX):
-            return [record]
-        return [record, (self.database.assets, migration.twin_database(asset.database_id), asset.asset_id)]
-
-    def settle_assets(self, origin: Any, assets: List[Asset], found: Dict[Key, Item]) -> None:
-        for asset in assets:
-            problems = asset.problems
-            keys = self.keys_of(asset)
-            if keys:
-                live_twin = found.get(keys[1]) if len(keys) > 1 else None
-                problems = problems + current_record_problems(asset, found.get(keys[0]), live_twin, self.bucket)
-            for problem in problems:
-                self.add(problem)
-            self.flow.release(origin, 0)
+    async def verify_asset(self, run: Any, asset: Asset) -> None:
+        self.tally.assets += 1
+        self.databases[asset.database_id] = None
+        if self.scoped and len(self.asset_ids) <= QUERIED_ASSETS:
+            self.asset_ids[asset.asset_id] = None
+        problems = asset.problems
+        if asset.version_id is not None:
+            record_key = (self.database.versions, asset.asset_id, asset.version_id)
+            twin_key = (self.database.assets, migration.twin_database(asset.database_id), asset.asset_id)
+            archived = migration.in_archive(asset.database_id)
+            found = await run.tables.get([record_key, twin_key] if archived else [record_key])
+            live_twin = found.get(twin_key)
+            problems = problems + current_record_problems(asset, found.get(record_key), live_twin, self.bucket)
+        for problem in problems:
+            self.add(problem)
 
     # Second pass: version records.
 
-    def records(self) -> Any:
+    def records(self, run: Any) -> Any:
+        segments = migration.segments_of_table(self.item_count)
         if self.scoped and len(self.asset_ids) <= QUERIED_ASSETS:
-            return RecordQueries(self.database, self.asset_ids)
-        return migration.TableSource(self.database, self.database.versions, item_count=self.item_count)
+            segments = (migration.Segment(migration.query_of("assetId", name)) for name in self.asset_ids)
+        return histories(migration.table_pages(run.reader, self.database.versions, segments))
 
-    def on_records(self, page: Any) -> None:
-        """All records of an asset come in sequence and from one origin, maybe over several pages."""
-        self.tally.records += len(page.items)
-        run = self.runs.pop(page.origin, None) or RecordRun("")
-        for record in page.items:
-            if record["assetId"]["S"] != run.asset_id:
-                self.finish_run(run)
-                run = RecordRun(record["assetId"]["S"])
-            if record.get("isCurrentVersion") == {"BOOL": True}:
-                run.current.append(record["assetVersionId"]["S"])
-            problems = record_problems(record)
-            if problems:
-                self.with_owners(run.asset_id, functools.partial(self.settle_record, record, problems))
-            self.flow.release(page.origin, 0)
-        if page.origin.finished:
-            self.finish_run(run)
-        else:
-            self.runs[page.origin] = run
+    async def verify_history(self, run: Any, history: "History") -> None:
+        self.tally.records += history.count
+        several = len(history.current) > 1
+        if not history.problems and not several:
+            return
+        owners = await self.owners_of(run, history.asset_id)
+        if self.scoped and not owners:
+            return
+        for version_id, problem in history.problems:
+            self.add(problem._replace(database_id=owner_of(owners, version_id)))
+        if several:
+            self.add(several_current_problem(history.asset_id, history.current, owners, not self.scoped, self.bucket))
 
-    def finish_run(self, run: "RecordRun") -> None:
-        if len(run.current) > 1:
-            self.with_owners(run.asset_id, functools.partial(self.settle_several, run))
-
-    def with_owners(self, asset_id: str, then: Callable[[Dict[str, Item]], None]) -> None:
-        """Call `then` with the assets of this assetId, by database, unless none is to be verified."""
+    async def owners_of(self, run: Any, asset_id: str) -> Dict[str, Item]:
+        """The assets with an assetId, by database."""
         size = 1000 * len(self.databases)
-        self.flow.hold(size)
-
-        def found_owners(found: Dict[Key, Item]) -> None:
-            self.flow.hold(-size)
-            if found or not self.scoped:
-                then({database_id: asset for (_, database_id, _), asset in found.items()})
-
-        self.flow.lookup([(self.database.assets, name, asset_id) for name in self.databases], found_owners)
-
-    def settle_record(self, record: Item, problems: List[Problem], owners: Dict[str, Item]) -> None:
-        database_id = owner_of(owners, record["assetVersionId"]["S"])
-        for problem in problems:
-            self.add(problem._replace(database_id=database_id))
-
-    def settle_several(self, run: "RecordRun", owners: Dict[str, Item]) -> None:
-        self.add(several_current_problem(run.asset_id, run.current, owners, not self.scoped, self.bucket))
+        run.hold(size)
+        try:
+            found = await run.tables.get([(self.database.assets, name, asset_id) for name in self.databases])
+        finally:
+            run.hold(-size)
+        return {database_id: asset for (_, database_id, _), asset in found.items()}
 
     # Third pass: journals.
 
-    def on_images(self, page: Any) -> None:
-        images = [image for image in page.items if self.is_newest(image.asset) and self.is_in_scope(image.asset)]
-        for _ in range(len(page.items) - len(images)):
-            self.flow.release(page.origin, 0)
-        self.tally.images += len(images)
-        for image in images:
-            self.flow.hold(image.size)
-            keys = [self.database.key_of(self.database.assets, image.asset)]
-            if image.record:
-                keys.append(self.database.key_of(self.database.versions, image.record))
-            self.flow.lookup(keys, functools.partial(self.settle_image, image, keys))
-
-    def is_newest(self, asset: Item) -> bool:
-        """Newest come first, so what was met before supersedes this before image."""
-        key = migration.to_json([asset["databaseId"]["S"], asset["assetId"]["S"]])
-        return self.seen.execute("INSERT OR IGNORE INTO images VALUES (?)", (key,)).rowcount == 1
-
-    def is_in_scope(self, asset: Item) -> bool:
-        return not self.settings.database_id or asset["databaseId"]["S"] in self.settings.database_id
-
-    def settle_image(self, image: Any, keys: List[Key], found: Dict[Key, Item]) -> None:
-        self.flow.release(image.origin, image.size)
-        asset = found.get(keys[0])
+    async def verify_image(self, run: Any, image: Any) -> None:
+        if not self.is_newest(image) or not self.is_in_scope(image):
+            return
+        self.tally.images += 1
+        keys = [image.key]
+        if image.record:
+            keys.append(self.database.key_of(self.database.versions, image.record))
+        found = await run.tables.get(keys)
+        asset = found.get(image.key)
         if asset is None:
             message = "The asset does not exist any more."
-            self.add(Problem(keys[0][1], keys[0][2], "asset_missing", "", "the asset", "absent", message))
+            self.add(Problem(image.key[1], image.key[2], "asset_missing", "", "the asset", "absent", message))
             return
         if is_in_old_form(asset) or not differing(asset, image.asset):
             # The run that wrote the journal left it alone. The first pass has said so, unless the limit came before.
-            if self.settings.limit is not None and keys[0][2] not in self.asset_ids:
+            if self.settings.limit is not None and image.key[2] not in self.asset_ids:
                 for problem in asset_problems(asset, self.bucket):
                     self.add(problem)
             return
@@ -563,13 +483,48 @@ class Verification:
         for problem in content_problems(image.asset, image.plan, image.started, asset, record):
             self.add(problem)
 
+    def is_newest(self, image: Any) -> bool:
+        """Newest come first, so what was met before supersedes this before image."""
+        key = migration.to_json(image.key[1:])
+        return self.seen.execute("INSERT OR IGNORE INTO images VALUES (?)", (key,)).rowcount == 1
 
-class RecordRun:
-    """The version records of one asset, as far as they have come."""
+    def is_in_scope(self, image: Any) -> bool:
+        return not self.settings.database_id or image.key[1] in self.settings.database_id
+
+
+class History:
+    """The version records of one asset: how many, which are current, and what is wrong with which."""
 
     def __init__(self, asset_id: str) -> None:
         self.asset_id = asset_id
+        self.count = 0
         self.current = []  # type: List[str]
+        self.problems = []  # type: List[Tuple[str, Problem]]
+
+    def add(self, record: Item) -> None:
+        version_id = record["assetVersionId"]["S"]
+        self.count += 1
+        if record.get("isCurrentVersion") == {"BOOL": True}:
+            self.current.append(version_id)
+        self.problems += [(version_id, problem) for problem in record_problems(record)]
+
+
+async def histories(pages: Any):
+    """Pages of histories from pages of version records. Those of an asset come in sequence and in one segment,
+    maybe over several pages."""
+    unfinished = {}  # type: Dict[Any, History]
+    try:
+        async for page in pages:
+            found = [unfinished.pop(page.segment)] if page.segment in unfinished else []
+            for record in page.items:
+                if not found or found[-1].asset_id != record["assetId"]["S"]:
+                    found.append(History(record["assetId"]["S"]))
+                found[-1].add(record)
+            if found and not page.segment.finished:
+                unfinished[page.segment] = found.pop()
+            yield page._replace(items=found)
+    finally:
+        await pages.aclose()
 
 
 # --------------------------------------------------------------------------------------
@@ -642,7 +597,7 @@ def result_text(summary: Dict[str, Any]) -> str:
     return "\n".join(lines + ["%s: %s." % verdict(summary)])
 
 
-def summarise(settings, site, tally, flows, requests, journals, start, status, error, files) -> Dict[str, Any]:
+def summarise(settings, site, tally, runs, requests, journals, start, status, error, files) -> Dict[str, Any]:
     """What the JSON summary says."""
     end = migration.utc_now()
     counts = [(name, tally.types[name]) for name in ERROR_TYPES if tally.types[name]]
@@ -662,7 +617,7 @@ def summarise(settings, site, tally, flows, requests, journals, start, status, e
             ("before_images", tally.images),
             ("problems", collections.OrderedDict(pair for pair in counts if pair[0] not in NOTES)),
             ("notes", collections.OrderedDict(pair for pair in counts if pair[0] in NOTES)),
-            ("read_units", sum(flow.read_units for flow in flows)),
+            ("read_units", sum(run.reader.units for run in runs)),
             ("requests", dict(sorted(requests.items()))),
             ("journals", [journal.path for journal in journals]),
             ("settings", migration.public_settings(settings)),
@@ -941,9 +896,9 @@ def run_verification(database, settings, site, journals, output, page, requests)
         page_file = stack.enter_context(migration.create_private(files["page"])) if page else None
         findings = Findings(report, PAGE_ROWS if page else 0)
         verification = Verification(database, settings, findings, site.item_count)
-        flows, error = run_passes(verification, site, journals)
-        status = migration.exit_status_of(findings.tally.problems, flows[-1], error)
-        summary = summarise(settings, site, findings.tally, flows, requests, journals, start, status, error, files)
+        runs, error = run_passes(verification, site, journals)
+        status = migration.exit_status_of(findings.tally.problems, runs[-1], error)
+        summary = summarise(settings, site, findings.tally, runs, requests, journals, start, status, error, files)
         migration.write_summary(files["summary"], summary)
         if page_file:
             with migration.reporting(files["page"]):
@@ -955,31 +910,32 @@ def run_verification(database, settings, site, journals, output, page, requests)
 
 
 def run_passes(verification: Verification, site: Any, journals: List) -> Tuple[List[Any], Optional[BaseException]]:
-    """Run one pass after the other. Returns their flows and what stopped them early."""
+    """Run one pass after the other. Returns their runs and what stopped them early."""
     tally, settings = verification.tally, verification.settings
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
     passes = [
-        ("assets", verification.assets, verification.on_assets, 0 if settings.database_id else total),
-        ("version records", verification.records, verification.on_records, 0),
-    ]
+        ("assets", verification.assets, verification.verify_asset, 0 if settings.database_id else total),
+        ("version records", verification.records, verification.verify_history, 0),
+    ]  # type: List[Any]
     if journals:
-        passes.append(("before images", lambda: rollback.JournalSource(journals), verification.on_images, 0))
-    flows = []  # type: List[Any]
-    for name, source, on_page, expected in passes:
+        images = functools.partial(rollback.image_pages, journals=journals)
+        passes.append(("before images", lambda run: images(run.reader), verification.verify_image, 0))
+    runs = []  # type: List[Any]
+    for name, pages, verify_item, expected in passes:
         progress = migration.Progress(expected, sys.stderr.isatty())
-        tick = functools.partial(show_progress, progress, tally, name)
-        verification.flow = migration.Flow(verification.database, settings, source(), on_page, on_tick=tick)
-        flows.append(verification.flow)
-        error = migration.run_to_end(verification.flow, progress)
-        if error or verification.flow.stopping:
-            return flows, error
-    return flows, None
+        run = migration.Run(verification.database, settings)
+        runs.append(run)
+        error = migration.run_to_end(
+            run, pages(run), functools.partial(verify_item, run), progress, functools.partial(counts, tally, name)
+        )
+        if error or run.stopping:
+            return runs, error
+    return runs, None
 
 
-def show_progress(progress: Any, tally: Tally, name: str, flow: Any) -> None:
+def counts(tally: Tally, name: str) -> Tuple[int, str]:
     count = {"assets": tally.assets, "version records": tally.records, "before images": tally.images}[name]
-    text = "{} {:,}  problems {:,}".format(name, count, tally.problems)
-    progress.show(count, text, flow)
+    return count, "{} {:,}  problems {:,}".format(name, count, tally.problems)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

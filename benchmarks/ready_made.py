@@ -1,10 +1,11 @@
 """What the engine takes at most: the migration's requests and nothing between them.
 
 The statements are made beforehand and sent in full batches from as many threads as the migration has
-workers, while one more thread reads the table in the migration's pages and drops them. Nothing is
+workers, while the table is read in the migration's pages, which are dropped. Nothing is
 planned, saved or reported. The last line of its output is the seconds that this took.
 """
 
+import asyncio
 import itertools
 import os
 import sys
@@ -40,10 +41,18 @@ def statements_of(client, database, bucket):
 
 
 def read(database, item_count):
-    source = migration.TableSource(database, database.assets, item_count=item_count)
-    for segment, read_page in iter(source.next_read, None):
-        items, next_key, _ = read_page()
-        source.arrived(segment, items, next_key)
+    """Read the table as the migration does, a page at a time."""
+
+    async def pages():
+        async for _ in migration.table_pages(reader, database.assets, migration.segments_of_table(item_count)):
+            pass
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    reader = migration.Reader(database, loop)
+    loop.run_until_complete(pages())
+    reader.requests.threads.shutdown()
+    loop.close()
 
 
 def read_and_write(database, statements, item_count):

@@ -744,12 +744,14 @@ def test_the_ceiling_is_never_exceeded_and_well_used():
 
 
 def test_below_the_ceiling_small_writes_do_not_overtake_a_large_one():
-    flow = migration.Flow(None, types.SimpleNamespace(max_write_units=1, batch_size=25), None, None)
+    start = 1000.0
+    writes = migration.WriteQueue("versions", types.SimpleNamespace(max_write_units=1, batch_size=25), start)
     for name, count, units in (("large", 1, 4.0), ("small", 50, 1.0)):
         for number in range(count):
-            flow.write(migration.Write("", (name, number), (name, ""), units, True, None))
-    start = flow.ceiling.filled_at
-    sent = [write.item[0] for second in range(1, 20) for write in flow._next_batch(start + second + 0.01)]
+            queued = migration.QueuedWrite(("assets", name, str(number)), units, "", True, None)
+            writes.add(queued, start)
+    batches = [writes.next_batch(start + second + 0.01, True) for second in range(1, 20)]
+    sent = [queued.key[1] for batch in batches for queued in batch]
     assert sent[0] == "large" and len(sent) == 1 + 15
 
 

@@ -268,9 +268,9 @@ def test_an_asset_edited_after_a_rollback_has_nothing_to_restore(tables):
 def test_sets_are_compared_whatever_their_order():
     one = {"M": {"names": {"SS": ["a", "b"]}, "SS": S("an attribute of that name")}}
     other = {"M": {"names": {"SS": ["b", "a"]}, "SS": S("an attribute of that name")}}
-    assert rollback.same(one, other)
-    assert not rollback.same(one, {"M": {"names": {"SS": ["b", "c"]}, "SS": S("an attribute of that name")}})
-    assert not rollback.same({"L": [S("a"), S("b")]}, {"L": [S("b"), S("a")]})
+    assert migration.same(one, other)
+    assert not migration.same(one, {"M": {"names": {"SS": ["b", "c"]}, "SS": S("an attribute of that name")}})
+    assert not migration.same({"L": [S("a"), S("b")]}, {"L": [S("b"), S("a")]})
 
 
 # --- Twins: an archived and a live asset of one assetId and version --------------------
@@ -386,8 +386,8 @@ def test_of_two_replaced_records_the_later_counts(tables):
     earlier = replaced.replace("of the archived one", "of before")
     assert earlier != replaced
     run.journal.write_text(header + image + earlier + replaced)
-    (read,) = rollback.read_before_images(rollback.open_journals([str(run.journal)]), None)
-    assert read.replaced["comment"] == S("of the archived one")
+    (read,) = rollback.read_before_images(rollback.open_journals([str(run.journal)]))
+    assert read.replaced_record["comment"] == S("of the archived one")
 
 
 def test_assets_of_two_databases_with_one_assetid(tables):
@@ -728,7 +728,7 @@ def test_memory_does_not_grow_with_the_journal(tables, monkeypatch):
     with open(run.journal, "w") as file:
         file.write(header)
         file.writelines(line.replace('"a"', '"a%d"' % number) for number in range(6000))
-    alive, rollbacks = [0, 0], []  # now, at most
+    alive, rollbacks = [0, 0], []  # now, at most; and the rollback with its run
 
     class Counted(rollback.BeforeImage):
         def __init__(self, *arguments):
@@ -738,14 +738,15 @@ def test_memory_does_not_grow_with_the_journal(tables, monkeypatch):
         def __del__(self):
             alive[0] -= 1
 
-    class Watched(rollback.DryRun):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            rollbacks.append(self)
+    class Watched(rollback.Rollback):
+        def __init__(self, run, *arguments):
+            super().__init__(run, *arguments)
+            rollbacks.append((self, run))
 
     monkeypatch.setattr(rollback, "BeforeImage", Counted)
-    monkeypatch.setattr(rollback, "DryRun", Watched)
+    monkeypatch.setattr(rollback, "Rollback", Watched)
     monkeypatch.setattr(migration.Database, "get_items", lambda self, keys, keys_only: ({}, [], 0.0))
     assert roll_back(tables, run, flags=["--dry-run"]).outcomes == {"asset_deleted": 6000}
     assert migration.PAGE_ITEMS <= alive[1] < 3000
-    assert (rollbacks[0].turns, rollbacks[0].flow.pending_bytes) == ({}, 0)
+    ((watched, its_run),) = rollbacks
+    assert len(watched.turns) == 0 and abs(its_run._held_bytes) < 1

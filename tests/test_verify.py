@@ -1,5 +1,6 @@
 """The verification finds exactly what is wrong with a migrated table, and nothing else."""
 
+import asyncio
 import csv
 import itertools
 import json
@@ -268,12 +269,13 @@ def test_a_record_is_reported_for_the_asset_that_points_to_it_else_for_a_live_on
 
 def test_a_key_that_dynamodb_would_refuse_is_not_looked_up():
     """Amazon's refuses the whole batch; DynamoDB Local does not."""
-    answers = []
-    flow = migration.Flow(None, types.SimpleNamespace(max_write_units=None), None, None)
-    for version_id in ("9" * 1024, "9" * 1025):
-        flow.lookup([("versions", "a1", version_id)], answers.append)
-    assert list(flow.lookups) == [("versions", "a1", "9" * 1024)]
-    assert answers == [{}]
+    assert migration.can_exist(("versions", "a1", "9" * 1024))
+    loop = asyncio.new_event_loop()
+    reader = migration.Reader(None, loop)
+    answers = [reader.get([("versions", "a1", version_id)]) for version_id in ("9" * 1024, "9" * 1025)]
+    assert list(reader.keys) == [("versions", "a1", "9" * 1024)]
+    assert not answers[0].done() and answers[1].result() == {}
+    loop.close()
 
 
 def test_a_record_without_any_asset_has_no_database(tables):
@@ -522,13 +524,13 @@ def test_an_error_half_way_leaves_a_report_of_what_was_found(tables, monkeypatch
 
 def test_an_interrupted_run_says_so(tables, monkeypatch, capsys):
     put_healthy(tables, "a1")
-    original = verify.Verification.on_assets
+    original = verify.Verification.verify_asset
 
-    def interrupt(self, page):
-        self.flow.stop()
-        original(self, page)
+    async def interrupt(self, run, asset):
+        run.stop()
+        await original(self, run, asset)
 
-    monkeypatch.setattr(verify.Verification, "on_assets", interrupt)
+    monkeypatch.setattr(verify.Verification, "verify_asset", interrupt)
     result = run(tables)
     assert result.status == migration.EXIT_INTERRUPTED
     assert result.summary["version_records"] == 0

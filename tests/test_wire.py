@@ -156,11 +156,11 @@ def test_a_page_and_the_text_of_its_items(separators, indent, ascii_only, items,
     assert [item for item, _ in found] == items
     assert {**rest, "Items": items} == answer
     journal = migration.Journal(str(tmp_path / "journal"), {})
-    sizes = [journal.add_asset(text, migration.Facts(live_twin=True), True) for _, text in found]
+    for _, item_text in found:
+        journal.add_asset(item_text, migration.Facts(live_twin=True), True)
     journal.sync()
     journal.close()
     lines = (tmp_path / "journal").read_bytes().split(b"\n")[1:-1]
-    assert [len(line) for line in lines] == sizes
     assert [json.loads(line) for line in lines] == [
         {"asset": item, "facts": {"live_twin": True, "current_record": False}, "again": True} for item in items
     ]
