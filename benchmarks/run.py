@@ -28,6 +28,7 @@ from front import UNLIMITED, Front  # noqa: E402
 from instant_server import BUCKET, InstantServer  # noqa: E402
 
 import local_dynamodb  # noqa: E402
+from sample_assets import sample_assets  # noqa: E402
 
 MIGRATION = os.path.join(ROOT, "v2.2_to_v2.3_migration.py")
 SEQUENTIAL = os.path.join(HERE, "sequential.py")
@@ -138,7 +139,7 @@ class Tables:
 
 def speed(sizes):
     """How much faster than the plain loop, and a dry run and a rerun than the migration."""
-    assets = list(local_dynamodb.sample_assets(sizes.speed_assets))
+    assets = list(sample_assets(sizes.speed_assets))
     seconds = collections.defaultdict(list)
     with local_dynamodb.LocalDynamoDB() as engine:
         tables = Tables(engine)
