@@ -33,8 +33,8 @@ import threading
 import uuid
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-import local_dynamodb
 from load_migration import load_script, migration
+from sample_assets import sample_assets
 
 rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
@@ -63,7 +63,7 @@ def make_assets(count: int, database_id: str) -> Iterator[Item]:
     """Sample assets under keys of this run. The versions table is keyed by assetId alone, so
     that begins with the databaseId too. Twins keep a common one."""
     new_ids = {}  # type: Dict[str, str]
-    for asset in local_dynamodb.sample_assets(count, databases=1):
+    for asset in sample_assets(count, databases=1):
         old_id = asset["assetId"]["S"]
         new_id = new_ids.setdefault(old_id, "%s-%d" % (database_id, len(new_ids) + 1))
         # Everywhere in the asset: the keys of its files begin with the assetId.

@@ -24,8 +24,8 @@ sys.path.insert(0, os.path.dirname(HERE))
 
 from front import TARGET, Answer, Server  # noqa: E402
 
-import local_dynamodb  # noqa: E402
 from load_migration import migration  # noqa: E402
+from sample_assets import SHAPES, database_shares, sample_assets  # noqa: E402
 
 BUCKET = "benchmark-bucket"
 KEYS = {"assets": ("databaseId", "assetId"), "versions": ("assetId", "assetVersionId")}
@@ -57,7 +57,7 @@ class Table:
     """Assets by number; those of a database follow each other."""
 
     def __init__(self, count, databases, migrated):
-        shares = [("db%02d" % (n + 1), 1) for n in range(databases)] if databases else local_dynamodb.DATABASES
+        shares = database_shares(databases)
         self.names = [name for name, _ in shares]
         sums = list(itertools.accumulate(share for _, share in shares))
         self.ends = [count * share // sums[-1] for share in sums]
@@ -92,9 +92,9 @@ class Table:
 
 def distinct_texts(migrated):
     """Assets as JSON with marks for their keys; without archived ones and those whose id a user typed."""
-    every_shape_once = len(local_dynamodb.SHAPES) + 10
+    every_shape_once = len(SHAPES) + 10
     texts = []
-    for asset in itertools.islice(local_dynamodb.sample_assets(2 * DISTINCT), every_shape_once, None):
+    for asset in itertools.islice(sample_assets(2 * DISTINCT), every_shape_once, None):
         old_id = asset["assetId"]["S"]
         if old_id.startswith("x") and not migration.is_archived(asset):
             asset["databaseId"] = {"S": DATABASE_MARK.decode()}

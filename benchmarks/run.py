@@ -3,6 +3,7 @@
     python benchmarks/run.py                    everything: three runs of each, half an hour
     python benchmarks/run.py --quick            one run of each on little data, a few minutes
     python benchmarks/run.py speed partitions   only these parts
+    python benchmarks/run.py --against FOLDER   another version's scripts too, run by run in turn
 
 It needs what the migration and local_dynamodb.py need. benchmarks/README.md says what the rows mean.
 """
@@ -11,7 +12,6 @@ import argparse
 import collections
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -28,8 +28,11 @@ from front import UNLIMITED, Front  # noqa: E402
 from instant_server import BUCKET, InstantServer  # noqa: E402
 
 import local_dynamodb  # noqa: E402
+from sample_assets import sample_assets  # noqa: E402
 
-MIGRATION = os.path.join(ROOT, "v2.2_to_v2.3_migration.py")
+MIGRATION = "v2.2_to_v2.3_migration.py"
+VERIFICATION = "v2.2_to_v2.3_migration_verify.py"
+ROLLBACK = "v2.2_to_v2.3_migration_rollback.py"
 SEQUENTIAL = os.path.join(HERE, "sequential.py")
 READY_MADE = os.path.join(HERE, "ready_made.py")
 ENVIRONMENT = local_dynamodb.LocalDynamoDB().environment()
@@ -49,13 +52,23 @@ FULL = Sizes(3, 5000, 20, (10000, 100000, 1000000))
 QUICK = Sizes(1, 600, 10, (10000, 50000))
 
 
-class Run(typing.NamedTuple):
-    """One run of the migration: its own figures, and what the system says of its process."""
+class Version(typing.NamedTuple):
+    """One version of the tool."""
 
-    seconds: float
+    folder: str  # holds its scripts
+    label: str  # ends the names of its rows
+
+
+class Run(typing.NamedTuple):
+    """One run of a script: what it says of itself, and what the system says of its process."""
+
+    summary: dict
     cpu: float
     peak_mb: float
-    summary: dict
+
+    @property
+    def seconds(self):
+        return self.summary["duration_seconds"]
 
 
 # --- Running ---------------------------------------------------------------------------------
@@ -66,24 +79,43 @@ def flags_of(endpoint_url, assets="assets", versions="versions"):
     return ["--endpoint-url", endpoint_url] + names
 
 
-def migrate(count, flags):
-    """Run the migration of so many assets in a process of its own."""
-    folder = tempfile.mkdtemp(prefix="benchmark-")
-    try:
-        command = [sys.executable, MIGRATION, "--report-dir", folder, "--journal-dir", folder] + flags
-        with open(os.path.join(folder, "output"), "w+") as output:
-            process = subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=output)
-            cpu, peak_mb = watch(process)
-            if process.returncode:
-                output.seek(0)
-                raise SystemExit("the migration failed:\n" + output.read()[-2000:])
-        (name,) = [name for name in os.listdir(folder) if name.endswith("_summary.json")]
-        with open(os.path.join(folder, name)) as file:
-            summary = json.load(file)
-        assert summary["scanned"] == count, "%d of %d assets" % (summary["scanned"], count)
-    finally:
-        shutil.rmtree(folder)
-    return Run(summary["duration_seconds"], cpu, peak_mb, summary)
+def run_tool(version, script, flags, work):
+    """Run a script of the tool in a process of its own; its files are in a new folder below `work`."""
+    folder = tempfile.mkdtemp(dir=work)
+    command = [sys.executable, os.path.join(version.folder, script), "--report-dir", folder] + flags
+    with open(os.path.join(folder, "output"), "w+") as output:
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        cpu, peak_mb = watch(process)
+        if process.returncode:
+            output.seek(0)
+            raise SystemExit("%s failed:\n%s" % (command[1], output.read()[-2000:]))
+    (name,) = [name for name in os.listdir(folder) if name.endswith("_summary.json")]
+    with open(os.path.join(folder, name)) as file:
+        return Run(json.load(file), cpu, peak_mb)
+
+
+def migrate(version, count, flags):
+    """Migrate so many assets; the files of the run are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as work:
+        return migrate_below(work, version, count, flags)
+
+
+def migrate_below(work, version, count, flags):
+    run = run_tool(version, MIGRATION, flags + ["--journal-dir", work, "--yes"], work)
+    check_count(run.summary["scanned"], count)
+    return run
+
+
+def verification_seconds(version, count, flags, work):
+    """The seconds of a verification. Its summary rounds them to tenths, so they are told by its files: the
+    report is made when it begins and read by nobody, the summary is written when it ends."""
+    summary = run_tool(version, VERIFICATION, flags, work).summary
+    check_count(summary["assets"], count)
+    return os.stat(summary["files"]["summary"]).st_mtime - os.stat(summary["files"]["report"]).st_atime
+
+
+def check_count(found, expected):
+    assert found == expected, "%d of %d assets" % (found, expected)
 
 
 def watch(process):
@@ -136,38 +168,67 @@ class Tables:
 # --- Parts -----------------------------------------------------------------------------------
 
 
-def speed(sizes):
-    """How much faster than the plain loop, and a dry run and a rerun than the migration."""
-    assets = list(local_dynamodb.sample_assets(sizes.speed_assets))
+def speed(sizes, versions):
+    """How fast beside the plain loop and the ready-made requests, and all else beside the migration."""
+    assets = list(sample_assets(sizes.speed_assets))
     seconds = collections.defaultdict(list)
     with local_dynamodb.LocalDynamoDB() as engine:
         tables = Tables(engine)
         # The engine's Java gets several times as fast during its first minutes.
         for _ in range(5):
             measure(SEQUENTIAL, flags_of(engine.endpoint_url, *tables.fresh(assets[:1000])))
-            migrate(len(assets), flags_of(engine.endpoint_url, *tables.fresh(assets)))
+            migrate(versions[0], len(assets), flags_of(engine.endpoint_url, *tables.fresh(assets)))
         for _ in range(sizes.rounds):
             for latency in (0.0, LATENCY):
                 with Front(engine.port, latency=latency) as front:
                     url = front.endpoint_url if latency else engine.endpoint_url
                     for kind, script in (("loop", SEQUENTIAL), ("ready-made", READY_MADE)):
                         seconds[kind, latency].append(measure(script, flags_of(url, *tables.fresh(assets))))
-                    flags = flags_of(url, *tables.fresh(assets))
-                    seconds["dry run", latency].append(migrate(len(assets), flags + ["--dry-run"]).seconds)
-                    seconds["migration", latency].append(migrate(len(assets), flags).seconds)
-                    seconds["rerun", latency].append(migrate(len(assets), flags).seconds)
+                    for version in versions:
+                        flags = flags_of(url, *tables.fresh(assets))
+                        for kind, taken in seconds_of_each(version, len(assets), flags):
+                            seconds[kind, latency, version].append(taken)
     for latency, where in ((0.0, "DynamoDB Local"), (LATENCY, "with 5 ms latency")):
-        rates = {kind: len(assets) / statistics.median(seconds[kind, latency]) for kind, _ in seconds}
-        ratio = median_ratio(seconds["loop", latency], seconds["migration", latency])
-        target = 20 if latency else 5
-        result = "%.1f times (%.0f assets/s, loop %.0f/s)" % (ratio, rates["migration"], rates["loop"])
-        row("migration / plain loop, " + where, result, ">= %d" % target, ratio >= target)
-        ratio = median_ratio(seconds["loop", latency], seconds["ready-made", latency])
-        result = "%.1f times (%.0f assets/s)" % (ratio, rates["ready-made"])
-        row("ready-made requests / plain loop, " + where, result, "the engine's limit")
-        for kind in ("dry run", "rerun"):
-            ratio = median_ratio(seconds["migration", latency], seconds[kind, latency])
-            row("%s / migration, %s" % (kind, where), "%.1f times" % ratio, ">= 3", ratio >= 3)
+        loop, ready_made = seconds["loop", latency], seconds["ready-made", latency]
+        shown = times(loop, ready_made, len(assets))
+        row("ready-made requests / plain loop, " + where, shown, "the engine's limit")
+        for version in versions:
+            migration = seconds["migration", latency, version]
+            name = where + version.label
+            rates = rate(migration, len(assets)), rate(loop, len(assets))
+            shown = "%.1f times (%.0f assets/s, loop %.0f/s)" % (median_ratio(loop, migration), *rates)
+            row("migration / plain loop, " + name, shown)
+            share = median_ratio(ready_made, migration)
+            row("migration / ready-made requests, " + name, "%.0f %%" % (100 * share), ">= 90 %", share >= 0.9)
+            for kind in ("dry run", "rerun"):
+                ratio = median_ratio(migration, seconds[kind, latency, version])
+                row("%s / migration, %s" % (kind, name), "%.1f times" % ratio, ">= 3", ratio >= 3)
+            for kind in ("verification", "verification with the journal", "rollback"):
+                shown = times(migration, seconds[kind, latency, version], len(assets))
+                row("%s / migration, %s" % (kind, name), shown, "no slower than before")
+
+
+def seconds_of_each(version, count, flags):
+    """Yield what was run on a pair of tables, and the seconds that it took."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as work:
+        yield "dry run", migrate(version, count, flags + ["--dry-run"]).seconds
+        migration = migrate_below(work, version, count, flags)
+        yield "migration", migration.seconds
+        journal = ["--journal", migration.summary["files"]["journal"]]
+        yield "verification", verification_seconds(version, count, flags, work)
+        yield "verification with the journal", verification_seconds(version, count, flags + journal, work)
+        yield "rerun", migrate(version, count, flags).seconds
+        rollback = run_tool(version, ROLLBACK, flags + journal + ["--yes"], work)
+        check_count(rollback.summary["outcomes"]["restored"], migration.summary["outcomes"]["migrated"])
+        yield "rollback", rollback.seconds
+
+
+def times(slow, fast, count):
+    return "%.2f times (%.0f assets/s)" % (median_ratio(slow, fast), rate(fast, count))
+
+
+def rate(seconds, count):
+    return count / statistics.median(seconds)
 
 
 def median_ratio(slow, fast):
@@ -175,61 +236,71 @@ def median_ratio(slow, fast):
     return statistics.median(one / other for one, other in zip(slow, fast))
 
 
-def partitions(sizes):
+def partitions(sizes, versions):
     """How much of a hot partition's write units is used, at how many rejections."""
     for databases, units in ((1, 150.0), (4, 150.0), (32, 25.0)):
-        used, used_by_run, rejections = [], [], []
+        used, used_by_run, rejections = (collections.defaultdict(list) for _ in range(3))
         count = int(sizes.partition_seconds * units * databases / UNITS_OF_AN_ASSET)
-        for _ in range(sizes.rounds):
+        for version in versions * sizes.rounds:
             with ExitStack() as stack:
                 server = stack.enter_context(InstantServer(count, databases))
                 front = stack.enter_context(Front(server.port, latency=LATENCY, partition_units=units))
-                run = migrate(count, flags_of(front.endpoint_url))
+                run = migrate(version, count, flags_of(front.endpoint_url))
             limited = [partition for (table, _), partition in front.partitions.items() if table == "assets"]
             hottest = max(limited, key=lambda partition: partition.units)
-            used.append(hottest.used())
-            used_by_run.append(hottest.units / (units * (1.0 + run.seconds)))
-            rejections.append(sum(p.rejected for p in limited) / sum(p.accepted for p in limited))
-        name = "%d database%s of %d units/s" % (databases, "" if databases == 1 else "s", units)
-        median = statistics.median(used)
-        shown = "%.0f %% (of the whole run %.0f %%)" % (100 * median, 100 * statistics.median(used_by_run))
-        row("units of the hottest partition used, " + name, shown, ">= 90 %", median >= 0.9)
-        median = statistics.median(rejections)
-        row("rejections for each accepted write, " + name, "%.3f" % median, "<= 0.1", median <= 0.1)
+            used[version].append(hottest.used())
+            used_by_run[version].append(hottest.units / (units * (1.0 + run.seconds)))
+            rejections[version].append(sum(p.rejected for p in limited) / sum(p.accepted for p in limited))
+        for version in versions:
+            name = "%d database%s of %d units/s" % (databases, "" if databases == 1 else "s", units) + version.label
+            median = statistics.median(used[version])
+            of_the_run = statistics.median(used_by_run[version])
+            shown = "%.0f %% (of the whole run %.0f %%)" % (100 * median, 100 * of_the_run)
+            row("units of the hottest partition used, " + name, shown, ">= 90 %", median >= 0.9)
+            median = statistics.median(rejections[version])
+            row("rejections for each accepted write, " + name, "%.3f" % median, "<= 0.1", median <= 0.1)
 
 
-def client(sizes):
+def client(sizes, versions):
     """CPU time and memory of the migration's process."""
     peaks = {}
     for count in sizes.client_assets:
-        rounds = sizes.rounds if count < 1000000 else 1
+        runs = collections.defaultdict(list)
         with InstantServer(count) as server:
-            runs = [migrate(count, flags_of(server.endpoint_url)) for _ in range(rounds)]
-        cpu = 1000 * statistics.median(run.cpu for run in runs) / count
-        peaks[count] = statistics.median(run.peak_mb for run in runs)
-        row("client CPU for each of {:,} assets".format(count), "%.3f ms" % cpu, "<= 0.25 ms", cpu <= 0.25)
-        row("peak memory at {:,} assets".format(count), "%.0f MB" % peaks[count], "< 150 MB", peaks[count] < 150)
-    last, before = (peaks[count] for count in sizes.client_assets[:-3:-1])
-    growth = last / before - 1
-    row("growth of peak memory between the last two", "%.0f %%" % (100 * growth), "<= 15 %", growth <= 0.15)
+            for version in versions * (sizes.rounds if count < 1000000 else 1):
+                runs[version].append(migrate(version, count, flags_of(server.endpoint_url)))
+        for version in versions:
+            name = "{:,} assets{}".format(count, version.label)
+            cpu = 1000 * statistics.median(run.cpu for run in runs[version]) / count
+            # In fewer assets, the start of Python and boto3 is much of it.
+            bound = ("<= 0.20 ms", cpu <= 0.2) if count >= 100000 else ()
+            row("client CPU for each of " + name, "%.3f ms" % cpu, *bound)
+            peak = peaks[count, version] = statistics.median(run.peak_mb for run in runs[version])
+            row("peak memory at " + name, "%.0f MB" % peak, "<= 100 MB", peak <= 100)
+    for version in versions:
+        last, before = (peaks[count, version] for count in sizes.client_assets[:-3:-1])
+        growth = last / before - 1
+        name = "growth of peak memory between the last two" + version.label
+        row(name, "%.0f %%" % (100 * growth), "<= 15 %", growth <= 0.15)
 
 
-def ceiling(sizes):
+def ceiling(sizes, versions):
     """What comes of --max-write-units during ten seconds."""
     for limit in (1, 50, 500):
-        mean, worst = [], []
+        mean, worst = collections.defaultdict(list), collections.defaultdict(list)
         count = max(8, int(limit * 14 / 2.5))
-        for _ in range(sizes.rounds):
+        for version in versions * sizes.rounds:
             with InstantServer(count) as server, Front(server.port, partition_units=UNLIMITED) as front:
-                migrate(count, flags_of(front.endpoint_url) + ["--max-write-units", str(limit)])
+                migrate(version, count, flags_of(front.endpoint_url) + ["--max-write-units", str(limit)])
             start = front.accepted[0][0]
-            mean.append(units_between(front.accepted, start, start + 10) / 10)
-            worst.append(max(units_between(front.accepted, at, at + 1) for at, _ in front.accepted))
-        median = statistics.median(mean)
-        shown = "%.1f units/s over ten seconds, most in one second %.0f" % (median, statistics.median(worst))
-        # The window begins with a write that was waited for before.
-        met = 0.9 * limit <= median <= 1.05 * limit + LARGEST_WRITE / 10
-        row("--max-write-units %d" % limit, shown, "90 to 105 %, and one write", met)
+            mean[version].append(units_between(front.accepted, start, start + 10) / 10)
+            worst[version].append(max(units_between(front.accepted, at, at + 1) for at, _ in front.accepted))
+        for version in versions:
+            median, most = statistics.median(mean[version]), statistics.median(worst[version])
+            shown = "%.1f units/s over ten seconds, most in one second %.0f" % (median, most)
+            # The window begins with a write that was waited for before.
+            met = 0.9 * limit <= median <= 1.05 * limit + LARGEST_WRITE / 10
+            row("--max-write-units %d" % limit + version.label, shown, "90 to 105 %, and one write", met)
 
 
 def units_between(accepted, start, end):
@@ -239,7 +310,7 @@ def units_between(accepted, start, end):
 # --- Command line ----------------------------------------------------------------------------
 
 
-def row(what, result, target, met=None):
+def row(what, result, target="", met=None):
     verdict = {True: "yes", False: "NO", None: ""}[met]
     print("| %s | %s | %s | %s |" % (what, result, target, verdict), flush=True)
 
@@ -260,14 +331,22 @@ PARTS = {"speed": speed, "partitions": partitions, "client": client, "ceiling": 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one run of each on little data")
+    parser.add_argument(
+        "--against", metavar="FOLDER", help="a folder with another version of the scripts, to be measured in turn"
+    )
     parser.add_argument("parts", nargs="*", metavar="PART", help="of %s; default: all" % ", ".join(PARTS))
     options = parser.parse_args()
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown:
         parser.error("there is no part %r" % unknown[0])
+    versions = [Version(ROOT, "")]
+    if options.against:
+        if not os.path.isfile(os.path.join(options.against, MIGRATION)):
+            parser.error("%s holds no %s" % (options.against, MIGRATION))
+        versions = [Version(ROOT, " (this)"), Version(os.path.abspath(options.against), " (other)")]
     print("Machine: %s\n\n| what | result | target | met |\n|---|---|---|---|" % machine(), flush=True)
     for name in options.parts or PARTS:
-        PARTS[name](QUICK if options.quick else FULL)
+        PARTS[name](QUICK if options.quick else FULL, versions)
     print("\nAfterwards: %s" % machine())
 
 

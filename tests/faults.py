@@ -26,6 +26,7 @@ from conftest import Tables, normal  # noqa: E402
 import local_dynamodb  # noqa: E402
 from benchmarks.front import Cut, Faults  # noqa: E402
 from load_migration import load_script, migration  # noqa: E402
+from sample_assets import sample_assets  # noqa: E402
 
 MIGRATION = "v2.2_to_v2.3_migration.py"
 ROLLBACK = "v2.2_to_v2.3_migration_rollback.py"
@@ -331,7 +332,7 @@ def hostile_assets(rng, count):
     """Assets as no application wrote them: keys and texts of TEXTS, any type anywhere. Some cannot be migrated;
     what becomes of each does not depend on the order. No two share an assetId, but for archived twins."""
     for number in range(count):
-        asset = dict(next(local_dynamodb.sample_assets(1, seed=rng.randrange(10**9))))
+        asset = dict(next(sample_assets(1, seed=rng.randrange(10**9))))
         asset["databaseId"] = {"S": rng.choice(["db01", "engineering"] + list(TEXTS[:12]))}
         asset["assetId"] = {"S": "%s%d" % (rng.choice(TEXTS), number)}
         for name in ("assetName", "description", "tags", "assetType", "isDistributable", "previewLocation"):

@@ -41,6 +41,7 @@ from writers import Writers  # noqa: E402
 
 import local_dynamodb  # noqa: E402
 from benchmarks.front import Front  # noqa: E402
+from sample_assets import sample_assets  # noqa: E402
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -67,7 +68,7 @@ class TracingFront(Front):
 
 def alone(engine, rng, folder):
     """Killed, disturbed and run again: as undisturbed; then rolled back in the same way: as before."""
-    assets = list(local_dynamodb.sample_assets(rng.randint(10, 80), seed=rng.randrange(10**9)))
+    assets = list(sample_assets(rng.randint(10, 80), seed=rng.randrange(10**9)))
     assets += list(hostile_assets(rng, rng.randint(0, 30)))
     records = conflicts(rng, assets)
     expected = undisturbed(engine, folder, assets, records)
@@ -110,7 +111,7 @@ def alone(engine, rng, folder):
 
 def in_company(engine, rng, folder):
     """Both applications write meanwhile: nothing of theirs is lost, and the next run finishes."""
-    assets = list(local_dynamodb.sample_assets(rng.randint(20, 100), seed=rng.randrange(10**9)))
+    assets = list(sample_assets(rng.randint(20, 100), seed=rng.randrange(10**9)))
     faults = random_faults(rng, rng.choice([0.0, 0.1, 0.2]))
     with new_tables(engine, folder) as tables, TracingFront(
         engine.port, (0, 0.02), None, faults, rng.random()
@@ -129,7 +130,7 @@ def in_company(engine, rng, folder):
 def killed_in_company(engine, rng, folder):
     """v2.2 goes on while the migration is killed again and again. Interrupted runs may leave records of versions
     that are no more; rolling back, then running again, gives a whole result."""
-    assets = list(local_dynamodb.sample_assets(rng.randint(20, 80), seed=rng.randrange(10**9)))
+    assets = list(sample_assets(rng.randint(20, 80), seed=rng.randrange(10**9)))
     faults = random_faults(rng, rng.choice([0.0, 0.1]))
     with new_tables(engine, folder) as tables, TracingFront(
         engine.port, (0, 0.02), None, faults, rng.random()

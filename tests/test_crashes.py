@@ -20,8 +20,8 @@ from faults import (
 )
 from v22 import S, asset, record, version
 
-import local_dynamodb
 from benchmarks.front import Front
+from sample_assets import sample_assets
 
 SIGNALS = {
     "SIGKILL": (signal.SIGKILL,),
@@ -38,7 +38,7 @@ def scene(tables, engine, tmp_path):
 
 
 def some_assets(rng):
-    return list(local_dynamodb.sample_assets(80, seed=rng.randrange(10**9))) + list(hostile_assets(rng, 30))
+    return list(sample_assets(80, seed=rng.randrange(10**9))) + list(hostile_assets(rng, 30))
 
 
 @pytest.mark.parametrize("signals", SIGNALS)

@@ -31,6 +31,7 @@ from v22 import asset
 import local_dynamodb
 from benchmarks.front import Faults, Front, error
 from load_migration import load_script, migration
+from sample_assets import sample_assets
 
 rollback = load_script(ROLLBACK)
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
@@ -73,7 +74,7 @@ def there_and_back(tables, engine, tmp_path, assets, front):
 @pytest.mark.parametrize("fault", REQUEST_FAULTS + STATEMENT_FAULTS)
 def test_each_fault_alone(tables, engine, tmp_path, fault):
     rng = seeded(fault)
-    assets = list(local_dynamodb.sample_assets(30, seed=rng.randrange(10**9)))
+    assets = list(sample_assets(30, seed=rng.randrange(10**9)))
     faults = Faults(operations=SERVED, slow_seconds=0.05, **{fault: 0.25})
     with Front(engine.port, faults=faults, seed=rng.random()) as front:
         there_and_back(tables, engine, tmp_path, assets, front)
@@ -83,7 +84,7 @@ def test_each_fault_alone(tables, engine, tmp_path, fault):
 @pytest.mark.parametrize("number", range(3))
 def test_mixtures(tables, engine, tmp_path, number):
     rng = seeded("mixture %d" % number)
-    assets = list(local_dynamodb.sample_assets(40, seed=rng.randrange(10**9))) + list(hostile_assets(rng, 20))
+    assets = list(sample_assets(40, seed=rng.randrange(10**9))) + list(hostile_assets(rng, 20))
     faults = random_faults(rng)
     print(faults)
     with Front(engine.port, faults=faults, seed=rng.random()) as front:
@@ -92,7 +93,7 @@ def test_mixtures(tables, engine, tmp_path, number):
 
 def test_answers_that_come_too_late(tables, engine, tmp_path, short_patience):
     """The engine executes the request; the client has given up and sends it again."""
-    assets = list(local_dynamodb.sample_assets(30))
+    assets = list(sample_assets(30))
     faults = Faults(slow=0.06, slow_seconds=1.5, operations=SERVED)
     with Front(engine.port, faults=faults, seed=1) as front:
         there_and_back(tables, engine, tmp_path, assets, front)
@@ -101,7 +102,7 @@ def test_answers_that_come_too_late(tables, engine, tmp_path, short_patience):
 
 def test_a_request_that_arrives_twice(tables, engine, tmp_path):
     """A proxy that sends a write again, some requests later, after the client's own has succeeded."""
-    assets = list(local_dynamodb.sample_assets(60))
+    assets = list(sample_assets(60))
     tables.load(assets)
     expected = undisturbed(engine, tmp_path, assets)
     late = []
@@ -158,7 +159,7 @@ def test_a_batch_sent_one_by_one_knows_what_was_written(tables, engine):
 
 def test_failures_leave_no_requests_in_memory(tables, engine):
     """Errors and the frames that raised them make cycles; a request may have a megabyte."""
-    tables.load(local_dynamodb.sample_assets(60))
+    tables.load(sample_assets(60))
     kinds = dict.fromkeys(set(REQUEST_FAULTS) - {"slow"}, 0.05)
     gc.collect()
     gc.disable()
@@ -194,7 +195,7 @@ def stopped(tables, front, capfd, *flags):
 
 @pytest.mark.parametrize("request_number", [3, 5, 12, 20, 30])
 def test_credentials_expire(tables, engine, tmp_path, capfd, request_number):
-    assets = list(local_dynamodb.sample_assets(100))
+    assets = list(sample_assets(100))
     tables.load(assets)
     with Front(engine.port, faults=Faults(expired_from=request_number)) as front:
         run, errors = stopped(tables, front, capfd)
@@ -221,7 +222,7 @@ def test_access_denied(tables, engine, tmp_path, capfd, operation, table):
         asset("twin"),
         asset("twin", "db01#deleted", currentVersion={"M": {"Version": {"S": "3"}, "Comment": {"S": "Old"}}}),
     )
-    assets = list(local_dynamodb.sample_assets(60))
+    assets = list(sample_assets(60))
     tables.put(*twin)
     assert tables.migrate("--database-id", "db01#deleted").status == 0
     tables.load(assets)  # the live twin replaces the record: BatchGetItem and PartiQLUpdate on the versions table
@@ -235,7 +236,7 @@ def test_access_denied(tables, engine, tmp_path, capfd, operation, table):
 
 @pytest.mark.parametrize("name", ["assets", "versions"])
 def test_table_deleted_in_the_middle(engine, tmp_path, tables, capfd, name):
-    tables.load(local_dynamodb.sample_assets(60))
+    tables.load(sample_assets(60))
     seen = []
 
     def delete(request):
@@ -264,7 +265,7 @@ def writes_of(front):
 @pytest.mark.parametrize("after_bytes", [0, 2000, 60000])
 def test_full_disk(tables, engine, monkeypatch, capfd, call, after_bytes, tmp_path):
     """Whatever was written has its before image on the disk; with room, the same command finishes."""
-    assets = list(local_dynamodb.sample_assets(300))
+    assets = list(sample_assets(300))
     tables.load(assets)
     before, genuine = tables.contents(), os.fsync
     full = []
@@ -327,7 +328,7 @@ def test_folder_that_cannot_be_written(tables, engine, tmp_path, monkeypatch, ca
 
 def test_report_that_cannot_be_written_any_more(tables, engine, monkeypatch, capfd):
     """The run stops; what it has written it finishes, and the journal is whole."""
-    tables.load(local_dynamodb.sample_assets(60))
+    tables.load(sample_assets(60))
     before = tables.contents()
 
     def add_row(self, cells):
@@ -346,7 +347,7 @@ def test_report_that_cannot_be_written_any_more(tables, engine, monkeypatch, cap
 def test_journal_cut_in_its_last_line(tables, tmp_path, number):
     """Wherever it is cut, the lines before count; also where the disk left zeros."""
     rng = seeded("cut %d" % number)
-    tables.load(local_dynamodb.sample_assets(20))
+    tables.load(sample_assets(20))
     before = tables.contents()
     run = tables.migrate()
     whole = run.journal.read_bytes()

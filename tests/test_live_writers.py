@@ -6,9 +6,9 @@ from faults import SMALL_BATCHES, check_outcomes, random_faults, seeded
 from v22 import M, S, asset, record
 from writers import Writers
 
-import local_dynamodb
 from benchmarks.front import Faults, Front
 from load_migration import load_script
+from sample_assets import sample_assets
 
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
 
@@ -20,7 +20,7 @@ PASSING = {"changed_during_migration", "conflicting_version_ids", "version_confl
 @pytest.mark.parametrize("disturbed", [False, True], ids=["calm", "faults"])
 def test_live_writers(tables, engine, number, disturbed):
     rng = seeded("writers %d" % number)
-    assets = list(local_dynamodb.sample_assets(80, seed=rng.randrange(10**9)))
+    assets = list(sample_assets(80, seed=rng.randrange(10**9)))
     tables.load(assets)
     faults = random_faults(rng, 0.2) if disturbed else Faults()
     print(faults)

@@ -20,6 +20,7 @@ from v22 import DELETED, NULL, L, M, S, asset, migrated, partiql, record, versio
 
 import local_dynamodb
 from load_migration import migration
+from sample_assets import sample_assets
 
 SCRIPT = migration.__file__
 ARCHIVE = "db01" + DELETED
@@ -487,7 +488,7 @@ def test_every_kind_of_passing_failure(tables, failing):
             answers.append((code, "") if code else done)
         return answers, None
 
-    assets = list(local_dynamodb.sample_assets(40, databases=1))
+    assets = list(sample_assets(40, databases=1))
     tables.load(assets)
     failing(fault)
     run = tables.migrate("--batch-size", "5", *only("db01", ARCHIVE))
@@ -533,7 +534,7 @@ def test_large_histories(tables):
 
 
 def test_before_image_on_disk_then_record_then_asset(tables, monkeypatch):
-    assets = list(local_dynamodb.sample_assets(120, databases=2))
+    assets = list(sample_assets(120, databases=2))
     tables.load(assets)
     names = {item["assetId"]["S"] for item in assets}
     synced, confirmed, problems, checked = {}, set(), [], collections.Counter()
@@ -582,7 +583,7 @@ def test_before_image_on_disk_then_record_then_asset(tables, monkeypatch):
 
 def test_samples_dry_then_real_then_again(tables, capfd):
     """300 sample assets, and others that fail, read by a parallel scan."""
-    samples = list(local_dynamodb.sample_assets(300))
+    samples = list(sample_assets(300))
     failing = [
         asset("fail1", **own(Version="x")),
         asset("fail2", currentVersion=S("3")),
@@ -631,7 +632,7 @@ def test_samples_dry_then_real_then_again(tables, capfd):
 
 
 def test_rerun_writes_no_journal_entry(tables):
-    tables.load(local_dynamodb.sample_assets(30, databases=1))
+    tables.load(sample_assets(30, databases=1))
     tables.migrate(*only("db01", ARCHIVE))
     again = tables.migrate(*only("db01", ARCHIVE))
     assert again.status == 0 and again.summary["writes"] == 0 and again.summary["write_units"] == 0
@@ -796,7 +797,7 @@ def undisturbed(engine, folder, assets):
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_interrupted_and_run_again(tables, engine, tmp_path, how):
-    assets = list(local_dynamodb.sample_assets(150, databases=3))
+    assets = list(sample_assets(150, databases=3))
     tables.load(assets)
     before = tables.contents()[0]
     process = start(tables, tmp_path / "first", "--batch-size", "4", "--workers", "2", "--max-write-units", "150")
@@ -990,7 +991,7 @@ def test_first_line_of_the_journal(tables):
 
 
 def test_journal_holds_every_changed_asset_and_no_other(tables):
-    assets = list(local_dynamodb.sample_assets(60, databases=1))
+    assets = list(sample_assets(60, databases=1))
     tables.load(assets)
     tables.put(migrated("done"), asset("bad", **own(Version="x")))
     run = tables.migrate(*only("db01", ARCHIVE))

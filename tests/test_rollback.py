@@ -13,8 +13,8 @@ import types
 import pytest
 from v22 import DELETED, M, N, S, asset, changed, migrated, partiql, record, version
 
-import local_dynamodb
 from load_migration import HERE, load_script, migration
+from sample_assets import sample_assets, sample_shapes
 
 rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
@@ -60,7 +60,7 @@ def refuse(database, statements):
 
 
 def test_every_shape_is_as_it_was_before(tables):
-    tables.load(item for name, item in local_dynamodb.sample_shapes())
+    tables.load(item for name, item in sample_shapes())
     before = tables.contents()
     run = tables.migrate()
     undone = roll_back(tables, run)
@@ -70,7 +70,7 @@ def test_every_shape_is_as_it_was_before(tables):
 
 
 def test_five_hundred_assets_in_two_runs_then_a_new_migration_is_the_same_as_the_first(tables):
-    tables.load(local_dynamodb.sample_assets(500))
+    tables.load(sample_assets(500))
     before = tables.contents()
     first = tables.migrate("--limit", "230")
     second = tables.migrate()
@@ -96,7 +96,7 @@ def test_other_assets_and_records_are_not_touched(tables):
 
 
 def test_a_second_rollback_writes_nothing(tables, monkeypatch):
-    tables.load(item for name, item in local_dynamodb.sample_shapes())
+    tables.load(item for name, item in sample_shapes())
     run = tables.migrate()
     roll_back(tables, run)
     monkeypatch.setattr(migration.Database, "execute", refuse)
@@ -443,7 +443,7 @@ def test_a_superseded_image_of_an_asset_changed_since_leaves_the_record(tables, 
 
 
 def test_a_migration_killed_between_record_and_asset_leaves_no_record(tables, monkeypatch):
-    tables.load(item for name, item in local_dynamodb.sample_shapes())
+    tables.load(item for name, item in sample_shapes())
     before = tables.contents()
 
     def crash():
@@ -461,7 +461,7 @@ def test_a_migration_killed_between_record_and_asset_leaves_no_record(tables, mo
 
 
 def test_an_interrupted_migration_and_the_run_that_finished_it(tables, monkeypatch):
-    tables.load(local_dynamodb.sample_assets(100))
+    tables.load(sample_assets(100))
     before = tables.contents()
     with monkeypatch.context() as patch:
         before_first(patch, "UPDATE", lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -553,7 +553,7 @@ def wait_until_some_are_restored(tables, process):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_run_again_it_ends_as_if_it_had_not_been(tables, number):
-    tables.load(local_dynamodb.sample_assets(300))
+    tables.load(sample_assets(300))
     before = tables.contents()
     run = tables.migrate()
     process = start_rollback(tables, run.journal, "--max-write-units", "150", "--batch-size", "7")
@@ -576,9 +576,9 @@ def test_interrupted_and_run_again_it_ends_as_if_it_had_not_been(tables, number)
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(tables, monkeypatch, capsys):
-    tables.load(local_dynamodb.sample_assets(120))
+    tables.load(sample_assets(120))
     run = tables.migrate()
-    edited, deleted = [item for name, item in local_dynamodb.sample_shapes()][3:5]
+    edited, deleted = [item for name, item in sample_shapes()][3:5]
     edit(tables, edited, currentVersionId="9")
     tables.client.delete_item(TableName=tables.assets, Key=key_of(deleted))
     with monkeypatch.context() as patch:

@@ -11,8 +11,8 @@ import time
 import pytest
 from v22 import asset, migrated, partiql, record
 
-import local_dynamodb
 from load_migration import HERE, load_script, migration
+from sample_assets import sample_assets, sample_shapes
 
 script = load_script("v2.2_to_v2.3_migration_test.py")
 SCRIPT = os.path.join(HERE, "v2.2_to_v2.3_migration_test.py")
@@ -22,7 +22,7 @@ OWN = "vams-migration-test-"
 @pytest.fixture
 def used_tables(tables):
     """Tables in use: unmigrated, migrated and archived assets of others, with version records."""
-    tables.load(item for name, item in local_dynamodb.sample_shapes())
+    tables.load(item for name, item in sample_shapes())
     tables.put(asset("a"), migrated("b"), asset("c", "db01#deleted"))
     tables.put_records(record("b"), record("b", assetVersionId="2"))
     return tables
@@ -45,7 +45,7 @@ def run(tables, *flags):
 
 
 def test_its_assets_are_the_sample_assets_under_keys_of_the_run():
-    samples = list(local_dynamodb.sample_assets(80, databases=1))
+    samples = list(sample_assets(80, databases=1))
     made = list(script.make_assets(80, "own"))
     assert len({(item["databaseId"]["S"], item["assetId"]["S"]) for item in made}) == 80
     assert {item["databaseId"]["S"] for item in made} == {"own", "own#deleted"}

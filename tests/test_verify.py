@@ -16,6 +16,7 @@ from v22 import BUCKET, DELETED, NULL, L, M, N, S, asset, changed, migrated, rec
 
 import local_dynamodb
 from load_migration import load_script, migration
+from sample_assets import sample_assets
 
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
 
@@ -54,7 +55,7 @@ def put_healthy(tables, *asset_ids):
 
 
 def test_the_migrated_samples_are_verified_and_not_touched(tables):
-    tables.load(local_dynamodb.sample_assets(200))
+    tables.load(sample_assets(200))
     journal = tables.migrate().journal
     before = tables.contents()
     result = run(tables, "--journal", journal)
@@ -561,7 +562,7 @@ def write_migrated(tables, count):
         file.write(json.dumps(header) + "\n")
 
         def after():
-            single = (a for a in local_dynamodb.sample_assets(2 * count) if not a["assetId"]["S"].startswith("part-"))
+            single = (a for a in sample_assets(2 * count) if not a["assetId"]["S"].startswith("part-"))
             for before in itertools.islice(single, count):
                 plan = migration.plan_asset(before, BUCKET, started)
                 file.write(json.dumps({"asset": before}) + "\n")

@@ -7,8 +7,8 @@ import random
 import threading
 import time
 
-import local_dynamodb
 from load_migration import migration
+from sample_assets import sample_assets
 
 DELETED = "#deleted"
 
@@ -184,7 +184,7 @@ class Writer:
     def create(self, key=None):
         """By v2.2, or by v2.3 with its record."""
         self.made += 1
-        asset = next(local_dynamodb.sample_assets(1, seed=self.rng.randrange(10**9)))
+        asset = next(sample_assets(1, seed=self.rng.randrange(10**9)))
         asset["assetId"] = {"S": "new-%d-%d" % (self.number, self.made)}
         key = (asset["databaseId"]["S"], asset["assetId"]["S"])
         if self.shared.v23 and self.rng.random() < 0.5:
