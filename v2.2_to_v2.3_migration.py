@@ -91,7 +91,7 @@ EXIT_USAGE = 2
 EXIT_PREFLIGHT = 3
 EXIT_INTERRUPTED = 130
 
-PAGE_ITEMS = 1000  # examined by the reads under way in all segments; DynamoDB also ends a page at 1 MB
+PAGE_ITEMS = 500  # examined by the reads under way in all segments; DynamoDB also ends a page at 1 MB
 LANE_ITEMS = 100  # read ahead for each partition key, about
 SEGMENTS = 64  # of a parallel scan, at most: enough that large databases rarely share one
 SEGMENT_ITEMS = 100  # a small table is not worth more segments than this
