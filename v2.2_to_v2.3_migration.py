@@ -183,10 +183,10 @@ class Setting(NamedTuple):
     """How one key of CONFIG is typed and checked; section Settings has them all."""
 
     flag: str
-    kind: Any  # str, int, bool or list
-    low: Optional[int]
-    high: Optional[int]
     help: str
+    kind: Any = str  # str, int, bool or list
+    low: Optional[int] = None
+    high: Optional[int] = None
 
 
 class Facts(NamedTuple):
@@ -233,41 +233,24 @@ class Change(NamedTuple):
 # --------------------------------------------------------------------------------------
 
 SETTINGS = collections.OrderedDict(
-    [
-        ("aws_profile", Setting("--profile", str, None, None, "AWS profile")),
-        ("aws_region", Setting("--region", str, None, None, "AWS region; default: the profile's")),
-        (
-            "endpoint_url",
-            Setting("--endpoint-url", str, None, None, "another DynamoDB endpoint, such as http://localhost:8000"),
-        ),
-        ("assets_table_name", Setting("--assets-table", str, None, None, "name of the assets table")),
-        (
-            "asset_versions_table_name",
-            Setting("--asset-versions-table", str, None, None, "name of the asset versions table"),
-        ),
-        ("asset_bucket_name", Setting("--asset-bucket", str, None, None, "name of the bucket that holds the assets")),
-        (
-            "dry_run",
-            Setting("--dry-run", bool, None, None, "read everything, say what would be written, write nothing"),
-        ),
-        ("limit", Setting("--limit", int, 0, None, "examine exactly N assets, in table order")),
-        (
-            "database_id",
-            Setting("--database-id", list, None, None, "read only this databaseId; may be given several times"),
-        ),
-        ("batch_size", Setting("--batch-size", int, 1, 25, "statements in one write request, 1 to 25")),
-        ("workers", Setting("--workers", int, 1, 64, "write requests under way at once, 1 to 64")),
-        (
-            "max_write_units",
-            Setting("--max-write-units", int, 1, None, "ceiling in write units a second, over both tables"),
-        ),
-        ("journal_dir", Setting("--journal-dir", str, None, None, "folder for the journal of before images")),
-        ("report_dir", Setting("--report-dir", str, None, None, "folder for the CSV report and the JSON summary")),
-        ("log_level", Setting("--log-level", str, None, None, "DEBUG, INFO, WARNING, ERROR or CRITICAL")),
-        ("log_file", Setting("--log-file", str, None, None, "write the log to this file too")),
-        ("yes", Setting("--yes", bool, None, None, "do not ask before writing")),
-    ]
-)
+    aws_profile=Setting("--profile", "AWS profile"),
+    aws_region=Setting("--region", "AWS region; default: the profile's"),
+    endpoint_url=Setting("--endpoint-url", "another DynamoDB endpoint, such as http://localhost:8000"),
+    assets_table_name=Setting("--assets-table", "name of the assets table"),
+    asset_versions_table_name=Setting("--asset-versions-table", "name of the asset versions table"),
+    asset_bucket_name=Setting("--asset-bucket", "name of the bucket that holds the assets"),
+    dry_run=Setting("--dry-run", "read everything, say what would be written, write nothing", bool),
+    limit=Setting("--limit", "examine exactly N assets, in table order", int, 0),
+    database_id=Setting("--database-id", "read only this databaseId; may be given several times", list),
+    batch_size=Setting("--batch-size", "statements in one write request, 1 to 25", int, 1, 25),
+    workers=Setting("--workers", "write requests under way at once, 1 to 64", int, 1, 64),
+    max_write_units=Setting("--max-write-units", "ceiling in write units a second, over both tables", int, 1),
+    journal_dir=Setting("--journal-dir", "folder for the journal of before images"),
+    report_dir=Setting("--report-dir", "folder for the CSV report and the JSON summary"),
+    log_level=Setting("--log-level", "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
+    log_file=Setting("--log-file", "write the log to this file too"),
+    yes=Setting("--yes", "do not ask before writing", bool),
+)  # keyword arguments keep their order from Python 3.6 on
 
 # The settings that every script has.
 SHARED_SETTINGS = (
@@ -731,6 +714,11 @@ def twin_database(database_id: str) -> str:
     return database_id + ARCHIVED_SUFFIX
 
 
+def twin_key(key: Key) -> Key:
+    """The key of the archived asset of a live one, and the other way round."""
+    return key[0], twin_database(key[1]), key[2]
+
+
 def version_id_of(asset: Item, bucket: str, now: str) -> Optional[str]:
     """The id of the version record that an asset has or will have."""
     plan = plan_asset(asset, bucket, now, Facts(current_record=True))
@@ -787,16 +775,6 @@ KEY_SCHEMAS = {
     "assets_table_name": ("databaseId", "assetId"),
     "asset_versions_table_name": ("assetId", "assetVersionId"),
 }
-RECORD_FIELDS = (
-    "assetId",
-    "assetVersionId",
-    "isCurrentVersion",
-    "dateCreated",
-    "comment",
-    "description",
-    "createdBy",
-    "specifiedPipelines",
-)
 
 
 class Wire:
@@ -1562,7 +1540,7 @@ class WriteQueue:
     def remove(self, unwanted: Callable[[QueuedWrite], bool]) -> List[QueuedWrite]:
         """Take out, for good, what is not to be sent any more."""
         removed = []  # type: List[QueuedWrite]
-        for lane in self.lanes.values():
+        for lane in {*self.ready, *(lane for _, _, lane in self.later)}:
             removed += filter(unwanted, lane.queue)
             lane.queue = collections.deque(queued for queued in lane.queue if not unwanted(queued))
         self.count -= len(removed)
@@ -1847,8 +1825,8 @@ class Reader:
         self.database = database
         self.loop = loop
         self.requests = Requests(loop, READERS, self._send_next)
-        self.keys = collections.OrderedDict()  # type: collections.OrderedDict  # wanted, with their lookups
-        self.keys_only = collections.OrderedDict()  # type: collections.OrderedDict
+        # The lookups of each key that is wanted: of whole items, and of those wanted only as far as they exist.
+        self.wanted = {False: collections.OrderedDict(), True: collections.OrderedDict()}  # type: Dict[bool, Any]
         self.pages = collections.deque()  # type: collections.deque
         self.stopping = self.abandoning = False
         self.units = 0.0
@@ -1862,7 +1840,7 @@ class Reader:
             lookup.answer.set_result({})
         else:
             for key in lookup.missing:
-                (self.keys_only if keys_only else self.keys).setdefault(key, []).append(lookup)
+                self.wanted[keys_only].setdefault(key, []).append(lookup)
             self.requests.alarm.soon()
         return lookup.answer
 
@@ -1884,7 +1862,7 @@ class Reader:
             page.answer.set_exception(Stopped())
         self.pages.clear()
         if abandoning:
-            for waiting in (self.keys, self.keys_only):
+            for waiting in self.wanted.values():
                 self._fail(waiting, Stopped())
                 waiting.clear()
 
@@ -1892,7 +1870,7 @@ class Reader:
         """Items before pages: what is under way is to be finished."""
         now = time.monotonic()
         while self.requests.room(now):
-            if self.keys_only or self.keys:
+            if any(self.wanted.values()):
                 self.requests.begin(self._look_up(*self._next_keys()))
             elif self.pages:
                 self.requests.begin(self._read(self.pages.popleft()))
@@ -1902,11 +1880,11 @@ class Reader:
             self.requests.alarm.at(self.requests.backoff.until)
 
     def _next_keys(self) -> Tuple[collections.OrderedDict, bool]:
-        waiting = self.keys_only or self.keys
+        keys_only = bool(self.wanted[True])
+        waiting = self.wanted[keys_only]
         # Whole assets may be large: a few at a time.
-        most = LOOKUP_KEYS if self.keys_only or next(iter(waiting))[0] == self.database.versions else 10
-        batch = collections.OrderedDict(waiting.popitem(last=False) for _ in range(min(most, len(waiting))))
-        return batch, waiting is self.keys_only
+        most = LOOKUP_KEYS if keys_only or next(iter(waiting))[0] == self.database.versions else 10
+        return collections.OrderedDict(waiting.popitem(last=False) for _ in range(min(most, len(waiting)))), keys_only
 
     async def _look_up(self, batch: collections.OrderedDict, keys_only: bool) -> None:
         try:
@@ -1924,7 +1902,7 @@ class Reader:
             return
         self.units += units
         for key in unread:
-            (self.keys_only if keys_only else self.keys).setdefault(key, []).extend(batch.pop(key))
+            self.wanted[keys_only].setdefault(key, []).extend(batch.pop(key))
         for key, lookups in batch.items():
             for lookup in lookups:
                 lookup.missing.discard(key)
@@ -2031,15 +2009,22 @@ def temporary_database(create: str) -> sqlite3.Connection:
 
 
 class GroupCommit:
-    """Puts on the disk what was added to a journal: one write and one fsync for all that wait at that moment."""
+    """Saves in a journal: on the disk when a coroutine returns, by one write and one fsync for all that wait then."""
 
-    def __init__(self, journal: Any, loop: Any) -> None:
+    def __init__(self, journal: Journal, loop: Any) -> None:
         self._journal = journal
         self._loop = loop
         self._waiting = None  # type: Any
 
-    def synced(self) -> Any:
-        """A future, done when everything added so far is on the disk."""
+    async def save_asset(self, asset: str, facts: Facts, again: bool) -> None:
+        self._journal.add_asset(asset, facts, again)
+        await self._synced()
+
+    async def save_record(self, what: str, database_id: str, record: Item) -> None:
+        self._journal.add_record(what, database_id, record)
+        await self._synced()
+
+    def _synced(self) -> Any:
         if self._waiting is None:
             self._waiting = self._loop.create_future()
             self._loop.call_soon(self._sync)
@@ -2049,10 +2034,20 @@ class GroupCommit:
         waiting, self._waiting = self._waiting, None
         try:
             self._journal.sync()
-        except Exception as error:
+        except MigrationError as error:
             waiting.set_exception(error)
         else:
             waiting.set_result(None)
+
+
+class NothingSaved:
+    """In the place of GroupCommit in a dry run."""
+
+    async def save_asset(self, asset: str, facts: Facts, again: bool) -> None:
+        pass
+
+    async def save_record(self, what: str, database_id: str, record: Item) -> None:
+        pass
 
 
 class Segment:
@@ -2268,20 +2263,8 @@ class Run:
 # --------------------------------------------------------------------------------------
 
 OUTCOMES = ("migrated", "already_migrated", "failed", "vanished", "not_finished")
-TWIN_KEPT = (
-    Finding(
-        "archived_twin",
-        "assetVersionId",
-        "The version record is that of another asset with this assetId and was kept.",
-    ),
-)
-TWIN_REPLACED = (
-    Finding(
-        "archived_twin",
-        "assetVersionId",
-        "The archived asset with this assetId had the version record; it was replaced.",
-    ),
-)
+TWIN_KEPT = "The version record is that of another asset with this assetId and was kept."
+TWIN_REPLACED = "The archived asset with this assetId had the version record; it was replaced."
 Outcome = Tuple[str, Tuple[Finding, ...]]  # its name, and why
 
 
@@ -2344,47 +2327,65 @@ class WrittenRecord(NamedTuple):
     replaced: Optional[Item]
 
 
-class Migration:
-    """Brings each asset from its plan to its outcome, in the order of spec.md section 3:
-    before image on the disk, version record confirmed, asset changed."""
+class Planner:
+    """Plans assets, and has their writes ready to be sent.
 
-    def __init__(self, run: Run, settings: Settings, tally: Tally, journal: Any, started: str, show: Callable) -> None:
-        """started: when the run did, as ISO 8601 UTC; show: says what a dry run would change."""
-        self.database = run.reader.database
-        self.tables = run.tables
-        self.settings = settings
-        self.bucket = settings.asset_bucket_name
-        self.tally = tally
-        self.journal = journal
-        self.commit = GroupCommit(journal, run.loop)
+    It does so as they are read, and in the thread that reads them: it takes half the time while an asset is in the
+    processor's cache (benchmarks/README.md).
+    """
+
+    def __init__(self, database: Database, prepared: Callable[[Change], Change], bucket: str, started: str) -> None:
+        """started: when the run did, as ISO 8601 UTC."""
+        self.database = database
+        self.prepared = prepared
+        self.bucket = bucket
         self.started = started
-        self.show = show
 
-    # What depends on the asset alone is done as it is read, and in the thread that reads it: it takes half the
-    # time while the asset is in the processor's cache (benchmarks/README.md).
-
-    def prepare(self, item: Item, text: str) -> PlannedAsset:
-        """item: an asset as it was read; text: its JSON on one line. Changes nothing else."""
+    def plan(self, item: Item, text: str) -> PlannedAsset:
+        """item: an asset as it was read; text: its JSON on one line."""
         key = self.database.key_of(self.database.assets, item)
         questions = {}
-        if in_archive(key[1]):
-            questions["live_twin"] = self.twin_key(key)
+        if is_archived(item):
+            questions["live_twin"] = twin_key(key)
         if "currentVersion" in item and text_of(item.get("currentVersionId")):
             questions["current_record"] = (self.database.versions, key[2], item["currentVersionId"]["S"])
-        if questions:
-            return PlannedAsset(key, text, questions)
-        return self.planned(key, item, text, NO_FACTS)
+        return PlannedAsset(key, text, questions) if questions else self._planned(key, item, text, NO_FACTS)
 
-    def planned(self, key: Key, item: Item, text: str, facts: Facts) -> PlannedAsset:
+    def plan_with(self, asset: PlannedAsset, facts: Facts) -> PlannedAsset:
+        """An asset that had questions, planned."""
+        return self._planned(asset.key, json.loads(asset.text), asset.text, facts)
+
+    def whole_plan(self, asset: PlannedAsset) -> Plan:
+        return plan_asset(json.loads(asset.text), self.bucket, self.started, asset.facts)
+
+    def _planned(self, key: Key, item: Item, text: str, facts: Facts) -> PlannedAsset:
         plan = plan_asset(item, self.bucket, self.started, facts)
         insertion = change = None
         if plan.record:
             record_key = self.database.key_of(self.database.versions, plan.record)
-            insertion = self.tables.prepared(Change("INSERT", record_key, record_size(plan.record), plan.record))
+            insertion = self.prepared(Change("INSERT", record_key, record_size(plan.record), plan.record))
         if plan.outcome == "migrated":
             how = Change("UPDATE", key, len(text), plan.set_attributes, plan.remove_attributes, plan.expected, item)
-            change = self.tables.prepared(how)
+            change = self.prepared(how)
         return PlannedAsset(key, text, {}, facts, plan.outcome, plan.findings, plan.record, insertion, change)
+
+
+class Migration:
+    """Brings each asset from its plan to its outcome, in the order of spec.md section 3:
+    before image on the disk, version record confirmed, asset changed."""
+
+    def __init__(
+        self, run: Run, settings: Settings, tally: Tally, journal: Optional[Journal], started: str, show: Callable
+    ) -> None:
+        """journal: None in a dry run; started: when the run did, as ISO 8601 UTC; show: says what a dry run
+        would change."""
+        self.database = run.reader.database
+        self.tables = run.tables
+        self.dry_run = settings.dry_run
+        self.planner = Planner(self.database, run.tables.prepared, settings.asset_bucket_name, started)
+        self.journal = GroupCommit(journal, run.loop) if journal else NothingSaved()  # type: Any
+        self.tally = tally
+        self.show = show
 
     async def migrate(self, asset: PlannedAsset) -> None:
         self.tally.scanned += 1
@@ -2395,18 +2396,19 @@ class Migration:
         written = None  # type: Optional[WrittenRecord]  # what this run must not leave behind without the asset
         for attempt in range(PLAN_ATTEMPTS):
             if asset.questions:
-                asset = await self.answered(asset)
+                found = await self.tables.get(asset.questions.values(), keys_only=True)
+                facts = Facts(**{name: key in found for name, key in asset.questions.items()})
+                asset = self.planner.plan_with(asset, facts)
             if written and not is_of_version(asset, written.record):
                 await self.withdraw(asset, written)
                 written = None
             if asset.outcome != "migrated":
                 return asset.outcome, asset.findings
-            self.journal.add_asset(asset.text, asset.facts, again=attempt > 0)
-            await self.commit.synced()
+            await self.journal.save_asset(asset.text, asset.facts, again=attempt > 0)
             findings, begins = asset.findings, attempt == 0
             if asset.record:
-                written, twin_findings = await self.write_record(asset, written, begins)
-                findings, begins = findings + twin_findings, False
+                written, further = await self.write_record(asset, written, begins)
+                findings, begins = findings + further, False
             self.show_change(asset)
             refusal = await self.tables.write(asset.change, begins)
             if refusal and refusal.code != "ConditionalCheckFailed":
@@ -2418,20 +2420,14 @@ class Migration:
                     await self.withdraw(asset, written)
                     message = "The asset was deleted while the migration ran; nothing of it is left."
                     return "vanished", (Finding("vanished", "", message),)
-                if not as_planned(item, self.plan_of(asset)):
-                    asset = self.prepare(item, to_json(item))
+                if not as_planned(item, self.planner.whole_plan(asset)):
+                    asset = self.planner.plan(item, to_json(item))
                     continue
                 # It was our own write, whose answer was lost.
             self.tally.assets += 1
             return "migrated", findings
         await self.withdraw(asset, written)
         raise changed_by_others("changed_during_migration")
-
-    async def answered(self, asset: PlannedAsset) -> PlannedAsset:
-        """An asset that has waited for facts, planned."""
-        found = await self.tables.get(asset.questions.values(), keys_only=True)
-        facts = Facts(**{name: key in found for name, key in asset.questions.items()})
-        return self.planned(asset.key, json.loads(asset.text), asset.text, facts)
 
     async def write_record(
         self, asset: PlannedAsset, written: Optional[WrittenRecord], begins: bool
@@ -2460,17 +2456,17 @@ class Migration:
             if present is None:
                 continue
             if same_record(present, record):
-                return (self.wrote(*maybe), TWIN_REPLACED if maybe.replaced else ()) if maybe else (None, ())
+                if maybe is None:
+                    return None, ()
+                return self.wrote(*maybe), twin_findings(TWIN_REPLACED) if maybe.replaced else ()
             if in_archive(asset.key[1]):
-                self.journal.add_record("kept_record", asset.key[1], present)
-                await self.commit.synced()
-                return None, TWIN_KEPT
+                await self.journal.save_record("kept_record", asset.key[1], present)
+                return None, twin_findings(TWIN_KEPT)
             await self.require_archived_twin(asset, present)
-            self.journal.add_record("replaced_record", asset.key[1], present)
-            await self.commit.synced()
+            await self.journal.save_record("replaced_record", asset.key[1], present)
             refusal = await self.tables.write(exchange(key, present, record))
             if refusal is None:
-                return self.wrote(record, present), TWIN_REPLACED
+                return self.wrote(record, present), twin_findings(TWIN_REPLACED)
             require_passed_by(refusal, "The version record")
             if refusal.uncertain:
                 maybe = WrittenRecord(record, present)
@@ -2478,9 +2474,8 @@ class Migration:
 
     async def require_archived_twin(self, asset: PlannedAsset, present: Item) -> None:
         """Raises AssetFails unless the record that is present was made from the asset's archived twin."""
-        twin_key = self.twin_key(asset.key)
-        twin = (await self.tables.get([twin_key])).get(twin_key)
-        if not twin or not owns_record(twin, present, self.bucket, self.started):
+        twin = await self.twin_of(asset)
+        if not twin or not owns_record(twin, present, self.planner.bucket, self.planner.started):
             raise version_conflict(asset.record, present)
 
     def wrote(self, record: Item, replaced: Optional[Item]) -> WrittenRecord:
@@ -2496,23 +2491,19 @@ class Migration:
         if written.replaced:
             change = exchange(key, written.record, written.replaced)
         else:
-            twin_key = self.twin_key(asset.key)
-            twin = (await self.tables.get([twin_key])).get(twin_key)
-            if twin and needs_record(twin, written.record, self.bucket, self.started):
+            twin = await self.twin_of(asset)
+            if twin and needs_record(twin, written.record, self.planner.bucket, self.planner.started):
                 return
         refusal = await self.tables.write(change)
         self.tally.version_records -= refusal is None
 
+    async def twin_of(self, asset: PlannedAsset) -> Optional[Item]:
+        key = twin_key(asset.key)
+        return (await self.tables.get([key])).get(key)
+
     def show_change(self, asset: PlannedAsset) -> None:
-        if self.settings.dry_run and self.tally.assets < SHOWN_CHANGES:
-            self.show(describe_change(json.loads(asset.text), self.plan_of(asset)))
-
-    def plan_of(self, asset: PlannedAsset) -> Plan:
-        """The whole plan of an asset, made again."""
-        return plan_asset(json.loads(asset.text), self.bucket, self.started, asset.facts)
-
-    def twin_key(self, key: Key) -> Key:
-        return (key[0], twin_database(key[1]), key[2])
+        if self.dry_run and self.tally.assets < SHOWN_CHANGES:
+            self.show(describe_change(json.loads(asset.text), self.planner.whole_plan(asset)))
 
 
 def is_of_version(asset: PlannedAsset, record: Item) -> bool:
@@ -2534,6 +2525,10 @@ def removal(key: Key, record: Item) -> Change:
 
 def _without_key(record: Item) -> Item:
     return {name: value for name, value in record.items() if name not in KEY_SCHEMAS["asset_versions_table_name"]}
+
+
+def twin_findings(message: str) -> Tuple[Finding, ...]:
+    return (Finding("archived_twin", "assetVersionId", message),)
 
 
 def require_passed_by(refusal: Refusal, what: str) -> None:
@@ -2558,24 +2553,6 @@ def version_conflict(record: Item, present: Item) -> AssetFails:
         ", ".join("%s (%s)" % (name, shown(present.get(name, NULL))) for name in differing),
     )
     return AssetFails("version_conflict", "assetVersionId", message)
-
-
-class NoJournal:
-    """The journal of a dry run."""
-
-    path = None
-
-    def add_asset(self, asset: str, facts: Facts, again: bool) -> None:
-        pass
-
-    def add_record(self, what: str, database_id: str, record: Item) -> None:
-        pass
-
-    def sync(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def name_of(database_id: str, asset_id: str) -> str:
@@ -3170,7 +3147,7 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     stem = unused_stem(folders, "migration", start)
     report = Report(os.path.join(settings.report_dir, stem + ".csv"))
     tally = Tally(report)
-    journal = NoJournal()  # type: Any
+    journal = None
     if settings.dry_run:
         announce("The first changes:")
     else:
@@ -3178,17 +3155,17 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     run = Run(database, settings)
     migration = Migration(run, settings, tally, journal, iso_utc(start), announce)
     segments = segments_of_assets(settings, site.item_count)
-    pages = table_pages(run.reader, database.assets, segments, settings.limit, migration.prepare)
+    pages = table_pages(run.reader, database.assets, segments, settings.limit, migration.planner.plan)
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
     progress = Progress(0 if settings.database_id else total, sys.stderr.isatty())
     error = run_to_end(run, pages, migration.migrate, progress, lambda: (tally.finished, counts_line(tally)))
-    journal.close()
     error = error or ending(report.close)
     files = {
         "report": report.path,
         "summary": os.path.join(settings.report_dir, stem + "_summary.json"),
     }
-    if journal.path:
+    if journal:
+        journal.close()
         files["journal"] = journal.path
     status = exit_status_of(tally.outcomes["failed"], run, error)
     summary = summarise(settings, site, tally, run, start, status, error, files)

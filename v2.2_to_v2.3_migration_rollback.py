@@ -316,8 +316,7 @@ class Rollback:
 
     async def look(self, image: BeforeImage) -> Now:
         """See what is stored now."""
-        twin_key = (image.key[0], migration.twin_database(image.key[1]), image.key[2])
-        keys = [image.key, twin_key]
+        keys = [image.key, migration.twin_key(image.key)]
         if image.record:
             keys.append(self.database.key_of(self.database.versions, image.record))
         found = await self.tables.get(keys)

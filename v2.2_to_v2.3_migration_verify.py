@@ -419,7 +419,7 @@ class Verification:
         problems = asset.problems
         if asset.version_id is not None:
             record_key = (self.database.versions, asset.asset_id, asset.version_id)
-            twin_key = (self.database.assets, migration.twin_database(asset.database_id), asset.asset_id)
+            twin_key = migration.twin_key((self.database.assets, asset.database_id, asset.asset_id))
             archived = migration.in_archive(asset.database_id)
             found = await run.tables.get([record_key, twin_key] if archived else [record_key])
             live_twin = found.get(twin_key)
