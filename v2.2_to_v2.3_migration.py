@@ -1888,15 +1888,11 @@ class Reader:
 
     async def _look_up(self, batch: collections.OrderedDict, keys_only: bool) -> None:
         try:
-            found, unread, units = await self.requests.in_thread(self.database.get_items, list(batch), keys_only)
+            found, unread, units = await self._served(False, self.database.get_items, list(batch), keys_only)
             if found or not unread:
                 self.requests.backoff.succeeded()
             if unread:
                 self.requests.backoff.failed("throttled", time.monotonic())
-        except TryAgain as error:
-            found, unread, units = {}, list(batch), 0.0
-            if not self._may_try_again(error, functools.partial(self._fail, batch)):
-                return
         except Exception as error:
             self._fail(batch, error)
             return
@@ -1915,26 +1911,26 @@ class Reader:
 
     async def _read(self, page: PageRequest) -> None:
         try:
-            answer = await self.requests.in_thread(self.database.read_page, *page.arguments)
-        except TryAgain as error:
-            if self.stopping:
-                page.answer.set_exception(Stopped())
-            elif self._may_try_again(error, page.answer.set_exception):
-                self.pages.appendleft(page)
+            answer = await self._served(True, self.database.read_page, *page.arguments)
         except Exception as error:
             page.answer.set_exception(error)
-        else:
-            self.requests.backoff.succeeded()
-            self.units += answer.units
-            page.answer.set_result(answer)
+            return
+        self.requests.backoff.succeeded()
+        self.units += answer.units
+        page.answer.set_result(answer)
 
-    def _may_try_again(self, error: TryAgain, fail: Callable[[BaseException], None]) -> bool:
-        try:
-            self.requests.backoff.failed(str(error), time.monotonic())
-        except MigrationError as final:
-            fail(final)
-            return False
-        return True
+    async def _served(self, first: bool, function: Callable, *arguments: Any) -> Any:
+        """What a request returns; it is sent again until it is served. Raises Stopped where it is not sent any more.
+        first: it is not to be sent again when the run is stopped."""
+        while True:
+            try:
+                return await self.requests.in_thread(function, *arguments)
+            except TryAgain as error:
+                self.requests.backoff.failed(str(error), time.monotonic())
+            while self.requests.backoff.waits(time.monotonic()):
+                if self.abandoning or (first and self.stopping):
+                    raise Stopped()
+                await asyncio.sleep(min(TICK_SECONDS, self.requests.backoff.until - time.monotonic()))
 
     def _fail(self, batch: collections.OrderedDict, error: BaseException) -> None:
         for lookup in itertools.chain.from_iterable(batch.values()):
@@ -2405,12 +2401,12 @@ class Migration:
             if asset.outcome != "migrated":
                 return asset.outcome, asset.findings
             await self.journal.save_asset(asset.text, asset.facts, again=attempt > 0)
-            findings, begins = asset.findings, attempt == 0
+            findings, first = asset.findings, attempt == 0
             if asset.record:
-                written, further = await self.write_record(asset, written, begins)
-                findings, begins = findings + further, False
+                written, further = await self.write_record(asset, written, first)
+                findings, first = findings + further, False
             self.show_change(asset)
-            refusal = await self.tables.write(asset.change, begins)
+            refusal = await self.tables.write(asset.change, first)
             if refusal and refusal.code != "ConditionalCheckFailed":
                 await self.withdraw(asset, written)
                 raise rejected(refusal, "The change of the asset")
@@ -2430,7 +2426,7 @@ class Migration:
         raise changed_by_others("changed_during_migration")
 
     async def write_record(
-        self, asset: PlannedAsset, written: Optional[WrittenRecord], begins: bool
+        self, asset: PlannedAsset, written: Optional[WrittenRecord], first: bool
     ) -> Tuple[Optional[WrittenRecord], Tuple[Finding, ...]]:
         """Have an asset's version record under its key (spec.md section 2, "the version key exists").
 
@@ -2444,8 +2440,8 @@ class Migration:
             return WrittenRecord(record, written.replaced), ()
         maybe = None  # type: Optional[WrittenRecord]  # written by us if it is there: the answer was lost
         for _ in range(PLAN_ATTEMPTS):
-            refusal = await self.tables.write(asset.insertion, begins)
-            begins = False
+            refusal = await self.tables.write(asset.insertion, first)
+            first = False
             if refusal is None:
                 return self.wrote(record, None), ()
             if refusal.code != "DuplicateItem":
