@@ -9,7 +9,8 @@ main() {
         "${PYTHON:-python3}" -m venv --clear .venv-dev
     fi
     .venv-dev/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-    exec .venv-dev/bin/python -m pytest "$@"
+    # Three processes: many tests wait. `-n 0` runs them in one, as --pdb needs.
+    exec .venv-dev/bin/python -m pytest -n 3 --dist worksteal "$@"
 }
 
 main "$@"

@@ -1,10 +1,12 @@
 """local_dynamodb.py, on the real engine: starting and stopping it, its command line, the sample assets."""
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -20,6 +22,7 @@ import local_dynamodb
 from local_dynamodb import LocalDynamoDB, LocalDynamoDBError, all_items, load_items, sample_assets, sample_shapes
 
 SCRIPT = pathlib.Path(local_dynamodb.__file__)
+pytestmark = pytest.mark.usefixtures("installed")  # or several processes would install at once
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and shell scripts")
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc or prctl")
 
@@ -38,9 +41,13 @@ def wait_until(condition, seconds=60):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that no system gives to who asks for any, and of which each process of pytest-xdist has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    while True:
+        port = 20000 + 100 * random.randrange(100) + worker % 100
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def run(*arguments, **options):
