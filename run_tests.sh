@@ -9,7 +9,8 @@ main() {
         "${PYTHON:-python3}" -m venv --clear .venv-dev
     fi
     .venv-dev/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-    exec .venv-dev/bin/python -m pytest "$@"
+    # More processes than cores, for many tests wait. `-n 0` among the arguments runs all in one.
+    exec .venv-dev/bin/python -m pytest -n 4 --dist worksteal "$@"
 }
 
 main "$@"

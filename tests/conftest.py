@@ -1,6 +1,7 @@
-"""Fixtures: Amazon's DynamoDB Local, and two tables of its own for each test."""
+"""Fixtures: Amazon's DynamoDB Local, one for each process of pytest-xdist, and two tables of its own for each test."""
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -18,6 +19,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BUCKET = "asset-bucket"
 _numbers = itertools.count(1)
+
+
+def pytest_configure():
+    # Engines that live for minutes: what Java's second compiler costs, and its threads, they never earn back.
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 
 def on_a_terminal(command, folder, typed=b""):
@@ -41,9 +47,26 @@ def on_a_terminal(command, folder, typed=b""):
 
 
 @pytest.fixture(scope="session")
-def engine():
+def installed():
+    """The engine and its Java are there: one process installs them, the others wait instead of doing it too."""
+    import fcntl
+
+    with open(__file__) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        local_dynamodb.engine_folder()
+        local_dynamodb.find_java()
+
+
+@pytest.fixture(scope="session")
+def engine(installed):
     with local_dynamodb.LocalDynamoDB() as engine:
         yield engine
+
+
+@functools.lru_cache(maxsize=None)
+def client_of(engine):
+    """Made once: that takes as long as a small test."""
+    return engine.client()
 
 
 @pytest.fixture
@@ -65,7 +88,7 @@ def tables(engine, tmp_path, monkeypatch):
 class Tables:
     def __init__(self, engine, assets, versions, folder):
         self.engine = engine
-        self.client = engine.client()
+        self.client = client_of(engine)
         self.assets = assets
         self.versions = versions
         self.folder = folder

@@ -1,8 +1,10 @@
 """local_dynamodb.py, on the real engine: starting and stopping it, its tables, its command line."""
 
+import contextlib
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -17,6 +19,7 @@ from local_dynamodb import LocalDynamoDB, LocalDynamoDBError, all_items, load_it
 from sample_assets import sample_assets
 
 SCRIPT = pathlib.Path(local_dynamodb.__file__)
+pytestmark = pytest.mark.usefixtures("installed")  # or several processes would install at once
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and shell scripts")
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc or prctl")
 
@@ -35,9 +38,13 @@ def wait_until(condition, seconds=60):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that no system gives to who asks for any, and of which each process of pytest-xdist has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    while True:
+        port = 20000 + 100 * random.randrange(100) + worker % 100
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def run(*arguments, **options):

@@ -311,7 +311,8 @@ def ran(engine, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in engine.environment().items():
             patch.setenv(name, value)
-        tables = Tables(engine, "assets-transformation", "versions-transformation", tmp_path_factory.mktemp("cases"))
+        folder = tmp_path_factory.mktemp("cases")  # its name is another if a process comes back to this module
+        tables = Tables(engine, "assets-" + folder.name, "versions-" + folder.name, folder)
         local_dynamodb.create_tables(tables.client, tables.assets, tables.versions)
         tables.put(*map(given, CASES))
         tables.put_records(*(record(case.name, **changes) for case in CASES for changes in case.records))
