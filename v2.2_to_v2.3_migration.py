@@ -214,8 +214,8 @@ class Plan(NamedTuple):
 class Change(NamedTuple):
     """One conditional write of one item, which DynamoDB does whole or not at all.
 
-    kind: INSERT holds only where there is no such item; UPDATE and DELETE only where there is one and each of its
-    `expected` attributes is as given, None for an absent one.
+    kind: INSERT holds only where there is no such item; UPDATE only where there is one and each of its `expected`
+    attributes is as given, None for an absent one; DELETE likewise, but is done, too, where there is none.
     """
 
     kind: str
@@ -1130,9 +1130,12 @@ def update_statement(
 
 
 def delete_statement(table: str, key: Item, expected: Mapping[str, Optional[Value]]) -> Statement:
-    """A delete that fails with ConditionalCheckFailed unless the expected attributes are so."""
-    text = "DELETE FROM %s %s" % (quoted(table), where_text(tuple(key), tuple(expected), ()))  # type: ignore[arg-type]
-    return statement(to_json(text), list(key.values()) + list(expected.values()))
+    """A delete that fails with ConditionalCheckFailed unless each expected attribute is as given (None: absent).
+    Where there is no such item it succeeds (developer guide, "PartiQL delete statements"; measured)."""
+    equal = {name: value for name, value in expected.items() if value is not None}
+    missing = tuple(name for name in expected if name not in equal)
+    text = "DELETE FROM %s %s" % (quoted(table), where_text(tuple(key), tuple(equal), missing))  # type: ignore[arg-type]
+    return statement(to_json(text), list(key.values()) + list(equal.values()))
 
 
 def statement(text: str, parameters: Sequence[Optional[Value]]) -> Statement:
@@ -1144,6 +1147,8 @@ def refusal_code(change: Change, item: Optional[Item]) -> Optional[str]:
     """The error code with which DynamoDB refuses a change of an item, None where it does it."""
     if change.kind == "INSERT":
         return "DuplicateItem" if item else None
+    if change.kind == "DELETE" and item is None:
+        return None
     if item and all(same(item.get(name), value) for name, value in change.expected.items()):
         return None
     return "ConditionalCheckFailed"
