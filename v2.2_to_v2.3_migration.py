@@ -133,6 +133,9 @@ class PreflightError(MigrationError):
     exit_status = EXIT_PREFLIGHT
 
 
+THROTTLED = "throttled"
+
+
 class TryAgain(Exception):
     """DynamoDB did not serve a request, which may be sent again."""
 
@@ -860,7 +863,7 @@ class Database:
         partition, sort = self.key_names[table]
         return (table, item[partition]["S"], item[sort]["S"])
 
-    def statement(self, change: Change) -> Statement:
+    def statement_of(self, change: Change) -> Statement:
         table = change.key[0]
         key = dict(zip(self.key_names[table], ({"S": change.key[1]}, {"S": change.key[2]})))
         if change.kind == "INSERT":
@@ -921,10 +924,12 @@ class Database:
         except RejectedRequest as error:
             # One statement spoiled the request: send each alone, so that only that one fails.
             if len(statements) == 1:
-                return [("ValidationError", str(error))], None
+                return [("ValidationError", error.message)], None
             answers = [self._execute_alone(statement) for statement in statements]
             units = [units for _, units in answers if units is not None]
             return [results[0] for results, _ in answers], sum(units) if units else None
+        if len(answer["Responses"]) != len(statements):
+            raise TryAgain("a garbled answer from DynamoDB")
         results = []  # type: List[Tuple[Optional[str], str]]
         for response in answer["Responses"]:
             refusal = response.get("Error") or {}
@@ -976,13 +981,20 @@ def undamaged(decode: Callable, *arguments: Any) -> Any:
         raise TryAgain("a garbled answer from DynamoDB")
 
 
-class RejectedRequest(Exception):
+class RejectedRequest(MigrationError):
     """DynamoDB calls the whole request invalid."""
+
+    def __init__(self, action: str, message: str) -> None:
+        super().__init__(
+            "DynamoDB calls the request to %s invalid: %s" % (action, message),
+            "check what was given, --database-id for example.",
+        )
+        self.message = message
 
 
 @contextlib.contextmanager
 def explained(action: str):
-    """Turn what boto3 raises into TryAgain, RejectedRequest or a MigrationError."""
+    """Turn what boto3 raises into TryAgain or a MigrationError, RejectedRequest for one."""
     from botocore import exceptions
 
     try:
@@ -992,11 +1004,11 @@ def explained(action: str):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         message = error.response.get("Error", {}).get("Message", str(error))
         if code in THROTTLE_CODES:
-            raise TryAgain("throttled")
+            raise TryAgain(THROTTLED)
         if code in PASSING_CODES or status >= 500:
             raise TryAgain("server error: %s" % (code or status))
         if code == "Validation" or code == "Serialization":
-            raise RejectedRequest(message)
+            raise RejectedRequest(action, message)
         raise fatal_error(code, message, action)
     except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError) as error:
         raise TryAgain("no answer from DynamoDB: %s" % error)
@@ -1424,7 +1436,7 @@ class Backoff:
         """Raises MigrationError where DynamoDB has not served anything for too long."""
         if self.failing_since is None:
             self.failing_since = now
-        if reason != "throttled" and now - self.failing_since > PATIENCE_SECONDS:
+        if reason != THROTTLED and now - self.failing_since > PATIENCE_SECONDS:
             raise MigrationError(
                 "DynamoDB has not answered for %d minutes: %s." % (PATIENCE_SECONDS // 60, reason),
                 "check the network, --endpoint-url and --region, then run the same command again.",
@@ -1444,13 +1456,13 @@ class Backoff:
 class QueuedWrite:
     """A write from when it is asked for until it is answered."""
 
-    __slots__ = ("key", "units", "statement", "first", "answer", "lane", "uncertain")
+    __slots__ = ("key", "units", "statement", "droppable", "answer", "lane", "uncertain")
 
-    def __init__(self, key: Key, units: float, statement: Statement, first: bool, answer: Any) -> None:
+    def __init__(self, key: Key, units: float, statement: Statement, droppable: bool, answer: Any) -> None:
         self.key = key
         self.units = units  # that it takes, about
         self.statement = statement
-        self.first = first
+        self.droppable = droppable  # nothing was written for its asset yet: not begun when the run is stopped
         self.answer = answer  # the future that its coroutine awaits
         self.lane = None  # type: Any
         self.uncertain = False  # it was sent before, and may have been done then
@@ -1552,9 +1564,12 @@ class WriteQueue:
         return removed
 
     def next_at(self) -> float:
-        """When something may be sent that may not be now, even if nothing is answered until then."""
+        """When something may be sent that may not be now, even if nothing is answered until then: at once, if it
+        waits for company only."""
         if self.ceiling and self.ceiling.short:
             return self.ceiling.ready_at()
+        if any(lane.queue and lane.queue[0].key not in self.in_flight for lane in self.ready):
+            return 0.0
         return self.later[0][0] if self.later else float("inf")
 
     def forget_idle_lanes(self, now: float) -> None:
@@ -1718,11 +1733,11 @@ class Writer:
         self.units = 0.0
         self.units_reported = True
 
-    def write(self, change: Change, first: bool = False) -> Any:
+    def write(self, change: Change, droppable: bool = False) -> Any:
         """A future: None once the change is done, or the Refusal. Raises Stopped where it is not sent any more.
-        first: the first one for an item, which is not begun when the run is stopped."""
-        statement = change.statement or self.database.statement(change)
-        queued = QueuedWrite(change.key, write_units(change.size), statement, first, self.loop.create_future())
+        droppable: nothing was written for its asset yet, so that it is not begun when the run is stopped."""
+        statement = change.statement or self.database.statement_of(change)
+        queued = QueuedWrite(change.key, write_units(change.size), statement, droppable, self.loop.create_future())
         self._add(queued)
         return queued.answer
 
@@ -1734,7 +1749,7 @@ class Writer:
             queued.answer.set_exception(Stopped())
 
     def _is_unwanted(self, queued: QueuedWrite) -> bool:
-        return self.abandoning or (self.stopping and queued.first and not queued.uncertain)
+        return self.abandoning or (self.stopping and queued.droppable and not queued.uncertain)
 
     def _add(self, queued: QueuedWrite) -> None:
         if self._is_unwanted(queued):
@@ -1751,12 +1766,11 @@ class Writer:
                 break
             self.sent_at = now
             self.requests.begin(self._send(batch, now))
+        # While all requests are under way, the next answer rings.
         if self.requests.backoff.waits(now):
             self.requests.alarm.at(self.requests.backoff.until)
-        elif self.queue.ready and now < self.sent_at + GATHER_SECONDS:
-            self.requests.alarm.at(min(self.sent_at + GATHER_SECONDS, self.queue.next_at()))
-        else:
-            self.requests.alarm.at(self.queue.next_at())
+        elif self.requests.room(now):
+            self.requests.alarm.at(max(self.queue.next_at(), self.sent_at + GATHER_SECONDS))
 
     async def _send(self, batch: List[QueuedWrite], sent_at: float) -> None:
         statements = [queued.statement for queued in batch]
@@ -1778,7 +1792,7 @@ class Writer:
 
     def _not_served(self, batch: List[QueuedWrite], reason: str) -> None:
         """The whole request failed: nothing was written where it was throttled, else nobody knows."""
-        throttled = reason == "throttled"
+        throttled = reason == THROTTLED
         self.throttles += throttled
         for queued in batch:
             queued.uncertain = queued.uncertain or not throttled
@@ -1891,19 +1905,18 @@ class Reader:
         most = LOOKUP_KEYS if keys_only or next(iter(waiting))[0] == self.database.versions else 10
         return collections.OrderedDict(waiting.popitem(last=False) for _ in range(min(most, len(waiting)))), keys_only
 
-    async def _look_up(self, batch: collections.OrderedDict, keys_only: bool) -> None:
+    async def _look_up(self, batch: Dict[Key, List[Lookup]], keys_only: bool) -> None:
         try:
             found, unread, units = await self._served(False, self.database.get_items, list(batch), keys_only)
             if found or not unread:
                 self.requests.backoff.succeeded()
             if unread:
-                self.requests.backoff.failed("throttled", time.monotonic())
+                self.requests.backoff.failed(THROTTLED, time.monotonic())
+            self.units += units
+            again = {key: batch.pop(key) for key in unread}
         except Exception as error:
             self._fail(batch, error)
             return
-        self.units += units
-        for key in unread:
-            self.wanted[keys_only].setdefault(key, []).extend(batch.pop(key))
         for key, lookups in batch.items():
             for lookup in lookups:
                 lookup.missing.discard(key)
@@ -1912,7 +1925,10 @@ class Reader:
                 if not lookup.missing and not lookup.answer.done():
                     lookup.answer.set_result(lookup.found)
         if self.abandoning:
-            self.stop(True)  # some may wait again
+            self._fail(again, Stopped())
+        else:
+            for key, lookups in again.items():
+                self.wanted[keys_only].setdefault(key, []).extend(lookups)
 
     async def _read(self, page: PageRequest) -> None:
         try:
@@ -1924,20 +1940,20 @@ class Reader:
         self.units += answer.units
         page.answer.set_result(answer)
 
-    async def _served(self, first: bool, function: Callable, *arguments: Any) -> Any:
+    async def _served(self, droppable: bool, function: Callable, *arguments: Any) -> Any:
         """What a request returns; it is sent again until it is served. Raises Stopped where it is not sent any more.
-        first: it is not to be sent again when the run is stopped."""
+        droppable: it is not sent again when the run is stopped."""
         while True:
             try:
                 return await self.requests.in_thread(function, *arguments)
             except TryAgain as error:
                 self.requests.backoff.failed(str(error), time.monotonic())
             while self.requests.backoff.waits(time.monotonic()):
-                if self.abandoning or (first and self.stopping):
+                if self.abandoning or (droppable and self.stopping):
                     raise Stopped()
                 await asyncio.sleep(min(TICK_SECONDS, self.requests.backoff.until - time.monotonic()))
 
-    def _fail(self, batch: collections.OrderedDict, error: BaseException) -> None:
+    def _fail(self, batch: Dict[Key, List[Lookup]], error: BaseException) -> None:
         for lookup in itertools.chain.from_iterable(batch.values()):
             if not lookup.answer.done():
                 lookup.answer.set_exception(error)
@@ -1953,7 +1969,7 @@ class Tables:
 
     def prepared(self, change: Change) -> Change:
         """A change ready to be sent, which needs little memory while it waits. May be called in any thread."""
-        return Change(change.kind, change.key, change.size, statement=self.database.statement(change))
+        return Change(change.kind, change.key, change.size, statement=self.database.statement_of(change))
 
 
 class DryRunTables:
@@ -1981,7 +1997,7 @@ class DryRunTables:
                 items[key] = item
         return items
 
-    async def write(self, change: Change, first: bool = False) -> Optional[Refusal]:
+    async def write(self, change: Change, droppable: bool = False) -> Optional[Refusal]:
         earlier = self._changes(change.key)
         item = change.was
         if item is None or earlier:
@@ -2170,7 +2186,8 @@ class Run:
     def stop(self) -> None:
         """Begin nothing new. May be called from a signal handler and from another thread."""
         self.stopping = True
-        self.loop.call_soon_threadsafe(self._stop)
+        with contextlib.suppress(RuntimeError):  # it has just ended
+            self.loop.call_soon_threadsafe(self._stop)
 
     def hold(self, size: float) -> None:
         """So many bytes more are in memory; negative: not any more. No page is read while there are too many."""
@@ -2215,6 +2232,8 @@ class Run:
             await asyncio.wait(list(self._tasks))
 
     def _begin(self, page: Page, do: Callable[[Any], Any]) -> None:
+        if not page.items:
+            return
         page.segment.pending += len(page.items)
         self._held_bytes += page.size
         ended = functools.partial(self._ended, page)
@@ -2304,8 +2323,8 @@ class Tally:
             LOG.error("failed: %s: %s", name_of(key[1], key[2]), findings[0].message)
 
 
-class PlannedAsset(NamedTuple):
-    """An asset as it was read, and what is planned for it, ready to be sent.
+class ReadAsset(NamedTuple):
+    """An asset as it was read and, unless it has questions, what is planned for it, ready to be sent.
 
     Many are under way at the same time, so of the asset only its text is kept, and of the plan what decides its way.
     """
@@ -2342,7 +2361,7 @@ class Planner:
         self.bucket = bucket
         self.started = started
 
-    def plan(self, item: Item, text: str) -> PlannedAsset:
+    def plan(self, item: Item, text: str) -> ReadAsset:
         """item: an asset as it was read; text: its JSON on one line."""
         key = self.database.key_of(self.database.assets, item)
         questions = {}
@@ -2350,16 +2369,16 @@ class Planner:
             questions["live_twin"] = twin_key(key)
         if "currentVersion" in item and text_of(item.get("currentVersionId")):
             questions["current_record"] = (self.database.versions, key[2], item["currentVersionId"]["S"])
-        return PlannedAsset(key, text, questions) if questions else self._planned(key, item, text, NO_FACTS)
+        return ReadAsset(key, text, questions) if questions else self._planned(key, item, text, NO_FACTS)
 
-    def plan_with(self, asset: PlannedAsset, facts: Facts) -> PlannedAsset:
+    def plan_with(self, asset: ReadAsset, facts: Facts) -> ReadAsset:
         """An asset that had questions, planned."""
         return self._planned(asset.key, json.loads(asset.text), asset.text, facts)
 
-    def whole_plan(self, asset: PlannedAsset) -> Plan:
+    def whole_plan(self, asset: ReadAsset) -> Plan:
         return plan_asset(json.loads(asset.text), self.bucket, self.started, asset.facts)
 
-    def _planned(self, key: Key, item: Item, text: str, facts: Facts) -> PlannedAsset:
+    def _planned(self, key: Key, item: Item, text: str, facts: Facts) -> ReadAsset:
         plan = plan_asset(item, self.bucket, self.started, facts)
         insertion = change = None
         if plan.record:
@@ -2368,7 +2387,7 @@ class Planner:
         if plan.outcome == "migrated":
             how = Change("UPDATE", key, len(text), plan.set_attributes, plan.remove_attributes, plan.expected, item)
             change = self.prepared(how)
-        return PlannedAsset(key, text, {}, facts, plan.outcome, plan.findings, plan.record, insertion, change)
+        return ReadAsset(key, text, {}, facts, plan.outcome, plan.findings, plan.record, insertion, change)
 
 
 class Migration:
@@ -2388,11 +2407,11 @@ class Migration:
         self.tally = tally
         self.show = show
 
-    async def migrate(self, asset: PlannedAsset) -> None:
+    async def migrate(self, asset: ReadAsset) -> None:
         self.tally.scanned += 1
         await self.tally.outcome_of(asset.key, self.way_of(asset))
 
-    async def way_of(self, asset: PlannedAsset) -> Outcome:
+    async def way_of(self, asset: ReadAsset) -> Outcome:
         """Bring one asset from its plan to its outcome; when others were faster, from a new plan."""
         written = None  # type: Optional[WrittenRecord]  # what this run must not leave behind without the asset
         for attempt in range(PLAN_ATTEMPTS):
@@ -2406,12 +2425,12 @@ class Migration:
             if asset.outcome != "migrated":
                 return asset.outcome, asset.findings
             await self.journal.save_asset(asset.text, asset.facts, again=attempt > 0)
-            findings, first = asset.findings, attempt == 0
+            findings, untouched = asset.findings, attempt == 0
             if asset.record:
-                written, further = await self.write_record(asset, written, first)
-                findings, first = findings + further, False
+                written, further = await self.write_record(asset, written, untouched)
+                findings, untouched = findings + further, False
             self.show_change(asset)
-            refusal = await self.tables.write(asset.change, first)
+            refusal = await self.tables.write(asset.change, droppable=untouched)
             if refusal and refusal.code != "ConditionalCheckFailed":
                 await self.withdraw(asset, written)
                 raise rejected(refusal, "The change of the asset")
@@ -2431,7 +2450,7 @@ class Migration:
         raise changed_by_others("changed_during_migration")
 
     async def write_record(
-        self, asset: PlannedAsset, written: Optional[WrittenRecord], first: bool
+        self, asset: ReadAsset, written: Optional[WrittenRecord], untouched: bool
     ) -> Tuple[Optional[WrittenRecord], Tuple[Finding, ...]]:
         """Have an asset's version record under its key (spec.md section 2, "the version key exists").
 
@@ -2439,14 +2458,19 @@ class Migration:
         Returns what this run has written now, None where the record is another's or an earlier run's; and findings.
         """
         record, key = asset.record, asset.insertion.key
-        if written and written.record == record:
-            return written, ()
-        if written and await self.tables.write(exchange(key, written.record, record)) is None:
-            return WrittenRecord(record, written.replaced), ()
         maybe = None  # type: Optional[WrittenRecord]  # written by us if it is there: the answer was lost
+        if written:
+            renewed = WrittenRecord(record, written.replaced)
+            refusal = None
+            if written.record != record:
+                refusal = await self.tables.write(exchange(key, written.record, record))
+            if refusal is None:
+                return renewed, twin_findings(TWIN_REPLACED) if written.replaced else ()
+            require_passed_by(refusal, "The version record")
+            maybe = renewed if refusal.uncertain else None
         for _ in range(PLAN_ATTEMPTS):
-            refusal = await self.tables.write(asset.insertion, first)
-            first = False
+            refusal = await self.tables.write(asset.insertion, droppable=untouched)
+            untouched = False
             if refusal is None:
                 return self.wrote(record, None), ()
             if refusal.code != "DuplicateItem":
@@ -2473,7 +2497,7 @@ class Migration:
                 maybe = WrittenRecord(record, present)
         raise changed_by_others("changed_during_migration")
 
-    async def require_archived_twin(self, asset: PlannedAsset, present: Item) -> None:
+    async def require_archived_twin(self, asset: ReadAsset, present: Item) -> None:
         """Raises AssetFails unless the record that is present was made from the asset's archived twin."""
         twin = await self.twin_of(asset)
         if not twin or not owns_record(twin, present, self.planner.bucket, self.planner.started):
@@ -2483,7 +2507,7 @@ class Migration:
         self.tally.version_records += 1
         return WrittenRecord(record, replaced)
 
-    async def withdraw(self, asset: PlannedAsset, written: Optional[WrittenRecord]) -> None:
+    async def withdraw(self, asset: ReadAsset, written: Optional[WrittenRecord]) -> None:
         """Take back the version record that this run wrote for an asset, unless the asset's twin needs it."""
         if written is None:
             return
@@ -2498,16 +2522,16 @@ class Migration:
         refusal = await self.tables.write(change)
         self.tally.version_records -= refusal is None
 
-    async def twin_of(self, asset: PlannedAsset) -> Optional[Item]:
+    async def twin_of(self, asset: ReadAsset) -> Optional[Item]:
         key = twin_key(asset.key)
         return (await self.tables.get([key])).get(key)
 
-    def show_change(self, asset: PlannedAsset) -> None:
+    def show_change(self, asset: ReadAsset) -> None:
         if self.dry_run and self.tally.assets < SHOWN_CHANGES:
             self.show(describe_change(json.loads(asset.text), self.planner.whole_plan(asset)))
 
 
-def is_of_version(asset: PlannedAsset, record: Item) -> bool:
+def is_of_version(asset: ReadAsset, record: Item) -> bool:
     """Whether a version record is of the version that an asset has now."""
     version_id = asset.record["assetVersionId"] if asset.record else json.loads(asset.text).get("currentVersionId")
     return version_id == record["assetVersionId"]

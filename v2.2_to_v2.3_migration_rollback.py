@@ -291,21 +291,21 @@ class Rollback:
 
     async def way_of(self, image: BeforeImage) -> Any:
         """Take one asset back; whenever a write finds it changed, look again."""
-        first, sent = True, False
+        untouched, sent = True, False
         for _ in range(migration.PLAN_ATTEMPTS):
             now = await self.look(image)
             verdict = judge(image, now, sent)
             if verdict.restore:
                 change = restoration(image, now)
                 self.show_change(now, change)
-                refusal = await self.tables.write(change, first)
-                first, sent = False, True
+                refusal = await self.tables.write(change, droppable=untouched)
+                untouched, sent = False, True
                 if refusal:
                     migration.require_passed_by(refusal, "The restoration of the asset")
                     continue
             if verdict.record != KEEP:
-                refusal = await self.tables.write(self.settlement(image, now, verdict), first)
-                first = False
+                refusal = await self.tables.write(self.settlement(image, now, verdict), droppable=untouched)
+                untouched = False
                 if refusal:
                     migration.require_passed_by(refusal, "The removal of the version record")
                     continue

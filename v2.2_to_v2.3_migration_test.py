@@ -127,7 +127,7 @@ class TestData:
         key = self.database.key_of(table, item)
         values = item if kind == "INSERT" else {}
         change = migration.Change(kind, key, len(migration.to_json(item)), values)
-        refusal = await run.tables.write(change, first=True)
+        refusal = await run.tables.write(change, droppable=True)
         if refusal and refusal.code != done_code:
             raise migration.MigrationError(
                 "DynamoDB rejected a write to the test item %s / %s: %s: %s" % (key[1:] + refusal[:2]),
