@@ -97,6 +97,8 @@ SEGMENTS = 64  # of a parallel scan, at most: enough that large databases rarely
 SEGMENT_ITEMS = 100  # a small table is not worth more segments than this
 READERS = 4  # reads under way at once
 LOOKUP_KEYS = 100  # keys in one BatchGetItem, its maximum
+LOOKUP_ASSETS = 25  # whole assets wanted by one, for they may be large
+ITEM_BYTES = 400 * 1024  # of one item, at most (AWS: item size)
 REQUEST_BYTES = 1000 * 1000  # a batch of writes is closed at this size
 PENDING_BYTES = 4 * 1000 * 1000  # of assets read and not yet finished
 PLAN_ATTEMPTS = 5  # how often an asset that keeps changing is planned
@@ -264,6 +266,7 @@ SHARED_SETTINGS = (
 OPTIONAL = ("aws_profile", "aws_region", "endpoint_url", "limit", "max_write_units", "log_file")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 PLACEHOLDER = re.compile(r"(YOUR|PROD)_[A-Z0-9_]*\Z")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # what becomes of bytes in another encoding on the command line
 TABLE_NAME = re.compile(r"([A-Za-z0-9_.-]{3,255}|arn:[A-Za-z0-9:/_.-]+)\Z")
 
 
@@ -368,7 +371,7 @@ def _checked(key: str, value: Any, source: str) -> Any:
         bounds = "%s or more" % setting.low if setting.high is None else "%s to %s" % (setting.low, setting.high)
         raise SettingsError("%s in %s is %d." % (key, source, value), "give a whole number, %s." % bounds)
     if setting.kind is list:
-        if not all(isinstance(text, str) and text for text in value):
+        if not all(isinstance(text, str) and text and not LONE_SURROGATE.search(text) for text in value):
             raise SettingsError("%s in %s is %s." % (key, source, json.dumps(value)), "give a list of non-empty texts.")
         return list(collections.OrderedDict.fromkeys(value))
     if key == "log_level" and value.upper() in LOG_LEVELS:
@@ -1157,13 +1160,38 @@ def statement(text: str, parameters: Sequence[Optional[Value]]) -> Statement:
 
 def refusal_code(change: Change, item: Optional[Item]) -> Optional[str]:
     """The error code with which DynamoDB refuses a change of an item, None where it does it."""
-    if change.kind == "INSERT":
-        return "DuplicateItem" if item else None
+    if not can_exist(change.key):
+        return "ValidationError"
     if change.kind == "DELETE" and item is None:
         return None
-    if item and all(same(item.get(name), value) for name, value in change.expected.items()):
-        return None
-    return "ConditionalCheckFailed"
+    if change.kind == "INSERT" and item:
+        return "DuplicateItem"
+    holds = item and all(same(item.get(name), value) for name, value in change.expected.items())
+    if change.kind != "INSERT" and not holds:
+        return "ConditionalCheckFailed"
+    return "ValidationError" if item_size(changed_item(change, item) or {}) > ITEM_BYTES else None
+
+
+def item_size(item: Item) -> int:
+    """Bytes of an item as its limit counts them (AWS: "DynamoDB item sizes and formats"); of numbers, about."""
+    return sum(len(name.encode("utf-8")) + _value_size(value) for name, value in item.items())
+
+
+def _value_size(value: Value) -> int:
+    ((kind, content),) = value.items()
+    if kind == "S":
+        return len(content.encode("utf-8"))
+    if kind == "N":
+        return len(content) // 2 + 1
+    if kind == "B":
+        return len(content) * 3 // 4
+    if kind in ("SS", "NS", "BS"):
+        return sum(_value_size({kind[0]: element}) for element in content)
+    if kind == "L":
+        return 3 + sum(1 + _value_size(element) for element in content)
+    if kind == "M":
+        return 3 + len(content) + item_size(content)
+    return 1
 
 
 def changed_item(change: Change, item: Optional[Item]) -> Optional[Item]:
@@ -1172,6 +1200,11 @@ def changed_item(change: Change, item: Optional[Item]) -> Optional[Item]:
         return None
     kept = {name: value for name, value in (item or {}).items() if name not in change.removed}
     return {**kept, **change.values}
+
+
+def can_exist(key: Key) -> bool:
+    """Whether a key is within DynamoDB's limits. One beyond has the whole request refused."""
+    return 1 <= len(key[1].encode("utf-8")) <= 2048 and 1 <= len(key[2].encode("utf-8")) <= 1024
 
 
 def write_units(size: int) -> float:
@@ -1194,12 +1227,13 @@ class Journal:
     asset is written, {"asset": <before image>, "facts": {...}}. Where its version record
     exists and is another's, a second line says before the asset goes on what becomes of that:
     {"replaced_record": <record>, "database_id": <of the asset>} or {"kept_record": ...}.
-    `sync` puts what was added on the disk.
+    `sync` puts what was added on the disk. It is locked while it is written, so that no rollback reads it meanwhile.
     """
 
     def __init__(self, path: str, header: Dict[str, Any]) -> None:
         self.path = path
         self._file = open_private(path)
+        lock(self._file)
         kind = [("journal", JOURNAL_KIND), ("format", JOURNAL_FORMAT)]  # type: List[Tuple[str, Any]]
         self._lines = [to_json(collections.OrderedDict(kind + list(header.items()))) + "\n"]
         self._failure = None  # type: Optional[MigrationError]
@@ -1250,6 +1284,7 @@ class JournalEntry(NamedTuple):
     database_id: Optional[str]
     replaced_record: Optional[Item]
     kept_record: Optional[Item]
+    size: int  # bytes of its line
 
 
 def read_journal_header(path: str) -> Dict[str, Any]:
@@ -1276,17 +1311,25 @@ def read_journal_backwards(path: str) -> Iterator[JournalEntry]:
     """The entries of a journal, newest first, so that a superseded before image comes last.
 
     A last line that was cut off by a crash is skipped: nothing was written for it.
-    Raises SettingsError for any other damage.
+    Raises SettingsError for any other damage, and for a second journal in the same file.
     """
     newest = True
-    for number, line in enumerate(lines_backwards(path)):
+    lines = lines_backwards(path)
+    for number, line in enumerate(lines):
         try:
             entry = json.loads(str(line, "utf-8"))
             if "journal" in entry:
-                return
+                break
             facts = Facts(**entry.get("facts", {}))
-            others = (entry.get(name) for name in ("database_id", "replaced_record", "kept_record"))
-            yield JournalEntry(entry.get("asset"), facts, entry.get("again", False), *others)
+            yield JournalEntry(
+                entry.get("asset"),
+                facts,
+                entry.get("again", False),
+                entry.get("database_id"),
+                entry.get("replaced_record"),
+                entry.get("kept_record"),
+                len(line),
+            )
         except (ValueError, TypeError, AttributeError):
             if not newest:
                 raise SettingsError(
@@ -1294,6 +1337,10 @@ def read_journal_backwards(path: str) -> Iterator[JournalEntry]:
                 )
             LOG.warning("The last line of %s was cut off; nothing was written for it.", path)
         newest = False
+    if next(lines, None) is not None:
+        raise SettingsError(
+            "%s holds several journals, one after the other." % path, "give each of them as a file of its own."
+        )
 
 
 def lines_backwards(path: str) -> Iterator[bytes]:
@@ -1318,6 +1365,39 @@ def lines_backwards(path: str) -> Iterator[bytes]:
 to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
+LOCKED_BYTE = 2**62  # on Windows a byte is locked; there is none at that place
+
+
+def lock(file: Any) -> bool:
+    """Lock a file until it is closed or the process ends. Returns whether that can be, or somebody else has it."""
+    try:
+        import fcntl
+    except ImportError:
+        return _lock_on_windows(file)
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # Some network file systems have no locks.
+        LOG.debug("%s cannot be locked: %s", file.name, error)
+    return True
+
+
+def _lock_on_windows(file: Any) -> bool:
+    import msvcrt
+
+    position = file.tell()
+    try:
+        file.seek(LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        return False
+    finally:
+        file.seek(position)
+    return True
+
+
 def open_private(path: str, **options: Any) -> Any:
     """A new text file that only its owner may read; its name is on the disk on return."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -1337,7 +1417,7 @@ def open_private(path: str, **options: Any) -> Any:
 
 PARTITION_UNITS = 1000.0  # write units a second that one partition takes (AWS: partition limits)
 TABLE_UNITS = 4000.0  # that a whole on-demand table takes from the start (AWS: on-demand capacity mode)
-FULL_LANES = 4  # partition keys that start at that limit; the next ones start slower
+LEAST_START_UNITS = 10.0  # at which the writes of a partition key start, at least
 BURST_SECONDS = 0.1  # of the pace that may be sent at once
 CUT_TO = 0.95  # of what was accepted, after a refusal
 
@@ -1433,10 +1513,12 @@ class Backoff:
         self.failing_since = None  # type: Optional[float]
 
     def failed(self, reason: str, now: float) -> None:
-        """Raises MigrationError where DynamoDB has not served anything for too long."""
-        if self.failing_since is None:
+        """Raises MigrationError where DynamoDB has not answered for too long; to throttle is an answer."""
+        if reason == THROTTLED:
+            self.failing_since = None
+        elif self.failing_since is None:
             self.failing_since = now
-        if reason != THROTTLED and now - self.failing_since > PATIENCE_SECONDS:
+        if self.failing_since is not None and now - self.failing_since > PATIENCE_SECONDS:
             raise MigrationError(
                 "DynamoDB has not answered for %d minutes: %s." % (PATIENCE_SECONDS // 60, reason),
                 "check the network, --endpoint-url and --region, then run the same command again.",
@@ -1456,7 +1538,7 @@ class Backoff:
 class QueuedWrite:
     """A write from when it is asked for until it is answered."""
 
-    __slots__ = ("key", "units", "statement", "droppable", "answer", "lane", "uncertain")
+    __slots__ = ("key", "units", "statement", "droppable", "answer", "lane", "uncertain", "failing_since")
 
     def __init__(self, key: Key, units: float, statement: Statement, droppable: bool, answer: Any) -> None:
         self.key = key
@@ -1466,6 +1548,7 @@ class QueuedWrite:
         self.answer = answer  # the future that its coroutine awaits
         self.lane = None  # type: Any
         self.uncertain = False  # it was sent before, and may have been done then
+        self.failing_since = 0.0  # when DynamoDB first answered that it failed by itself; 0.0: it did not
 
 
 class WriteQueue:
@@ -1479,6 +1562,9 @@ class WriteQueue:
         self.batch_size = settings.batch_size
         self.ceiling = Ceiling(settings.max_write_units, now) if settings.max_write_units else None
         self.lanes = {}  # type: Dict[Tuple[str, str], Lane]
+        # At which a new partition key starts: a partition's limit, unless keys that started so were refused lately.
+        self.start_rate = PARTITION_UNITS
+        self.start_rate_at = now
         # Each lane with writes is in one of these: as far as known it may send, or it has no tokens until then.
         self.ready = collections.OrderedDict()  # type: collections.OrderedDict
         self.later = []  # type: List[Tuple[float, int, Lane]]
@@ -1543,11 +1629,16 @@ class WriteQueue:
             self.in_flight.discard(queued.key)
             if code not in THROTTLE_CODES:
                 accepted[queued.lane] = accepted.get(queued.lane, 0.0) + queued.units
+        self.start_rate = min(PARTITION_UNITS, self.start_rate * 2.0 ** min(10.0, now - self.start_rate_at))
+        self.start_rate_at = now
         for lane, taken in accepted.items():
             lane.accepted(taken, sent_at, now)
         for queued, code in zip(batch, codes):
             if code in THROTTLE_CODES:
+                first_cut = not queued.lane.cut_at
                 queued.lane.throttled(sent_at, now)
+                if first_cut:
+                    self.start_rate = max(LEAST_START_UNITS, 0.8 * self.start_rate)
                 self._insert(queued, queued.lane.queue.appendleft)
         actual = sum(accepted.values()) if units is None else units
         if self.ceiling:
@@ -1583,9 +1674,7 @@ class WriteQueue:
     def _lane_of(self, item: Key, now: float) -> Lane:
         key = (item[0], "" if item[0] == self.versions else item[1])
         if key not in self.lanes:
-            # The more partitions, the more writes would be refused until all their limits are found.
-            rate = PARTITION_UNITS / max(1, len(self.lanes) - FULL_LANES) if key[1] else TABLE_UNITS
-            self.lanes[key] = Lane(" ".join(key).strip(), rate, now)
+            self.lanes[key] = Lane(" ".join(key).strip(), self.start_rate if key[1] else TABLE_UNITS, now)
         return self.lanes[key]
 
     def _insert(self, queued: QueuedWrite, insert: Callable[[QueuedWrite], None]) -> None:
@@ -1765,17 +1854,17 @@ class Writer:
             if not batch:
                 break
             self.sent_at = now
-            self.requests.begin(self._send(batch, now))
+            answer = self.requests.in_thread(self.database.execute, [queued.statement for queued in batch])
+            self.requests.begin(self._send(batch, answer, now))
         # While all requests are under way, the next answer rings.
         if self.requests.backoff.waits(now):
             self.requests.alarm.at(self.requests.backoff.until)
         elif self.requests.room(now):
             self.requests.alarm.at(max(self.queue.next_at(), self.sent_at + GATHER_SECONDS))
 
-    async def _send(self, batch: List[QueuedWrite], sent_at: float) -> None:
-        statements = [queued.statement for queued in batch]
+    async def _send(self, batch: List[QueuedWrite], answer: Any, sent_at: float) -> None:
         try:
-            answers, units = await self.requests.in_thread(self.database.execute, statements)
+            answers, units = await answer
             self.requests.backoff.succeeded()
             self.units += self.queue.answered(batch, [code for code, _ in answers], units, sent_at)
             self.units_reported = self.units_reported and units is not None
@@ -1806,7 +1895,7 @@ class Writer:
     def _settle(self, queued: QueuedWrite, code: Optional[str], message: str) -> None:
         if code in THROTTLE_CODES:
             self.throttles += 1
-        elif code in PASSING_CODES:
+        elif code in PASSING_CODES and self._may_pass(queued):
             queued.uncertain = True
             self.loop.call_later(random.uniform(0.05, 0.5), self._add, queued)
         elif code is not None and code.startswith(("AccessDenied", "ResourceNotFound")):
@@ -1815,10 +1904,12 @@ class Writer:
             self.done += code is None
             queued.answer.set_result(Refusal(code, message, queued.uncertain) if code else None)
 
-
-def can_exist(key: Key) -> bool:
-    """Whether a key is within DynamoDB's limits. One beyond has the whole request refused."""
-    return 1 <= len(key[1].encode("utf-8")) <= 2048 and 1 <= len(key[2].encode("utf-8")) <= 1024
+    @staticmethod
+    def _may_pass(queued: QueuedWrite) -> bool:
+        """Whether a write that DynamoDB failed to do is to be sent again: not for ever."""
+        now = time.monotonic()
+        queued.failing_since = queued.failing_since or now
+        return now - queued.failing_since <= PATIENCE_SECONDS
 
 
 class Lookup:
@@ -1901,8 +1992,7 @@ class Reader:
     def _next_keys(self) -> Tuple[collections.OrderedDict, bool]:
         keys_only = bool(self.wanted[True])
         waiting = self.wanted[keys_only]
-        # Whole assets may be large: a few at a time.
-        most = LOOKUP_KEYS if keys_only or next(iter(waiting))[0] == self.database.versions else 10
+        most = LOOKUP_KEYS if keys_only or next(iter(waiting))[0] == self.database.versions else LOOKUP_ASSETS
         return collections.OrderedDict(waiting.popitem(last=False) for _ in range(min(most, len(waiting)))), keys_only
 
     async def _look_up(self, batch: Dict[Key, List[Lookup]], keys_only: bool) -> None:
@@ -2005,7 +2095,7 @@ class DryRunTables:
             earlier = self._changes(change.key)
         code = refusal_code(change, item)
         if code:
-            return Refusal(code, "The condition does not hold.", False)
+            return Refusal(code, "DynamoDB would refuse it.", False)
         row = (to_json(change.key), to_json(earlier + [change._replace(expected={}, was=None)]))
         self.pretended.execute("INSERT OR REPLACE INTO pretended VALUES (?, ?)", row)
         return None
@@ -2018,8 +2108,8 @@ class DryRunTables:
 
 def temporary_database(create: str) -> sqlite3.Connection:
     """An SQLite database with one table, in a temporary file that is gone when it is closed:
-    what may grow with the tables does not stay in memory."""
-    database = sqlite3.connect("")
+    what may grow with the tables does not stay in memory. One thread at a time may use it."""
+    database = sqlite3.connect("", check_same_thread=False)
     database.execute("PRAGMA journal_mode = OFF")
     database.execute(create)
     return database
@@ -2964,6 +3054,12 @@ def _make_bar(total: int) -> Any:
     return tqdm(total=total, bar_format="{bar:10} {desc}", file=sys.stderr, leave=False)
 
 
+def encodable(text: str, stream: Any) -> str:
+    """Text as a console can show it: a character that its encoding lacks is escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 @contextlib.contextmanager
 def above_the_bar():
     """What is written meanwhile stands above the progress bar, if there is one."""
@@ -2980,6 +3076,9 @@ class Console(logging.StreamHandler):
     def emit(self, record: logging.LogRecord) -> None:
         with above_the_bar():
             super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return encodable(super().format(record), self.stream)
 
 
 # --------------------------------------------------------------------------------------
@@ -3010,8 +3109,9 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
 def announce(text: str, stream: Any = None) -> None:
     """Say something whatever the log level is, and log it."""
     text = redacted(text)
+    stream = stream or sys.stdout
     with above_the_bar():
-        print(text, file=stream or sys.stdout, flush=True)
+        print(encodable(text, stream), file=stream, flush=True)
     if LOG.handlers:
         LOG.log(logging.CRITICAL if stream is sys.stderr else logging.INFO, "%s", text, extra={"announced": True})
 

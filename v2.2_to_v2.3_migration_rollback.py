@@ -34,6 +34,7 @@ Exit status:
 import asyncio
 import collections
 import glob
+import json
 import os
 import sys
 import weakref
@@ -56,7 +57,8 @@ FLAGS = (*migration.SHARED_SETTINGS, "dry_run", "batch_size", "workers", "max_wr
 # What a journal's first line tells of the tables, and what the settings must agree with.
 SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
-PAGE_BYTES = 1000 * 1000  # of before images handed out at once
+PAGE_IMAGES = 100  # handed out at once, so that reading them goes beside what they wait for
+PAGE_BYTES = 1000 * 1000
 
 Value = Dict[str, Any]  # DynamoDB JSON, as in the migration
 Item = Dict[str, Value]
@@ -96,7 +98,7 @@ class BeforeImage:
         self.record = self.plan.record
         self.before = {name: entry.asset.get(name) for name in migration.OWNED_FIELDS}
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
-        self.size = len(migration.to_json(entry.asset))
+        self.size = entry.size
         self.superseded = superseded
         # Another's version record that stood under the version key: what the asset's replaced, or whether it was kept.
         self.replaced_record = None  # type: Optional[Item]
@@ -110,6 +112,17 @@ def open_journals(paths: List[str]) -> List[Journal]:
     return sorted(journals, key=lambda journal: (journal.started, os.path.basename(journal.path)), reverse=True)
 
 
+def require_ended(journals: List[Journal]) -> None:
+    """Raises PreflightError where a migration still writes one of the journals."""
+    for journal in journals:
+        with open(journal.path, "rb") as file:
+            if not migration.lock(file):
+                raise migration.PreflightError(
+                    "The migration that writes journal %s is still running; nothing was written." % journal.path,
+                    "wait until it has ended, or stop it with Ctrl-C and wait, then run the same command again.",
+                )
+
+
 def count_before_images(journal: Journal) -> int:
     """Reads it whole, so that damage shows before anything is written."""
     return sum(entry.asset is not None for entry in migration.read_journal_backwards(journal.path))
@@ -119,25 +132,45 @@ def read_before_images(journals: List[Journal]) -> Iterator[BeforeImage]:
     """All before images, the newest first. An image brings along what its journal says of another's
     version record under its version key."""
     for journal in journals:
-        others = {}  # type: Dict[Tuple[str, str, str], Any]
+        others = OtherRecords()
         superseded: Set[Tuple[str, str]] = set()
         for entry in migration.read_journal_backwards(journal.path):
             if entry.asset is None:
-                others.setdefault(_record_of(entry.database_id, entry.replaced_record or entry.kept_record), entry)
+                others.add(entry)
                 continue
             key = (entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
             image = BeforeImage(entry, journal.header, key in superseded)
-            other = others.get(_record_of(key[0], image.record)) if image.record else None
-            if other:
-                image.replaced_record = other.replaced_record
-                image.kept_record = other.kept_record is not None
+            if image.record:
+                image.replaced_record, image.kept_record = others.of(key[0], image.record)
             # "again" means: older images of this asset follow, up to the first without it.
             (superseded.add if entry.again else superseded.discard)(key)
             yield image
 
 
-def _record_of(database_id: str, record: Item) -> Tuple[str, str, str]:
-    return database_id, record["assetId"]["S"], record["assetVersionId"]["S"]
+class OtherRecords:
+    """What a journal says of other assets' version records; on disk, for there may be as many as assets."""
+
+    def __init__(self) -> None:
+        create = "CREATE TABLE others (key TEXT PRIMARY KEY, replaced TEXT) WITHOUT ROWID"
+        self.database = migration.temporary_database(create)
+
+    def add(self, entry: Any) -> None:
+        """Of several for one key, the first that is read, the newest, counts."""
+        key = self._key(entry.database_id, entry.replaced_record or entry.kept_record)
+        self.database.execute(
+            "INSERT OR IGNORE INTO others VALUES (?, ?)", (key, migration.to_json(entry.replaced_record))
+        )
+
+    def of(self, database_id: str, record: Item) -> Tuple[Optional[Item], bool]:
+        """The record that an asset's replaced, and whether one was kept."""
+        query = "SELECT replaced FROM others WHERE key = ?"
+        row = self.database.execute(query, (self._key(database_id, record),)).fetchone()
+        replaced = json.loads(row[0]) if row else None
+        return replaced, bool(row) and replaced is None
+
+    @staticmethod
+    def _key(database_id: str, record: Item) -> str:
+        return migration.to_json([database_id, record["assetId"]["S"], record["assetVersionId"]["S"]])
 
 
 async def image_pages(reader: Any, journals: List[Journal]):
@@ -156,7 +189,7 @@ def _next_images(images: Iterator[BeforeImage]) -> List[BeforeImage]:
     for image in images:
         page.append(image)
         size += image.size
-        if len(page) == migration.PAGE_ITEMS or size >= PAGE_BYTES:
+        if len(page) == PAGE_IMAGES or size >= PAGE_BYTES:
             break
     return page
 
@@ -422,6 +455,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     check_journals(journals, {"account": site.account, "region": site.region})
+    require_ended(journals)
     counts = [count_before_images(journal) for journal in journals]
     migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
     migration.confirm("Roll these tables back now?", settings)
@@ -446,7 +480,7 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
         progress,
         lambda: (tally.finished, counts_line(tally)),
     )
-    tally.outcomes["not_finished"] += total - tally.finished
+    tally.outcomes["not_finished"] += max(0, total - tally.finished)
     status = migration.exit_status_of(not_restored(tally), run, error)
     files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
     summary = migration.summarise(settings, site, tally, run, start, status, error, files)

@@ -168,18 +168,20 @@ def create_migrate_verify(data: TestData, settings: Any, site: Any, count: int) 
     return verified if verified == migration.EXIT_INTERRUPTED else max(status, verified)
 
 
-def clean_up(data: TestData) -> bool:
-    """Remove what is there; say what is left where that does not succeed."""
+def clean_up(data: TestData) -> int:
+    """Remove what is there; say what is left where that does not succeed. Returns the exit status."""
+    status = migration.EXIT_INTERRUPTED
     migration.announce("\nRemoving the test assets of databaseId %s." % data.database_id)
     try:
         if data.remove():
-            return True
+            return migration.EXIT_DONE
     except migration.MigrationError as error:
         migration.announce("error: %s" % error, sys.stderr)
+        status = migration.EXIT_FAILED_ASSETS
     except KeyboardInterrupt:
         pass
     announce_left(data.database_id)
-    return False
+    return status
 
 
 def announce_left(database_id: str) -> None:
@@ -269,7 +271,7 @@ def test(argv: Optional[List[str]]) -> int:
     migration.require(site.checks)
     data = TestData(database, settings, database_id)
     if left:
-        return migration.EXIT_DONE if clean_up(data) else migration.EXIT_FAILED_ASSETS
+        return clean_up(data)
     announce_plan(settings, site, database_id, count)
     return run_test(data, settings, site, count, keep)
 
@@ -288,7 +290,7 @@ def announce_plan(settings: Any, site: Any, database_id: str, count: int) -> Non
 
 def run_test(data: TestData, settings: Any, site: Any, count: int, keep: bool) -> int:
     """Create, migrate and verify, and clean up whatever happens. Returns the exit status."""
-    cleaned = False
+    cleaned = migration.EXIT_DONE
     with terminated_as_interrupted():
         try:
             status = create_migrate_verify(data, settings, site, count)
@@ -297,8 +299,8 @@ def run_test(data: TestData, settings: Any, site: Any, count: int, keep: bool) -
                 announce_left(data.database_id)
             else:
                 cleaned = clean_up(data)
-    if status == migration.EXIT_DONE and not (keep or cleaned):
-        status = migration.EXIT_FAILED_ASSETS
+    if status == migration.EXIT_DONE or cleaned == migration.EXIT_INTERRUPTED:
+        status = cleaned
     if status == migration.EXIT_DONE:
         migration.announce("\nPASSED: %d test assets were migrated and verified." % count)
     elif status != migration.EXIT_INTERRUPTED:

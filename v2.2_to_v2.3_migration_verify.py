@@ -81,6 +81,7 @@ ERROR_TYPES = collections.OrderedDict(
             "Journal: the version record is not what the migration wrote from the before image.",
         ),
         ("asset_missing", "Journal: the asset does not exist any more."),
+        ("database_empty", "No asset was found under a databaseId that was named."),
         ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/; the application may do that."),
         ("date_not_recognised", "Note: dateCreated has a form that the application may show as Invalid Date."),
         ("shared_asset_id", "Note: the assetId is in several databases, each with a current version of its own."),
@@ -314,8 +315,10 @@ def owner_of(owners: Dict[str, Item], version_id: str) -> str:
 # What a journal proves.
 
 
-def content_problems(before: Item, plan: Any, started: str, asset: Item, record: Optional[Item]) -> List[Problem]:
-    """Every attribute in which an asset, or its version record, differs from what its before image becomes."""
+def content_problems(image: Any, asset: Item, record: Optional[Item], shared: bool) -> List[Problem]:
+    """Every attribute in which an asset, or its version record, differs from what its before image becomes.
+    shared: the record is that of another asset, whose content counts."""
+    before, plan = image.asset, image.plan
     finding = functools.partial(Problem, asset["databaseId"]["S"], asset["assetId"]["S"])
     expected = {name: value for name, value in before.items() if name not in plan.remove_attributes}
     expected.update(plan.set_attributes)
@@ -327,9 +330,9 @@ def content_problems(before: Item, plan: Any, started: str, asset: Item, record:
         return problems
     version_id = plan.record["assetVersionId"]["S"]
     wrong = differing(plan.record, record or {})
-    if record and "dateCreated" in wrong and is_of_earlier_run(plan.record, record, started):
+    if record and "dateCreated" in wrong and is_of_earlier_run(plan.record, record, image.started):
         wrong.remove("dateCreated")
-    if wrong and record and migration.is_archived(before):
+    if wrong and record and shared:
         message = "The version record %s is another asset's, which an archived asset keeps." % version_id
         return problems + [finding("archived_twin", "assetVersionId", "its own content", ", ".join(wrong), message)]
     for name in wrong if record else ["assetVersionId"]:
@@ -395,7 +398,7 @@ class Verification:
         self.add = findings.add  # type: Callable[[Problem], None]
         self.tally = findings.tally
         self.scoped = settings.limit is not None or bool(settings.database_id)
-        self.databases = dict.fromkeys(settings.database_id)  # type: Dict[str, None]
+        self.databases = dict.fromkeys(settings.database_id, False)  # type: Dict[str, bool]  # whether they have assets
         self.asset_ids = {}  # type: Dict[str, None]
         self.seen = migration.temporary_database("CREATE TABLE images (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
@@ -413,7 +416,7 @@ class Verification:
 
     async def verify_asset(self, run: Any, asset: Asset) -> None:
         self.tally.assets += 1
-        self.databases[asset.database_id] = None
+        self.databases[asset.database_id] = True
         if self.scoped and len(self.asset_ids) <= QUERIED_ASSETS:
             self.asset_ids[asset.asset_id] = None
         problems = asset.problems
@@ -426,6 +429,13 @@ class Verification:
             problems = problems + current_record_problems(asset, found.get(record_key), live_twin, self.bucket)
         for problem in problems:
             self.add(problem)
+
+    def add_empty_databases(self) -> None:
+        """When all assets were read: what was named and does not exist was not verified. An archive may be empty."""
+        for name, has_assets in self.databases.items():
+            if not has_assets and not migration.in_archive(name):
+                message = "No asset was found under databaseId %s: is it spelled right?" % name
+                self.add(Problem(name, "", "database_empty", "databaseId", "assets", "none", message))
 
     # Second pass: version records.
 
@@ -467,7 +477,9 @@ class Verification:
         keys = [image.key]
         if image.record:
             keys.append(self.database.key_of(self.database.versions, image.record))
-        found = await run.tables.get(keys)
+        twin_key = migration.twin_key(image.key)
+        archived = migration.is_archived(image.asset)
+        found = await run.tables.get(keys + [twin_key] if archived else keys)
         asset = found.get(image.key)
         if asset is None:
             message = "The asset does not exist any more."
@@ -480,7 +492,8 @@ class Verification:
                     self.add(problem)
             return
         record = found.get(keys[1]) if image.record else None
-        for problem in content_problems(image.asset, image.plan, image.started, asset, record):
+        taken = record is not None and rollback.has_version(found.get(twin_key), record)
+        for problem in content_problems(image, asset, record, archived and (image.kept_record or taken)):
             self.add(problem)
 
     def is_newest(self, image: Any) -> bool:
@@ -591,9 +604,6 @@ def result_text(summary: Dict[str, Any]) -> str:
             lines.append("  {:>11,}  {}: {}".format(count, name, ERROR_TYPES[name]))
     for name, path in summary["files"].items():
         lines.append("  %-9s %s" % (name, path))
-    for name in summary["settings"]["database_id"]:
-        if not summary["assets"]:
-            lines.append("No asset was found under databaseId %s: is it spelled right?" % name)
     return "\n".join(lines + ["%s: %s." % verdict(summary)])
 
 
@@ -930,6 +940,8 @@ def run_passes(verification: Verification, site: Any, journals: List) -> Tuple[L
         )
         if error or run.stopping:
             return runs, error
+        if name == "assets" and settings.limit is None:
+            verification.add_empty_databases()
     return runs, None
 
 

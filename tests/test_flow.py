@@ -122,6 +122,26 @@ def test_what_a_batch_costs_does_not_grow_with_the_number_of_partition_keys(monk
     assert [writes.next_batch(1.0, True) for _ in range(20)] == [[]] * 20 and len(filled) <= 25
 
 
+def test_a_new_partition_key_does_not_start_at_a_crawl():
+    writes = queue_of(*[1] * 3000)
+    assert {lane.rate for lane in writes.lanes.values()} == {migration.PARTITION_UNITS}
+
+
+def test_a_new_partition_key_starts_at_what_the_others_turned_out_to_take(monkeypatch):
+    writes = queue_of(*[40] * 8)
+    clock = [1.0]
+    monkeypatch.setattr(migration.time, "monotonic", lambda: clock[0])
+    for _ in range(8):
+        batch = writes.next_batch(clock[0], True)
+        clock[0] += 0.01
+        refused = [None if number < 2 else "ThrottlingError" for number in range(len(batch))]
+        writes.answered(batch, refused, None, clock[0] - 0.01)
+    assert writes._lane_of(("assets", "new", ""), clock[0]).rate < 0.2 * migration.PARTITION_UNITS
+    clock[0] += 20.0
+    writes.answered([], [], None, clock[0])
+    assert writes._lane_of(("assets", "newer", ""), clock[0]).rate == migration.PARTITION_UNITS
+
+
 def test_a_throttled_partition_key_does_not_hold_up_others_below_a_ceiling():
     """What the ceiling said of an earlier write does not count while that waits for its partition."""
     writes = queue_of(1, 30, max_write_units=1000)
@@ -235,6 +255,25 @@ def test_a_fatal_answer_is_raised_where_the_write_is_awaited():
 def test_an_unexpected_error_is_raised_too():
     results, _ = write_all(KeyError("odd"), changes=[change("a"), change("b")])
     assert [repr(result) for result in results] == ["KeyError('odd')"] * 2
+
+
+def test_a_statement_that_fails_for_ever_fails_its_asset_only(monkeypatch):
+    monkeypatch.setattr(migration, "PATIENCE_SECONDS", 0.3)
+    answers = [["InternalServerError", None]] + [["InternalServerError"]] * 20
+    results, _ = write_all(*answers, changes=[change("a"), change("b")])
+    assert results == [("InternalServerError", "why", True), None]
+
+
+def test_to_throttle_is_to_answer():
+    """After an hour of it, one error of the server is not "no answer"."""
+    backoff = migration.Backoff()
+    for minute in range(60):
+        backoff.failed(migration.THROTTLED, 60.0 * minute)
+    backoff.failed("server error", 3600.0)
+    backoff.failed(migration.THROTTLED, 4100.0)
+    backoff.failed("server error", 4300.0)
+    with pytest.raises(migration.MigrationError, match="has not answered"):
+        backoff.failed("server error", 4301.0 + migration.PATIENCE_SECONDS)
 
 
 def test_patience_ends(monkeypatch):

@@ -581,6 +581,50 @@ def test_before_image_on_disk_then_record_then_asset(tables, monkeypatch):
 # --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        # With assetLocation and currentVersionId it has more than 400 KB.
+        {"databaseId": S("db01"), "assetId": S("a"), "filler": S("x" * (409600 - 40))},
+        asset("a", **own(Version="9" * 1025)),
+    ],
+)
+def test_a_dry_run_foresees_what_dynamodb_rejects(tables, broken):
+    tables.put(broken, asset("b"))
+    foreseen, done = tables.migrate("--dry-run"), tables.migrate()
+    assert foreseen.summary["outcomes"] == done.summary["outcomes"]
+    assert (done.status, done.codes) == (1, {"rejected_by_dynamodb"}) == (foreseen.status, foreseen.codes)
+    assert done.summary["version_records_written"] == 1 and sorted(tables.contents()[1]) == [("b", "3")]
+
+
+def test_uploaded_twice_while_the_migration_ran(tables, before_sending):
+    """Each time the record of the version before is withdrawn, and nothing of it is remembered."""
+    tables.put(asset("a"))
+    versions = iter("45")
+
+    def upload():
+        tables.put(asset("a", **own(Version=next(versions))))
+
+    before_sending(UPDATE_ASSET, upload, times=2)
+    run = tables.migrate()
+    assert (run.status, run.summary["outcomes"]["migrated"], run.rows) == (0, 1, [])
+    assert run.summary["version_records_written"] == 1 and sorted(tables.contents()[1]) == [("a", "5")]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_console_that_cannot_show_a_name(tables, encoding):
+    tables.put(asset("Bär 鼎", **own(Version="x")), asset("Größe 鼎"))
+    for flags in (["--dry-run"], ["--log-level", "DEBUG"]):
+        process = subprocess.run(
+            [sys.executable, SCRIPT] + tables.flags + flags,
+            cwd=tables.folder, env={**os.environ, "PYTHONIOENCODING": encoding}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        output = process.stdout.decode(encoding)
+        assert process.returncode == 1 and "Traceback" not in output
+        assert "failed: db01 / B" in output and "\\u9f0e" in output
+
+
 def test_samples_dry_then_real_then_again(tables, capfd):
     """300 sample assets, and others that fail, read by a parallel scan."""
     samples = list(sample_assets(300))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import types
 
 import pytest
@@ -752,3 +753,68 @@ def test_memory_does_not_grow_with_the_journal(tables, monkeypatch):
     assert migration.PAGE_ITEMS <= alive[1] < 3000
     ((watched, its_run),) = rollbacks
     assert len(watched.turns) == 0 and abs(its_run._held_bytes) < 1
+
+
+# --------------------------------------------------------------------------------------
+# Journals that are not what they should be
+# --------------------------------------------------------------------------------------
+
+
+def test_the_journal_of_a_running_migration_is_refused(tables, capsys):
+    """What it still finishes would be left without its records."""
+    tables.put(asset("a"))
+    run = tables.migrate()
+    before = tables.contents()
+    with open(run.journal, "ab") as file:
+        assert migration.lock(file)
+        argv = tables.flags + ["--journal", str(run.journal), "--report-dir", "back"]
+        assert rollback.main(argv) == migration.EXIT_PREFLIGHT
+        shown = capsys.readouterr().err
+    assert "still running" in shown and str(run.journal) in shown and "\n  Fix: " in shown
+    assert tables.contents() == before
+    assert roll_back(tables, run).outcomes == {"restored": 1}
+
+
+def test_a_migration_locks_its_journal_until_its_end(tables, monkeypatch):
+    tables.put(asset("a"))
+    locked = []
+    execute = migration.Database.execute
+
+    def look(self, statements):
+        (journal,) = tables.folder.glob("run-*/backups/*.jsonl")
+        with open(journal, "rb") as file:
+            locked.append(not migration.lock(file))
+        return execute(self, statements)
+
+    monkeypatch.setattr(migration.Database, "execute", look)
+    run = tables.migrate()
+    assert locked == [True, True]
+    with open(run.journal, "rb") as file:
+        assert migration.lock(file)
+
+
+def test_two_journals_in_one_file_are_refused(tables, capsys):
+    tables.put(asset("a"), asset("b"))
+    first, second = tables.migrate("--limit", "1"), tables.migrate()
+    before = tables.contents()
+    both = tables.folder / "both.jsonl"
+    both.write_text(first.journal.read_text() + second.journal.read_text())
+    assert rollback.main(tables.flags + ["--journal", str(both)]) == migration.EXIT_USAGE
+    assert "both.jsonl holds several journals" in capsys.readouterr().err
+    assert tables.contents() == before
+
+
+def test_memory_does_not_grow_with_records_of_others_in_the_journal(tables):
+    tables.put(LIVE, ARCHIVED)
+    runs = [tables.migrate("--database-id", name) for name in (ARCHIVE, "db01")]
+    header, image, replaced = runs[1].journal.read_text().splitlines(True)
+    with open(runs[1].journal, "w") as file:
+        file.write(header + image)
+        file.writelines(replaced.replace('"twin"', '"t%d"' % number) for number in range(20000))
+    images = rollback.read_before_images(rollback.open_journals([str(runs[1].journal)]))
+    tracemalloc.start()
+    try:
+        assert len(list(images)) == 1
+        assert tracemalloc.get_traced_memory()[1] < 2 * 10**6
+    finally:
+        tracemalloc.stop()

@@ -225,3 +225,8 @@ def test_nothing_happens_on_import(tmp_path):
     code %= os.path.dirname(migration.__file__)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.stdout == b"False\n" and not list(tmp_path.iterdir())
+
+
+def test_bytes_in_another_encoding_are_no_database_id(capsys):
+    with pytest.raises(migration.SettingsError, match="database_id"):
+        migration.resolve_settings(migration.CONFIG, {}, {"database_id": [os.fsdecode(b"db\xff")]})

@@ -289,6 +289,21 @@ def test_interrupted_between_two_steps_it_still_removes_its_assets(used_tables, 
     assert used_tables.contents() == before
 
 
+def test_interrupted_while_it_removes_its_assets_it_says_what_is_left(used_tables, monkeypatch, capsys):
+    before = used_tables.contents()
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script.TestData, "remove", interrupt)
+        assert run(used_tables) == 130
+    (database_id,) = set(re.findall(r"--cleanup (%s[0-9a-f]+)" % OWN, capsys.readouterr().out))
+    assert own_items(used_tables)[0]
+    assert run(used_tables, "--cleanup", database_id) == 0
+    assert used_tables.contents() == before
+
+
 def test_killed_it_has_said_how_to_remove_what_is_left(used_tables):
     before = used_tables.contents()
     process = start(used_tables)

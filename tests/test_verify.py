@@ -591,3 +591,23 @@ def test_measure(tables, count):
     summary = json.loads((tables.folder / "measured_summary.json").read_text())
     print(count, "assets:", summary["duration_seconds"], "s", summary["requests"])
     assert summary["assets"] == summary["before_images"] == count
+
+
+def test_a_damaged_record_of_an_archived_asset_without_a_twin_is_a_problem(tables):
+    archive = "db01" + DELETED
+    tables.put(asset("a1", archive))
+    journal = tables.migrate().journal
+    assert run(tables, "--journal", journal).status == 0
+    tables.put_records({**tables.record("a1", "3"), "comment": S("damaged")})
+    result = run(tables, "--journal", journal)
+    assert (result.status, result.found) == (1, [(archive, "a1", "record_content_differs", "comment")])
+
+
+def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
+    put_healthy(tables, "a1")
+    result = run(tables, "--database-id", "db01", "--database-id", "db1")
+    assert (result.status, result.found) == (1, [("db1", "", "database_empty", "databaseId")])
+    assert "is it spelled right?" in result.rows[0]["error_message"]
+    assert "NOT VERIFIED" in capsys.readouterr().out
+    # An archive may be empty.
+    assert run(tables, "--database-id", "db01", "--database-id", "db01" + DELETED).status == 0
