@@ -2531,9 +2531,11 @@ class Migration:
                     message = "The asset was deleted while the migration ran; nothing of it is left."
                     return "vanished", (Finding("vanished", "", message),)
                 if not as_planned(item, self.planner.whole_plan(asset)):
-                    asset = self.planner.plan(item, to_json(item))
-                    continue
-                # It was our own write, whose answer was lost.
+                    again = self.planner.plan(item, to_json(item))
+                    if not (refusal.uncertain and again.outcome == "already_migrated"):
+                        asset = again
+                        continue
+                # It was our own write, whose answer was lost; a user may have gone on from there.
             self.tally.assets += 1
             return "migrated", findings
         await self.withdraw(asset, written)
