@@ -33,6 +33,7 @@ Exit status:
 
 import asyncio
 import collections
+import contextlib
 import glob
 import json
 import os
@@ -110,17 +111,6 @@ def open_journals(paths: List[str]) -> List[Journal]:
     unique = collections.OrderedDict((os.path.realpath(path), path) for path in paths)
     journals = [Journal(path, migration.read_journal_header(path)) for path in unique.values()]
     return sorted(journals, key=lambda journal: (journal.started, os.path.basename(journal.path)), reverse=True)
-
-
-def require_ended(journals: List[Journal]) -> None:
-    """Raises PreflightError where a migration still writes one of the journals."""
-    for journal in journals:
-        with open(journal.path, "rb") as file:
-            if not migration.lock(file):
-                raise migration.PreflightError(
-                    "The migration that writes journal %s is still running; nothing was written." % journal.path,
-                    "wait until it has ended, or stop it with Ctrl-C and wait, then run the same command again.",
-                )
 
 
 def count_before_images(journal: Journal) -> int:
@@ -393,23 +383,42 @@ def check_journals(journals: List[Journal], facts: Dict[str, Any]) -> None:
                 )
 
 
-def journals_not_given(journals: List[Journal]) -> List[str]:
-    """Journals of the same tables that lie beside those given and are not empty: an interrupted
-    migration that was run again has two."""
+def journals_beside(journals: List[Journal]) -> List[str]:
+    """Other journals of the same tables that lie beside those given."""
     given = {os.path.realpath(journal.path) for journal in journals}
     tables = [journals[0].header.get(name) for name in SAME_TABLES]
     found = []
     for folder in sorted({os.path.dirname(journal.path) for journal in journals}):
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.jsonl"))):
-            try:
+            with contextlib.suppress(migration.SettingsError):
                 header = migration.read_journal_header(path)
-                empty = next(migration.read_journal_backwards(path), None) is None
-            except migration.SettingsError:
-                continue
-            same_tables = [header.get(name) for name in SAME_TABLES] == tables
-            if same_tables and not empty and os.path.realpath(path) not in given:
-                found.append(path)
+                if [header.get(name) for name in SAME_TABLES] == tables and os.path.realpath(path) not in given:
+                    found.append(path)
     return found
+
+
+def journals_not_given(journals: List[Journal]) -> List[str]:
+    """Those beside that are not empty: an interrupted migration that was run again has two."""
+    return [path for path in journals_beside(journals) if not is_empty(path)]
+
+
+def is_empty(path: str) -> bool:
+    """Whether a journal has no before images that can be read."""
+    try:
+        return next(migration.read_journal_backwards(path), None) is None
+    except migration.SettingsError:
+        return True
+
+
+def require_ended(paths: List[str]) -> None:
+    """Raises PreflightError where a migration still writes one of these journals: it may rely on what is taken back."""
+    for path in paths:
+        with open(path, "rb") as file:
+            if not migration.lock(file):
+                raise migration.PreflightError(
+                    "The migration that writes journal %s is still running; nothing was written." % path,
+                    "wait until it has ended, or stop it with Ctrl-C and wait, then run the same command again.",
+                )
 
 
 def describe_rollback(settings: Any, site: Any, journals: List[Journal], counts: List[int]) -> str:
@@ -455,7 +464,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     check_journals(journals, {"account": site.account, "region": site.region})
-    require_ended(journals)
+    require_ended([journal.path for journal in journals] + journals_beside(journals))
     counts = [count_before_images(journal) for journal in journals]
     migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
     migration.confirm("Roll these tables back now?", settings)

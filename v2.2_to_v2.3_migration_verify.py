@@ -869,6 +869,8 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     rollback.check_journals(journals, {"account": site.account, "region": site.region})
+    for journal in journals:
+        rollback.count_before_images(journal)  # so that damage shows before anything is verified
     return run_verification(database, settings, site, journals, output, page, requests.counts)
 
 

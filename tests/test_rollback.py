@@ -775,6 +775,19 @@ def test_the_journal_of_a_running_migration_is_refused(tables, capsys):
     assert roll_back(tables, run).outcomes == {"restored": 1}
 
 
+def test_no_journal_is_taken_back_while_another_migration_of_these_tables_runs(tables, capsys):
+    """That may rely on the records that would be removed."""
+    tables.put(asset("a"))
+    run, other = tables.migrate(), tables.migrate()
+    before = tables.contents()
+    running = run.journal.parent / "running.jsonl"
+    running.write_text(other.journal.read_text())
+    with open(running, "rb") as file:
+        assert migration.lock(file)
+        assert rollback.main(tables.flags + ["--journal", str(run.journal)]) == migration.EXIT_PREFLIGHT
+    assert str(running) in capsys.readouterr().err and tables.contents() == before
+
+
 def test_a_migration_locks_its_journal_until_its_end(tables, monkeypatch):
     tables.put(asset("a"))
     locked = []

@@ -611,3 +611,12 @@ def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
     assert "NOT VERIFIED" in capsys.readouterr().out
     # An archive may be empty.
     assert run(tables, "--database-id", "db01", "--database-id", "db01" + DELETED).status == 0
+
+
+def test_a_damaged_journal_shows_before_anything_is_verified(tables, capsys):
+    tables.put(*(asset("a%d" % number) for number in range(3)))
+    journal = tables.migrate().journal
+    lines = journal.read_text().splitlines(True)
+    journal.write_text("".join(lines[:2] + ["{\n"] + lines[2:]))
+    assert verify.main(tables.flags + ["--journal", str(journal)]) == migration.EXIT_USAGE
+    assert "is damaged" in capsys.readouterr().err and not (tables.folder / "reports").exists()
