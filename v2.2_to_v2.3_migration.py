@@ -1417,7 +1417,8 @@ def open_private(path: str, **options: Any) -> Any:
 
 PARTITION_UNITS = 1000.0  # write units a second that one partition takes (AWS: partition limits)
 TABLE_UNITS = 4000.0  # that a whole on-demand table takes from the start (AWS: on-demand capacity mode)
-LEAST_START_UNITS = 10.0  # at which the writes of a partition key start, at least
+FULL_LANES = 4  # partition keys that start at that limit; the next ones start slower
+LEAST_START_UNITS = 25.0  # but not slower than this
 BURST_SECONDS = 0.1  # of the pace that may be sent at once
 CUT_TO = 0.95  # of what was accepted, after a refusal
 
@@ -1562,9 +1563,6 @@ class WriteQueue:
         self.batch_size = settings.batch_size
         self.ceiling = Ceiling(settings.max_write_units, now) if settings.max_write_units else None
         self.lanes = {}  # type: Dict[Tuple[str, str], Lane]
-        # At which a new partition key starts: a partition's limit, unless keys that started so were refused lately.
-        self.start_rate = PARTITION_UNITS
-        self.start_rate_at = now
         # Each lane with writes is in one of these: as far as known it may send, or it has no tokens until then.
         self.ready = collections.OrderedDict()  # type: collections.OrderedDict
         self.later = []  # type: List[Tuple[float, int, Lane]]
@@ -1629,16 +1627,11 @@ class WriteQueue:
             self.in_flight.discard(queued.key)
             if code not in THROTTLE_CODES:
                 accepted[queued.lane] = accepted.get(queued.lane, 0.0) + queued.units
-        self.start_rate = min(PARTITION_UNITS, self.start_rate * 2.0 ** min(10.0, now - self.start_rate_at))
-        self.start_rate_at = now
         for lane, taken in accepted.items():
             lane.accepted(taken, sent_at, now)
         for queued, code in zip(batch, codes):
             if code in THROTTLE_CODES:
-                first_cut = not queued.lane.cut_at
                 queued.lane.throttled(sent_at, now)
-                if first_cut:
-                    self.start_rate = max(LEAST_START_UNITS, 0.8 * self.start_rate)
                 self._insert(queued, queued.lane.queue.appendleft)
         actual = sum(accepted.values()) if units is None else units
         if self.ceiling:
@@ -1674,7 +1667,9 @@ class WriteQueue:
     def _lane_of(self, item: Key, now: float) -> Lane:
         key = (item[0], "" if item[0] == self.versions else item[1])
         if key not in self.lanes:
-            self.lanes[key] = Lane(" ".join(key).strip(), self.start_rate if key[1] else TABLE_UNITS, now)
+            # The more partitions, the more writes would be refused until all their limits are found.
+            rate = max(LEAST_START_UNITS, PARTITION_UNITS / max(1, len(self.lanes) - FULL_LANES))
+            self.lanes[key] = Lane(" ".join(key).strip(), rate if key[1] else TABLE_UNITS, now)
         return self.lanes[key]
 
     def _insert(self, queued: QueuedWrite, insert: Callable[[QueuedWrite], None]) -> None:
@@ -2282,7 +2277,7 @@ class Run:
     def hold(self, size: float) -> None:
         """So many bytes more are in memory; negative: not any more. No page is read while there are too many."""
         self._held_bytes += size
-        if not self._is_full() and not self._room_made.done():
+        if not self._room_made.done() and not self._is_full():
             self._room_made.set_result(None)
 
     def waiting_for(self) -> str:
@@ -2376,6 +2371,10 @@ OUTCOMES = ("migrated", "already_migrated", "failed", "vanished", "not_finished"
 TWIN_KEPT = "The version record is that of another asset with this assetId and was kept."
 TWIN_REPLACED = "The archived asset with this assetId had the version record; it was replaced."
 Outcome = Tuple[str, Tuple[Finding, ...]]  # its name, and why
+NOT_FINISHED = (
+    "not_finished",
+    (Finding("not_finished", "", "The run was stopped before its end; the next one finishes it."),),
+)  # type: Outcome
 
 
 class Tally:
@@ -2395,8 +2394,7 @@ class Tally:
 
     async def outcome_of(self, key: Key, way: Any) -> None:
         """Await an asset's way, and count its end, whatever that is."""
-        message = "The run was stopped before its end; the next one finishes it."
-        outcome, findings = "not_finished", (Finding("not_finished", "", message),)  # type: Outcome
+        outcome, findings = NOT_FINISHED
         try:
             outcome, findings = await way
         except AssetFails as problem:

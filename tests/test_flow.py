@@ -124,22 +124,8 @@ def test_what_a_batch_costs_does_not_grow_with_the_number_of_partition_keys(monk
 
 def test_a_new_partition_key_does_not_start_at_a_crawl():
     writes = queue_of(*[1] * 3000)
-    assert {lane.rate for lane in writes.lanes.values()} == {migration.PARTITION_UNITS}
-
-
-def test_a_new_partition_key_starts_at_what_the_others_turned_out_to_take(monkeypatch):
-    writes = queue_of(*[40] * 8)
-    clock = [1.0]
-    monkeypatch.setattr(migration.time, "monotonic", lambda: clock[0])
-    for _ in range(8):
-        batch = writes.next_batch(clock[0], True)
-        clock[0] += 0.01
-        refused = [None if number < 2 else "ThrottlingError" for number in range(len(batch))]
-        writes.answered(batch, refused, None, clock[0] - 0.01)
-    assert writes._lane_of(("assets", "new", ""), clock[0]).rate < 0.2 * migration.PARTITION_UNITS
-    clock[0] += 20.0
-    writes.answered([], [], None, clock[0])
-    assert writes._lane_of(("assets", "newer", ""), clock[0]).rate == migration.PARTITION_UNITS
+    rates = [lane.rate for lane in writes.lanes.values()]
+    assert rates[:4] == [migration.PARTITION_UNITS] * 4 and min(rates) == migration.LEAST_START_UNITS
 
 
 def test_a_throttled_partition_key_does_not_hold_up_others_below_a_ceiling():
