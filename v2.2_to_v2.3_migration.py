@@ -3215,16 +3215,85 @@ def announce_checks(checks: List[Check]) -> None:
         announce("  %-8s %s%s" % (check.level, check.text, "\n           Fix: " + check.fix if check.fix else ""))
 
 
-def confirm(question: str, settings: Settings) -> None:
-    """Ask on a terminal; raises KeyboardInterrupt for anything but yes."""
-    if settings.yes or settings.dry_run or not sys.stdin.isatty():
+def confirm(question: str, settings: Settings, unattended: bool = True) -> None:
+    """Ask on a terminal before anything is written; raises KeyboardInterrupt for anything but yes.
+    unattended: whether to go on where nobody can be asked; else SettingsError."""
+    if settings.yes or settings.dry_run:
         return
     try:
-        answer = input(question + " [y/N] ")
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() not in ("y", "yes"):
+        answer = ask(question, False)
+    except KeyboardInterrupt:
+        answer = False
+    if answer is None and not unattended:
+        raise SettingsError("Nobody can be asked: %s Nothing was written." % question, "give --yes to mean yes.")
+    if answer is False:
         raise KeyboardInterrupt("Nothing was written.")
+
+
+def ask(question: str, default: bool) -> Optional[bool]:
+    """Ask on the terminal until the answer is yes or no, or Enter for `default`. None where nobody can be asked.
+    Raises KeyboardInterrupt for Ctrl-C and for the end of input."""
+    if not is_terminal(sys.stdin):
+        return None
+    answers = {"": default, "y": True, "yes": True, "n": False, "no": False}
+    while True:
+        prompt("%s %s " % (question, "[Y/n]" if default else "[y/N]"))
+        try:
+            line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            line = ""
+        if not line:
+            prompt("\n")
+            raise KeyboardInterrupt
+        answer = answers.get(line.strip().lower())
+        if answer is not None:
+            LOG.info("%s %s", question, "yes" if answer else "no", extra={"announced": True})
+            return answer
+
+
+def prompt(text: str) -> None:
+    """Show a question where somebody sees it, also when the output is redirected."""
+    if not is_terminal(sys.stderr):
+        with contextlib.suppress(OSError), open("CONOUT$" if os.name == "nt" else "/dev/tty", "w") as terminal:
+            print(encodable(text, terminal), end="", file=terminal)
+            return
+    print(encodable(text, sys.stderr), end="", file=sys.stderr, flush=True)
+
+
+MINTTY_PIPE = re.compile(r"\\(msys|cygwin)-[0-9a-f]+-pty[0-9]+-(from|to)-master")
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a person sits at a stream. `isatty` does not tell on Windows: it is true of NUL, and false in the
+    window of Git Bash, which is a pipe with a name of its own."""
+    try:
+        descriptor = stream.fileno()
+    except (AttributeError, OSError, ValueError):  # there is none, or nothing of the system is behind it
+        return False
+    return _is_windows_terminal(descriptor) if os.name == "nt" else os.isatty(descriptor)
+
+
+def _is_windows_terminal(descriptor: int) -> bool:
+    """Source: Windows API, GetConsoleMode and GetFileInformationByHandleEx (2: FileNameInfo, which is
+    the length of the name in bytes as a DWORD, then the name)."""
+    import ctypes
+    import msvcrt
+
+    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+    handle = ctypes.c_void_p(msvcrt.get_osfhandle(descriptor))  # type: ignore[attr-defined]
+    if kernel.GetConsoleMode(handle, ctypes.byref(ctypes.c_ulong())):
+        return True
+    info = ctypes.create_string_buffer(1024)
+    if not kernel.GetFileInformationByHandleEx(handle, 2, info, len(info)):
+        return False
+    size = int.from_bytes(info.raw[:4], "little")
+    return MINTTY_PIPE.search(info.raw[4 : 4 + size].decode("utf-16-le", "replace")) is not None
+
+
+def tables_text(settings: Settings, site: Site) -> str:
+    """The tables and where they are, for a question."""
+    where = settings.endpoint_url or "account %s, region %s" % (site.account, site.region)
+    return redacted("%s and %s (%s)" % (settings.assets_table_name, settings.asset_versions_table_name, where))
 
 
 def describe_scope(settings: Settings) -> str:
@@ -3261,7 +3330,7 @@ def migrate(argv: Optional[List[str]]) -> int:
     announce_checks(site.checks)
     require(site.checks)
     announce("\nPlan:\n%s\n" % describe_run(settings, site))
-    confirm("Migrate these tables now?", settings)
+    confirm("Migrate %s now?" % tables_text(settings, site), settings)
     return run_migration(database, settings, site)
 
 

@@ -618,8 +618,7 @@ def test_it_asks_on_a_terminal_before_it_writes(tables, monkeypatch, answer, fla
     before = tables.contents()
     run = tables.migrate()
     questions = []
-    monkeypatch.setattr("builtins.input", lambda question: questions.append(question) or answer)
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(migration, "ask", lambda question, default: questions.append(question) or answer == "y")
     argv = tables.flags + ["--journal", str(run.journal), "--report-dir", "reports"]
     declined = asked and answer == "n"
     assert rollback.main(argv + flags) == (130 if declined else 0)

@@ -1,0 +1,137 @@
+"""Questions: asked where a person sits, wherever the output goes. Elsewhere only what may go on does."""
+
+import ctypes
+import fcntl
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+import types
+
+import pytest
+from v22 import asset
+
+from load_migration import migration
+
+
+def own_terminal():
+    """In a child: the pseudo-terminal on its standard input becomes its controlling terminal."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def converse(tables, typed, *flags, output=None):
+    """Run the migration on a terminal, output redirected to a file if one is given; type when it asks.
+    Returns its exit status and what the terminal showed."""
+    main, side = pty.openpty()
+    command = [sys.executable, migration.__file__] + tables.flags + list(flags)
+    process = subprocess.Popen(
+        command, stdin=side, stdout=output or side, stderr=output or side, cwd=tables.folder, preexec_fn=own_terminal
+    )
+    os.close(side)
+    shown, left = b"", list(typed)
+    while True:
+        try:
+            chunk = os.read(main, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+        if left and shown.endswith(b"[y/N] "):
+            os.write(main, left.pop(0))
+    os.close(main)
+    return process.wait(timeout=60), shown.decode()
+
+
+@pytest.mark.parametrize("typed, status, done", [
+    ([b"y\n"], 0, True),
+    ([b"YES\n"], 0, True),
+    ([b"maybe\n", b"n\n"], 130, False),
+    ([b"\n"], 130, False),
+    ([b"\x03"], 130, False),  # Ctrl-C
+    ([b"\x04"], 130, False),  # Ctrl-D
+])  # fmt: skip
+@pytest.mark.parametrize("redirected", [False, True])
+def test_it_asks_on_the_terminal_wherever_the_output_goes(tables, typed, status, done, redirected):
+    tables.put(asset("a"))
+    with open("output.txt", "w") as output:
+        result, shown = converse(tables, typed, "--log-file", "run.log", output=output if redirected else None)
+    with open("output.txt") as file:
+        written = file.read() if redirected else shown
+    assert result == status, shown + written
+    question = "Migrate %s and %s (%s) now? [y/N] " % (tables.assets, tables.versions, tables.engine.endpoint_url)
+    assert shown.count(question) == len(typed)
+    assert ("Nothing was written." in written) is not done
+    assert ("currentVersionId" in tables.asset("db01", "a")) is done
+    with open("run.log") as log:
+        answer = re.search(r"INFO Migrate .* now\? (yes|no)", log.read())
+    assert typed[0] in (b"\x03", b"\x04") or answer.group(1) == ("yes" if done else "no")
+
+
+def test_without_a_terminal_the_migration_goes_on(tables):
+    tables.put(asset("a"))
+    command = [sys.executable, migration.__file__] + tables.flags
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0 and b"[y/N]" not in done.stdout
+    assert "currentVersionId" in tables.asset("db01", "a")
+
+
+def settings(**values):
+    names = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": "bucket"}
+    return migration.resolve_settings(migration.CONFIG, {}, {**names, **values})
+
+
+def test_without_a_terminal_what_may_not_go_on_unasked_needs_yes(monkeypatch):
+    monkeypatch.setattr(migration, "is_terminal", lambda stream: False)
+    with pytest.raises(migration.SettingsError, match="--yes") as refused:
+        migration.confirm("Roll back now?", settings(), unattended=False)
+    assert refused.value.exit_status == 2
+    for asked in (settings(yes=True), settings(dry_run=True)):
+        migration.confirm("Roll back now?", asked, unattended=False)
+    migration.confirm("Migrate now?", settings())
+
+
+@pytest.mark.parametrize("stream", [None, types.SimpleNamespace()])
+def test_no_stream_is_no_terminal(stream):
+    assert not migration.is_terminal(stream)
+
+
+def test_a_question_names_account_and_region_but_no_password():
+    site = migration.Site("123456789012", "eu-west-1", 0, [])
+    assert migration.tables_text(settings(), site) == "assets and versions (account 123456789012, region eu-west-1)"
+    local = migration.tables_text(settings(endpoint_url="http://me:secret@127.0.0.1:8000"), site)
+    assert local == "assets and versions (http://127.0.0.1:8000)"
+
+
+class Kernel32:
+    """What Windows says of a handle: a console, or a pipe with a name, or NUL."""
+
+    def __init__(self, console, name):
+        self.console, self.name = console, name.encode("utf-16-le")
+
+    def GetConsoleMode(self, handle, mode):
+        return int(self.console)
+
+    def GetFileInformationByHandleEx(self, handle, kind, info, size):
+        assert kind == 2
+        if not self.name:
+            return 0
+        info.raw = (len(self.name).to_bytes(4, "little") + self.name).ljust(size, b"\xff")
+        return 1
+
+
+@pytest.mark.parametrize("console, name, expected", [
+    (True, "", True),
+    (False, "", False),  # NUL, of which isatty is true
+    (False, r"\msys-1888ae32e00d56aa-pty0-from-master", True),  # the window of Git Bash
+    (False, r"\cygwin-e022582115c10879-pty12-to-master", True),
+    (False, r"\msys-1888ae32e00d56aa-2168-pipe-0x1", False),  # `echo y |` in it
+    (False, r"\Device\NamedPipe\other", False),
+])  # fmt: skip
+def test_terminals_on_windows(monkeypatch, console, name, expected):
+    monkeypatch.setattr(ctypes, "WinDLL", lambda library: Kernel32(console, name), raising=False)
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(get_osfhandle=lambda descriptor: descriptor))
+    assert migration._is_windows_terminal(0) is expected
