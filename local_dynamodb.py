@@ -59,6 +59,14 @@ FOREIGN_VARIABLES = (  # they would lead a program away from the local engine
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_DYNAMODB",
 )
+# Runs the engine, and stops it when our end of the pipe closes: every system does that when we end, however we end.
+GUARD = """
+import os, subprocess, sys, threading
+engine = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+threading.Thread(target=lambda: os.read(0, 1) or engine.kill(), daemon=True).start()
+os._exit(engine.wait() & 255)
+"""
+RENAME_SECONDS = 30  # a virus scanner holds new files for some of them
 BATCH = 25  # the most that one BatchWriteItem takes
 PAGE = 1000
 LOADERS = 4
@@ -164,15 +172,21 @@ def _installed_once(name, what, install):
 
 
 def _rename_unless_there(part, folder):
-    try:
-        os.rename(part, folder)
-    except OSError:
-        if not os.path.isdir(folder):
-            raise
+    deadline = time.monotonic() + RENAME_SECONDS
+    while not os.path.isdir(folder):
+        try:
+            os.rename(part, folder)
+        except PermissionError:  # Windows, where somebody looks into a file of it
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
 
 
 def _install_engine(folder):
-    command = [shutil.which("npm")] if shutil.which("npm") and shutil.which("node") else _npm_from_pypi(folder)
+    command = _npm() or _npm_from_pypi(folder)
     options = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
     # A cache of its own: in the user's, files left by a `sudo npm` are a common cause of failure.
     own = ["--prefix", folder, "--cache", os.path.join(folder, "npm-cache")]
@@ -186,6 +200,18 @@ def _install_engine(folder):
     )
     for leftover in ("npm-cache", "node"):
         shutil.rmtree(os.path.join(folder, leftover), ignore_errors=True)
+
+
+def _npm():
+    """Return the command that is this machine's npm, None if it has none."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not node or not npm:
+        return None
+    if os.name != "nt":
+        return [npm]
+    # npm.cmd would go through cmd.exe, which takes `&`, `^` and `%` in a path for its own.
+    script = os.path.join(os.path.dirname(npm), "node_modules", "npm", "bin", "npm-cli.js")
+    return [node, script] if os.path.isfile(script) else None
 
 
 def _npm_from_pypi(folder):
@@ -253,9 +279,8 @@ def _tail(text):
 class LocalDynamoDB:
     """DynamoDB Local as a context manager: started on entry, stopped on exit, its tables gone.
 
-    port: where to listen; without it a free port is chosen.
-    Enter it in the main thread, or in one that lives as long: on Linux the
-    kernel stops Java when the thread that started it ends.
+    port: where to listen; without it a free port is chosen. It also stops
+    when this process is killed.
     """
 
     def __init__(self, port=None):
@@ -318,13 +343,12 @@ class LocalDynamoDB:
         command = [java, "-Xmx" + HEAP, "-Djava.library.path=DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar"]
         command += ["-inMemory", "-sharedDb", "-port", str(self.port), "-disableTelemetry"]
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-c", GUARD] + command,
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a terminal's Ctrl-C must not take the tables from a command still writing
-            preexec_fn=_die_with_parent(),
+            **_out_of_reach_of_ctrl_c(),
         )
 
     def _answers(self, retry_when_taken):
@@ -355,7 +379,7 @@ class LocalDynamoDB:
 
     def _stop(self):
         if self._process is not None:
-            self._process.kill()  # all is in memory: there is nothing to save
+            self._process.stdin.close()  # all is in memory: there is nothing to save
             self._process.wait()
             self._process = None
         if self._log is not None:
@@ -363,24 +387,11 @@ class LocalDynamoDB:
             self._log = None
 
 
-def _die_with_parent():
-    """Return what makes a Linux child die with us even after kill -9; None elsewhere."""
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        import ctypes
-
-        prctl = ctypes.CDLL(None).prctl
-    except (ImportError, OSError, AttributeError):
-        return None
-    parent = os.getpid()
-
-    def in_child():
-        prctl(1, signal.SIGKILL, 0, 0, 0)  # 1: PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return in_child
+def _out_of_reach_of_ctrl_c():
+    """Return Popen's options: a terminal's Ctrl-C must not take the tables from a command still writing."""
+    if os.name == "nt":
+        return {"creationflags": 0x08000000}  # CREATE_NO_WINDOW: a console of its own, which is not shown
+    return {"start_new_session": True}
 
 
 def _free_port():
@@ -528,9 +539,8 @@ def main(argv=None):
     parser = _parser()
     options = parser.parse_args(arguments)
     _check_usage(parser, options, command)
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) == signal.SIG_DFL:  # nohup's choice stands
+    for number in _stop_signals():
+        if number != signal.SIGINT:
             signal.signal(number, _leave)
     try:
         return _run(options, command)
@@ -568,8 +578,14 @@ def _check_usage(parser, options, command):
         parser.error("there is no command '%s'" % command[0])
 
 
+def _stop_signals():
+    """Return the signals that ask a program to end, as far as this system has them and nobody has us ignore them."""
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")]
+    return [number for number in numbers if number and signal.getsignal(number) != signal.SIG_IGN]  # nohup's choice
+
+
 def _leave(signum, frame):
-    raise SystemExit(128 + signum)
+    raise SystemExit(130 if os.name == "nt" else 128 + signum)  # there it is Ctrl-Break
 
 
 def _run(options, command):
@@ -589,13 +605,17 @@ def _run(options, command):
 
 def _run_command(engine, command):
     """Run the command against the engine and return its exit status."""
-    environment = dict(engine.environment(), VAMS_LOCAL_ENDPOINT=engine.endpoint_url)
     command = [engine.endpoint_url if argument == "{endpoint}" else argument for argument in command]
     command[0] = shutil.which(command[0]) or command[0]
+    return run_command(command, dict(engine.environment(), VAMS_LOCAL_ENDPOINT=engine.endpoint_url))
+
+
+def run_command(command, environment=None):
+    """Run a command to its end, whatever asks us to end: it is told too. Return its exit status."""
     process = subprocess.Popen(command, env=environment)
     former = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _stop_signals():
             former[number] = signal.signal(number, lambda signum, frame: _pass_on(process, signum))
         status = process.wait()
     finally:
@@ -603,12 +623,14 @@ def _run_command(engine, command):
             signal.signal(number, handler)
         if process.poll() is None:
             process.kill()
+    if status > 0x7FFFFFFF:  # Windows: ended by Ctrl-C or Ctrl-Break (STATUS_CONTROL_C_EXIT), or by a crash
+        return 130 if status == 0xC000013A else 1
     return status if status >= 0 else 128 - status
 
 
 def _pass_on(process, signum):
     # A terminal gives Ctrl-C to the command too; passing it on would make two of one, which means "at once".
-    if signum == signal.SIGINT and _terminal_signals_all():
+    if signum != signal.SIGTERM and _terminal_signals_all():
         return
     if process.poll() is None:
         process.send_signal(signum)
@@ -629,7 +651,7 @@ def _serve(engine, options):
     """Say how to use the engine and wait for Ctrl-C or SIGTERM; return 0."""
     print(_how_to_use(engine, options), flush=True)
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _stop_signals():
         signal.signal(number, lambda signum, frame: stopped.set())
     while not stopped.wait(0.5):
         if not engine.is_running():

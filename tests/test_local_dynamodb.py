@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -273,6 +274,70 @@ def test_failure_of_npm_is_shown_with_a_remedy(cache, tmp_path, monkeypatch):
     assert [path.name for path in cache.iterdir()] == [".gitignore"]
 
 
+def test_a_fresh_folder_that_a_virus_scanner_holds_is_renamed_a_little_later(cache, monkeypatch):
+    refusals = [PermissionError(13, "Access is denied"), PermissionError(32, "It is being used by another process")]
+    rename = os.rename
+    monkeypatch.setattr(local_dynamodb.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(os, "rename", lambda *paths: rename(*paths) if not refusals else raise_(refusals.pop()))
+    folder = local_dynamodb._installed_once("thing", "a thing", lambda folder: None)
+    assert (os.path.isdir(folder), refusals) == (True, [])
+    monkeypatch.setattr(os, "rename", lambda *paths: raise_(PermissionError(13, "Access is denied")))
+    monkeypatch.setattr(local_dynamodb, "RENAME_SECONDS", -1)
+    with pytest.raises(LocalDynamoDBError, match="other could not be installed(.|\n)*denied"):
+        local_dynamodb._installed_once("other", "other", lambda folder: None)
+
+
+def raise_(error):
+    raise error
+
+
+@posix_only
+def test_on_windows_npm_is_its_script_and_not_a_command_of_cmd_exe(tmp_path, monkeypatch):
+    node, npm = program(tmp_path, "node", ""), program(tmp_path, "npm", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert local_dynamodb._npm() == [npm]
+    monkeypatch.setattr(os, "name", "nt")
+    assert local_dynamodb._npm() is None  # another one's: Node.js comes from PyPI
+    script = tmp_path / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    script.parent.mkdir(parents=True)
+    script.write_text("")
+    assert local_dynamodb._npm() == [node, str(script)]
+    (tmp_path / "node").unlink()
+    assert local_dynamodb._npm() is None
+
+
+def test_on_windows_the_engine_gets_a_console_of_its_own(monkeypatch):
+    started = {}
+
+    class Popen:
+        def __init__(self, command, **options):
+            started.update(options)
+
+    monkeypatch.setattr(local_dynamodb.subprocess, "Popen", Popen)
+    monkeypatch.setattr(os, "name", "nt")
+    engine = LocalDynamoDB(8000)
+    engine._launch("folder", "java")
+    engine._log.close()
+    assert started["creationflags"] == 0x08000000
+    assert "start_new_session" not in started
+
+
+@pytest.mark.parametrize("status, given", [(0xC000013A, 130), (0xC0000005, 1), (7, 7), (-9, 137)])
+def test_statuses_of_windows_become_those_of_the_scripts(monkeypatch, status, given):
+    class Popen:
+        def __init__(self, command, **options):
+            pass
+
+        def wait(self):
+            return status
+
+        def poll(self):
+            return status
+
+    monkeypatch.setattr(local_dynamodb.subprocess, "Popen", Popen)
+    assert local_dynamodb.run_command(["any"]) == given
+
+
 # --- Tables and items ------------------------------------------------------------------------
 
 
@@ -444,7 +509,8 @@ def java_on(port):
             arguments = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"DynamoDBLocal.jar" in arguments and str(port).encode() in arguments:
+        ours = b"DynamoDBLocal.jar" in arguments and str(port).encode() in arguments
+        if ours and b"-c" not in arguments:  # that is its guard
             found.append(int(path.parent.name))
     return found
 
@@ -461,8 +527,22 @@ def test_no_java_is_left_after_kill_9(start, arguments):
     wait_until(lambda: not java_on(port) and not listens(port))
 
 
+@linux_only
+def test_the_engine_outlives_the_thread_that_started_it_and_stops_beside_other_processes():
+    """Its guard waits for a pipe to close; nobody else may hold that open."""
+    engine = LocalDynamoDB()
+    starter = threading.Thread(target=engine.__enter__)
+    starter.start()
+    starter.join()
+    assert listens(engine.port)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        engine.__exit__()
+        assert not listens(engine.port)
+        other.kill()
+
+
 @posix_only
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_while_loading_leaves_nothing(start, number):
     port = free_port()
     process = start("--port", str(port), "--assets", "1000000")
@@ -480,6 +560,7 @@ def seen(signum, frame):
     count += 1
 signal.signal(signal.SIGINT, seen)
 signal.signal(signal.SIGTERM, seen)
+signal.signal(signal.SIGHUP, seen)
 print("ready", flush=True)
 while not count:
     time.sleep(0.05)
@@ -489,7 +570,7 @@ sys.exit(10 + count)
 
 
 @posix_only
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_is_passed_on_and_the_command_is_awaited(start, number):
     port = free_port()
     process = start("--port", str(port), "--assets", "0", "--", sys.executable, "-c", COUNT_SIGNALS)
