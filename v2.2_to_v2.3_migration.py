@@ -56,8 +56,8 @@ USER_AGENT = "vams-migration/%s" % TOOL_VERSION
 # Configuration
 # --------------------------------------------------------------------------------------
 
-# The defaults. A configuration file (--config) and then the flags override them, so they
-# can be edited here instead. A placeholder left in (YOUR_..., PROD_...) counts as unset.
+# Your values, if you edit them here: any key of the table "Settings" in the README. A configuration file (--config)
+# and then the flags override them. A placeholder left in (YOUR_..., PROD_...) counts as unset.
 CONFIG = {
     # Source table
     "assets_table_name": "YOUR_ASSETS_TABLE_NAME",
@@ -68,21 +68,10 @@ CONFIG = {
     # AWS: None means what the environment or the profile says
     "aws_profile": None,
     "aws_region": None,
-    "endpoint_url": None,  # another DynamoDB endpoint, for example http://localhost:8000
-    # What to do
-    "dry_run": False,
-    "limit": None,  # assets to examine, 0 or more; None means all
-    "database_id": [],  # read only these partition keys; [] means all
-    "yes": False,  # do not ask before writing
-    # How to do it
-    "batch_size": 25,  # statements in one request, 1 to 25
-    "workers": 8,  # write requests under way at once, 1 to 64
-    "max_write_units": None,  # write units a second over both tables, 1 or more
-    # Where to write
-    "journal_dir": "backups",
-    "report_dir": "reports",
+    # Migration
     "log_level": "INFO",  # DEBUG, INFO, WARNING, ERROR or CRITICAL
-    "log_file": None,
+    "batch_size": 25,  # statements in one request, 1 to 25
+    "dry_run": False,
 }  # type: Dict[str, Any]
 
 EXIT_DONE = 0
@@ -103,6 +92,9 @@ REQUEST_BYTES = 1000 * 1000  # a batch of writes is closed at this size
 PENDING_BYTES = 4 * 1000 * 1000  # of assets read and not yet finished
 PLAN_ATTEMPTS = 5  # how often an asset that keeps changing is planned
 PATIENCE_SECONDS = 600  # without any answer from DynamoDB before the run stops
+SCANNED_FOR_FILES = 200  # assets of which some are looked for in the bucket
+LOOKED_FOR_FILES = 20  # of them, at most
+TELLING_WITHOUT_FILES = 10  # so many without any file say that the bucket is the wrong one
 STATUS_SECONDS = 5
 SHOWN_CHANGES = 3  # by a dry run, attribute by attribute
 SHOWN_FAILURES = 10  # on the console; the report has them all
@@ -174,24 +166,28 @@ class Settings(NamedTuple):
     dry_run: bool
     limit: Optional[int]
     database_id: List[str]
+    asset_id: Optional[str]
     batch_size: int
     workers: int
     max_write_units: Optional[int]
+    max_read_units: Optional[int]
     journal_dir: str
     report_dir: str
     log_level: str
     log_file: Optional[str]
+    bucket_without_files: bool
     yes: bool
 
 
 class Setting(NamedTuple):
-    """How one key of CONFIG is typed and checked; section Settings has them all."""
+    """How one setting is typed and checked, and its default; section Settings has them all."""
 
     flag: str
     help: str
     kind: Any = str  # str, int, bool or list
     low: Optional[int] = None
     high: Optional[int] = None
+    default: Any = None
 
 
 class Facts(NamedTuple):
@@ -244,17 +240,22 @@ SETTINGS = collections.OrderedDict(
     assets_table_name=Setting("--assets-table", "name of the assets table"),
     asset_versions_table_name=Setting("--asset-versions-table", "name of the asset versions table"),
     asset_bucket_name=Setting("--asset-bucket", "name of the bucket that holds the assets"),
-    dry_run=Setting("--dry-run", "read everything, say what would be written, write nothing", bool),
+    dry_run=Setting("--dry-run", "read everything, say what would be written, write nothing", bool, default=False),
     limit=Setting("--limit", "examine exactly N assets, in table order", int, 0),
-    database_id=Setting("--database-id", "read only this databaseId; may be given several times", list),
-    batch_size=Setting("--batch-size", "statements in one write request, 1 to 25", int, 1, 25),
-    workers=Setting("--workers", "write requests under way at once, 1 to 64", int, 1, 64),
+    database_id=Setting("--database-id", "read only this databaseId; may be given several times", list, default=[]),
+    asset_id=Setting("--asset-id", "read only this asset, of the one databaseId given"),
+    batch_size=Setting("--batch-size", "statements in one write request, 1 to 25", int, 1, 25, 25),
+    workers=Setting("--workers", "write requests under way at once, 1 to 64", int, 1, 64, 8),
     max_write_units=Setting("--max-write-units", "ceiling in write units a second, over both tables", int, 1),
-    journal_dir=Setting("--journal-dir", "folder for the journal of before images"),
-    report_dir=Setting("--report-dir", "folder for the CSV report and the JSON summary"),
-    log_level=Setting("--log-level", "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
+    max_read_units=Setting("--max-read-units", "ceiling in read units a second, over both tables", int, 1),
+    journal_dir=Setting("--journal-dir", "folder for the journal of before images", default="backups"),
+    report_dir=Setting("--report-dir", "folder for the CSV report and the JSON summary", default="reports"),
+    log_level=Setting("--log-level", "DEBUG, INFO, WARNING, ERROR or CRITICAL", default="INFO"),
     log_file=Setting("--log-file", "write the log to this file too"),
-    yes=Setting("--yes", "do not ask before writing", bool),
+    bucket_without_files=Setting(
+        "--bucket-without-files", "go on where the bucket holds no files of the assets looked at", bool, default=False
+    ),
+    yes=Setting("--yes", "do not ask before writing", bool, default=False),
 )  # keyword arguments keep their order from Python 3.6 on
 
 # The settings that every script has.
@@ -263,11 +264,14 @@ SHARED_SETTINGS = (
     *("assets_table_name", "asset_versions_table_name", "asset_bucket_name"),
     *("log_level", "log_file"),
 )
-OPTIONAL = ("aws_profile", "aws_region", "endpoint_url", "limit", "max_write_units", "log_file")
+REQUIRED = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 PLACEHOLDER = re.compile(r"(YOUR|PROD)_[A-Z0-9_]*\Z")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # what becomes of bytes in another encoding on the command line
+CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 TABLE_NAME = re.compile(r"([A-Za-z0-9_.-]{3,255}|arn:[A-Za-z0-9:/_.-]+)\Z")
+# Source: S3 user guide, "General purpose bucket naming rules".
+BUCKET_NAME = re.compile(r"(?!.*\.\.)(?![0-9]+(\.[0-9]+){3}\Z)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 
 
 class Parser(argparse.ArgumentParser):
@@ -277,10 +281,19 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(message, "`%s --help` lists the flags." % self.prog)
 
 
-def make_parser(description: str, keys: Iterable[str]) -> Parser:
+def make_parser(description: str, keys: Iterable[str], examples: Sequence[str] = ()) -> Parser:
     """A parser with --config and the flags of these settings. Only what was typed comes
-    back from it (SUPPRESS), so that an absent flag never hides a configured value."""
-    parser = Parser(description=description, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+    back from it (SUPPRESS), so that an absent flag never hides a configured value.
+    examples: arguments, shown at the end of --help."""
+    parser = Parser(
+        description=description,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["examples:"] + ["  python %(prog)s " + example for example in examples])
+        if examples
+        else None,
+    )
     parser.add_argument("--config", metavar="FILE", help="JSON configuration file")
     for key in keys:
         setting = SETTINGS[key]
@@ -310,6 +323,8 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
         raise SettingsError(
             "Configuration file %s cannot be read: %s." % (path, error.strerror), "check the path given with --config."
         )
+    except UnicodeDecodeError:
+        raise SettingsError("Configuration file %s is not UTF-8 text." % path, "save it as UTF-8 in your editor.")
     except ValueError as error:
         raise SettingsError(
             "Configuration file %s is not valid JSON: %s." % (path, error),
@@ -322,8 +337,8 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
         )
     values = {key: value for key, value in values.items() if key != "comments" and not key.startswith("_")}
     for key in values:
-        if key not in CONFIG:
-            raise SettingsError("Unknown key %r in %s." % (key, path), _nearest(key, CONFIG))
+        if key not in SETTINGS:
+            raise SettingsError("Unknown key %r in %s." % (key, path), _nearest(key, SETTINGS))
     return values
 
 
@@ -333,12 +348,12 @@ def resolve_settings(config: Dict[str, Any], file_values: Dict[str, Any], flags:
     unknown = [key for key in config if key not in SETTINGS]
     if unknown:
         raise SettingsError("Unknown key %r in CONFIG." % unknown[0], _nearest(unknown[0], SETTINGS))
-    merged = dict.fromkeys(SETTINGS)  # type: Dict[str, Any]
+    merged = {key: setting.default for key, setting in SETTINGS.items()}  # type: Dict[str, Any]
     for source, values in (("CONFIG", config), ("the configuration file", file_values), ("the command line", flags)):
         for key, value in values.items():
             if key in SETTINGS and not _is_unset(key, value):
                 merged[key] = _checked(key, value, source)
-    missing = [key for key in SETTINGS if merged[key] is None and key not in OPTIONAL]
+    missing = [key for key in REQUIRED if merged[key] is None]
     if missing:
         raise SettingsError(
             "Not set: %s." % ", ".join("%s (%s)" % (key, SETTINGS[key].flag) for key in missing),
@@ -348,6 +363,11 @@ def resolve_settings(config: Dict[str, Any], file_values: Dict[str, Any], flags:
         raise SettingsError(
             "Both tables are named %r." % merged["assets_table_name"],
             "give the assets table with --assets-table and the asset versions table with --asset-versions-table.",
+        )
+    if merged["asset_id"] is not None and len(merged["database_id"]) != 1:
+        raise SettingsError(
+            "asset_id %r is set, and not exactly one database_id." % merged["asset_id"],
+            "give --database-id once: two databases may have an asset of the same assetId.",
         )
     return Settings(**merged)
 
@@ -374,6 +394,15 @@ def _checked(key: str, value: Any, source: str) -> Any:
         if not all(isinstance(text, str) and text and not LONE_SURROGATE.search(text) for text in value):
             raise SettingsError("%s in %s is %s." % (key, source, json.dumps(value)), "give a list of non-empty texts.")
         return list(collections.OrderedDict.fromkeys(value))
+    if key == "asset_id":
+        if LONE_SURROGATE.search(value):
+            raise SettingsError("asset_id in %s is %s." % (source, json.dumps(value)), "give it in UTF-8.")
+        return value
+    if setting.kind is str and CONTROL_CHARACTER.search(value):
+        raise SettingsError(
+            "%s in %s is %s, with a control character in it." % (key, source, json.dumps(value)),
+            "in a JSON file write / or \\\\ for the \\ of a path.",
+        )
     if key == "log_level" and value.upper() in LOG_LEVELS:
         return value.upper()
     if key == "log_level":
@@ -382,6 +411,11 @@ def _checked(key: str, value: Any, source: str) -> Any:
         raise SettingsError(
             "%s in %s is %s, which cannot be a table's name." % (key, source, json.dumps(value)),
             "`aws dynamodb list-tables` shows the names.",
+        )
+    if key == "asset_bucket_name" and not BUCKET_NAME.match(value):
+        raise SettingsError(
+            "%s in %s is %s, which cannot be a bucket's name." % (key, source, json.dumps(value)),
+            "give the name alone, without s3:// and path; `aws s3 ls` shows the names.",
         )
     if key == "endpoint_url" and not re.match(r"https?://[^/\s]+", value):
         raise SettingsError("endpoint_url in %s is %r." % (source, value), "give a URL such as http://localhost:8000.")
@@ -1401,7 +1435,7 @@ def _lock_on_windows(file: Any) -> bool:
 def open_private(path: str, **options: Any) -> Any:
     """A new text file that only its owner may read; its name is on the disk on return."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    file = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", **options)
+    file = os.fdopen(descriptor, "w", errors="backslashreplace", **{"encoding": "utf-8", **options})
     if hasattr(os, "O_DIRECTORY"):
         folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
         try:
@@ -2177,6 +2211,13 @@ def query_of(partition_key: str, value: str) -> Dict[str, Any]:
     }
 
 
+def query_of_asset(database_id: str, asset_id: str) -> Dict[str, Any]:
+    return {
+        "KeyConditionExpression": "databaseId = :database AND assetId = :asset",
+        "ExpressionAttributeValues": {":database": {"S": database_id}, ":asset": {"S": asset_id}},
+    }
+
+
 def segments_of_table(item_count: int) -> List[Segment]:
     """The segments of a parallel scan. item_count: of the table, about."""
     total = min(SEGMENTS, 1 + item_count // SEGMENT_ITEMS)
@@ -2185,6 +2226,8 @@ def segments_of_table(item_count: int) -> List[Segment]:
 
 def segments_of_assets(settings: Settings, item_count: int) -> List[Segment]:
     """What is to be read of the assets table: named partition keys, or everything; with a limit in table order."""
+    if settings.asset_id is not None:
+        return [Segment(query_of_asset(settings.database_id[0], settings.asset_id))]
     if settings.database_id:
         return [Segment(query_of("databaseId", name)) for name in settings.database_id]
     return [Segment({})] if settings.limit is not None else segments_of_table(item_count)
@@ -2738,6 +2781,8 @@ def preflight(session: Any, client: Any, settings: Settings, writing: bool = Tru
     checks += check_distinct(descriptions)
     if not settings.endpoint_url:
         checks.append(check_bucket(session, settings))
+        if writing and descriptions["assets_table_name"] and checks[-1].level == "ok":
+            checks.append(check_bucket_files(session, client, settings))
     assets = descriptions["assets_table_name"] or {}
     checks += check_folders(settings, writing)
     if assets and writing:
@@ -2829,11 +2874,40 @@ def check_bucket(session: Any, settings: Settings) -> Check:
         if code != "301":
             fix = "compare the name with `aws s3 ls`, or grant s3:ListBucket on it."
             return Check("warning", "bucket %s could not be looked at: %s" % (name, error), fix)
-    except exceptions.ParamValidationError:
-        return Check("error", "%s cannot be a bucket's name" % json.dumps(name), "check --asset-bucket.")
     except exceptions.BotoCoreError as error:
         return Check("warning", "bucket %s could not be looked at: %s" % (name, error), "check the name yourself.")
     return Check("ok", "bucket %s exists" % name)
+
+
+def check_bucket_files(session: Any, client: Any, settings: Settings) -> Check:
+    """Whether the bucket is that of these assets: another stage's would make every one of them wrong.
+    Of a sample whose old key begins with <assetId>/, does any have files there?"""
+    from botocore import exceptions
+
+    name = settings.asset_bucket_name
+    if settings.bucket_without_files:
+        return Check("skipped", "files in bucket %s were not looked for" % name)
+    request = {"TableName": settings.assets_table_name, "Limit": SCANNED_FOR_FILES}
+    request["ProjectionExpression"] = "databaseId, assetId, assetLocation"
+    looked_at = 0
+    try:
+        s3 = make_client(session, "s3", settings)
+        for asset in client.scan(**request)["Items"]:
+            prefix = asset["assetId"]["S"] + "/"
+            key = _usable_key(asset.get("assetLocation")) or ""
+            if is_archived(asset) or not key.startswith(prefix) or looked_at == LOOKED_FOR_FILES:
+                continue
+            if s3.list_objects_v2(Bucket=name, Prefix=prefix, MaxKeys=1).get("KeyCount"):
+                return Check("ok", "bucket %s holds files of the assets" % name)
+            looked_at += 1
+    except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+        return Check(
+            "warning", "files of the assets could not be looked for: %s" % error, "check --asset-bucket yourself."
+        )
+    if looked_at < TELLING_WITHOUT_FILES:
+        return Check("skipped", "too few assets have keys that tell whether bucket %s is theirs" % name)
+    fix = "check --asset-bucket: it may be another stage's. If it is right, give --bucket-without-files."
+    return Check("error", "bucket %s holds no files of any of %d assets" % (name, looked_at), fix)
 
 
 def check_folders(settings: Settings, writing: bool) -> List[Check]:
@@ -2858,7 +2932,10 @@ def existing_part(path: str) -> str:
 def check_disk(settings: Settings, table_bytes: int) -> Check:
     """The journal takes about one and a half times the table's size."""
     needed = 1.5 * table_bytes + 10**7
-    free = shutil.disk_usage(existing_part(settings.journal_dir)).free
+    try:
+        free = shutil.disk_usage(existing_part(settings.journal_dir)).free
+    except OSError as error:  # a drive or share that is not there
+        return Check("warning", "disk: %s: %s" % (settings.journal_dir, error.strerror), "check --journal-dir.")
     text = "disk: %s MB free for the journal, about %s MB needed" % (free // 10**6, int(needed) // 10**6)
     if free < needed and not settings.dry_run:
         return Check("warning", text, "make room, or choose another --journal-dir.")
@@ -2927,7 +3004,9 @@ class CsvReport:
 
     def __init__(self, path: str, columns: Iterable[str]) -> None:
         self.path = path
-        self._file = create_private(path, newline="")
+        # Excel takes UTF-8 for what it is by its mark. A row is in the file as soon as it is added: who kills
+        # the run loses none.
+        self._file = create_private(path, newline="", encoding="utf-8-sig", buffering=1)
         self._writer = csv.writer(self._file)
         self.rows = 0
         self._writer.writerow(list(columns))

@@ -260,6 +260,7 @@ def test(argv: Optional[List[str]]) -> int:
         dry_run=False,
         limit=None,
         database_id=partitions(database_id),
+        asset_id=None,
         # A folder of its own, so that nobody takes its journal for that of a real migration.
         journal_dir=os.path.join(settings.journal_dir, database_id),
     )

@@ -19,8 +19,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from load_migration import migration  # noqa: E402
 
-BATCH_SIZE = migration.CONFIG["batch_size"]
-WORKERS = migration.CONFIG["workers"]
+BATCH_SIZE = migration.SETTINGS["batch_size"].default
+WORKERS = migration.SETTINGS["workers"].default
 
 
 def statements_of(client, database, bucket):

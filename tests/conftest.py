@@ -149,7 +149,7 @@ def run_results(status, folder):
     (summary,) = (folder / "reports").glob("*_summary.json")
     (report,) = (folder / "reports").glob("*.csv")
     journals = list((folder / "backups").glob("*.jsonl"))
-    with open(report, newline="", encoding="utf-8") as file:
+    with open(report, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     return types.SimpleNamespace(
         status=status,

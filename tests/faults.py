@@ -120,7 +120,7 @@ class Scene:
 
     def rows(self):
         """Of the report that belongs to the last summary."""
-        with open(self.folder / self.last_summary()["files"]["report"], newline="", encoding="utf-8") as file:
+        with open(self.folder / self.last_summary()["files"]["report"], newline="", encoding="utf-8-sig") as file:
             return list(csv.DictReader(file))
 
     def rollback_flags(self):

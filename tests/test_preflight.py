@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BUCKET
+from v22 import M, S
 
 import local_dynamodb
 from load_migration import migration
@@ -196,6 +197,10 @@ def checks(capfd):
 
 
 def test_all_is_well(aws, capfd):
+    import boto3
+
+    put_assets(aws, 1)
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="a00/model.glb", Body=b"x")
     assert main(*AWS_FLAGS) == 0
     output = capfd.readouterr().out
     assert "123456789012" in output and "us-east-1" in output
@@ -227,8 +232,71 @@ def test_missing_bucket_is_an_error(aws, capfd, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_impossible_bucket_name_is_an_error(aws, capfd):
-    assert "not a/bucket" in outcome(capfd, main(*AWS_FLAGS, "--asset-bucket", "not a/bucket"))
+def put_assets(client, count, database_id="db01", key="%s/model.glb"):
+    for number in range(count):
+        asset_id = "a%02d" % number
+        item = {"databaseId": S(database_id), "assetId": S(asset_id), "assetLocation": M(Key=S(key % asset_id))}
+        client.put_item(TableName="assets", Item=item)
+
+
+def test_a_bucket_that_holds_no_files_of_the_assets_is_an_error(aws, capfd):
+    put_assets(aws, 10)
+    text = outcome(capfd, main(*AWS_FLAGS))
+    assert "bucket %s holds no files of any of 10 assets" % BUCKET in text and "--bucket-without-files" in text
+    assert main(*AWS_FLAGS, "--bucket-without-files") == 0
+    assert main(*AWS_FLAGS, "--dry-run", "--bucket-without-files") == 0
+
+
+def test_one_asset_with_files_in_the_bucket_is_enough(aws, capfd):
+    import boto3
+
+    put_assets(aws, 15)
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="a07/other.glb", Body=b"x")
+    assert main(*AWS_FLAGS) == 0
+    assert ("ok", "bucket %s holds files of the assets" % BUCKET) in [
+        (level, text.strip()) for level, text in checks(capfd)
+    ]
+
+
+@pytest.mark.parametrize("count, database_id, key", [
+    (9, "db01", "%s/model.glb"),
+    (30, "db01#deleted", "%s/model.glb"),
+    (30, "db01", "pipelines/%s"),
+    (30, "db01", "%s.glb"),
+])  # fmt: skip
+def test_a_sample_that_does_not_tell_is_no_error(aws, capfd, count, database_id, key):
+    put_assets(aws, count, database_id, key)
+    assert main(*AWS_FLAGS) == 0
+    assert [text for level, text in checks(capfd) if level == "skipped" and "too few assets" in text]
+
+
+def test_files_that_cannot_be_looked_for_are_a_warning(aws, monkeypatch, capfd):
+    put_assets(aws, 10)
+    make_client = migration.make_client
+
+    def make(session, service, settings):
+        client = make_client(session, service, settings)
+        if service == "s3":
+            monkeypatch.setattr(client, "list_objects_v2", denied)
+        return client
+
+    def denied(**request):
+        from botocore.exceptions import ClientError
+
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListObjectsV2")
+
+    monkeypatch.setattr(migration, "make_client", make)
+    assert main(*AWS_FLAGS) == 0
+    assert [text for level, text in checks(capfd) if level == "warning" and "could not be looked for" in text]
+
+
+def test_a_drive_that_is_not_there_is_no_traceback(tables, monkeypatch, capfd):
+    def missing(path):
+        raise OSError(2, "The system cannot find the path specified")
+
+    monkeypatch.setattr(migration.shutil, "disk_usage", missing)
+    assert main(*tables.flags, "--limit", "0") == 0
+    assert "cannot find the path" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

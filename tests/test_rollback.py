@@ -36,7 +36,7 @@ def roll_back(tables, *journals, flags=()):
 def results(status, folder):
     (summary,) = (json.loads(path.read_text()) for path in folder.glob("*_summary.json"))
     (report,) = folder.glob("*.csv")
-    with open(report, newline="", encoding="utf-8") as file:
+    with open(report, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     outcomes = {name: count for name, count in summary["outcomes"].items() if count}
     return types.SimpleNamespace(status=status, summary=summary, rows=rows, outcomes=outcomes)

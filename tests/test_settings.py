@@ -65,6 +65,21 @@ WRONG = [
     ("workers_0_flag", TABLES + ["--workers", "0"], None, ["workers"]),
     ("limit_negative", TABLES + ["--limit", "-1"], None, ["limit"]),
     ("max_write_units_0", [], {"max_write_units": 0}, ["max_write_units"]),
+    ("max_read_units_0", [], {"max_read_units": 0}, ["max_read_units"]),
+    ("bucket_url", [], {"asset_bucket_name": "s3://vams-assets"}, ["asset_bucket_name", "s3://vams-assets", "s3 ls"]),
+    ("bucket_arn", TABLES + ["--asset-bucket", "arn:aws:s3:::vams-assets"], None, ["asset_bucket_name", "arn:aws:s3"]),
+    ("bucket_path", [], {"asset_bucket_name": "vams-assets/x"}, ["asset_bucket_name"]),
+    ("bucket_capitals", TABLES + LOCAL + ["--asset-bucket", "Vams-Assets"], None, ["asset_bucket_name", "Vams-Assets"]),
+    ("bucket_short", [], {"asset_bucket_name": "ab"}, ["asset_bucket_name"]),
+    ("bucket_long", [], {"asset_bucket_name": "a" * 64}, ["asset_bucket_name"]),
+    ("bucket_dots", [], {"asset_bucket_name": "vams..assets"}, ["asset_bucket_name"]),
+    ("bucket_address", [], {"asset_bucket_name": "10.0.0.1"}, ["asset_bucket_name"]),
+    ("bucket_hyphen", [], {"asset_bucket_name": "-assets"}, ["asset_bucket_name"]),
+    ("bucket_newline", [], {"asset_bucket_name": "assets\n"}, ["asset_bucket_name"]),
+    ("backslash_path", [], '{"journal_dir": "D:\\backups"}', ["journal_dir", "D:\\backups", "write / or \\\\ for"]),
+    ("asset_id_without_database", TABLES + ["--asset-id", "x"], None, ["asset_id", "--database-id"]),
+    ("asset_id_of_two_databases", TABLES + ["--asset-id", "x", "--database-id", "a", "--database-id", "b"], None,
+              ["asset_id", "--database-id"]),
     ("log_level", [], {"log_level": "LOUD"}, ["log_level", "WARNING"]),
     ("endpoint", [], {"endpoint_url": "localhost:8000"}, ["endpoint_url", "http://"]),
     ("placeholder_table", [], {"assets_table_name": "YOUR_ASSETS_TABLE_NAME"}, ["assets_table_name", "--assets-table"]),
@@ -102,6 +117,25 @@ def test_wrong_settings(tmp_path, flags, config, texts):
 
 def resolved(config=None, **flags):
     return migration.resolve_settings({**migration.CONFIG, **NEEDED}, config or {}, flags)
+
+
+def test_configuration_in_another_encoding(tmp_path, capsys):
+    """As `>` of Windows PowerShell writes it."""
+    (tmp_path / "config.json").write_text(json.dumps(NEEDED), encoding="utf-16")
+    assert migration.main(["--config", str(tmp_path / "config.json")]) == 2
+    error = capsys.readouterr().err
+    assert "config.json" in error and "save it as UTF-8" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("name", ["vams-assets", "vams.assets.2", "abc", "1" * 63, "10.0.0.1.x"])
+def test_names_of_buckets(name):
+    assert resolved(asset_bucket_name=name).asset_bucket_name == name
+
+
+def test_one_asset():
+    settings = resolved(database_id=["db01"], asset_id="x")
+    assert (settings.database_id, settings.asset_id) == (["db01"], "x")
+    assert resolved(database_id=["db01"]).asset_id is None
 
 
 def test_flags_over_file_over_CONFIG(tmp_path):
@@ -175,6 +209,8 @@ def test_every_key_of_CONFIG_has_the_flag_of_the_contract():
         "--batch-size",
         "--workers",
         "--max-write-units",
+        "--max-read-units",
+        "--asset-id",
         "--journal-dir",
         "--report-dir",
         "--log-level",
@@ -182,24 +218,36 @@ def test_every_key_of_CONFIG_has_the_flag_of_the_contract():
         "--yes",
     ]:
         assert re.search(r"%s\b" % flag, text), flag
-    assert set(migration.SETTINGS) == set(migration.CONFIG)
-    for key in [
-        "assets_table_name",
-        "asset_versions_table_name",
-        "asset_bucket_name",
-        "aws_profile",
-        "aws_region",
-        "log_level",
-        "batch_size",
-        "dry_run",
-    ]:
-        assert key in migration.CONFIG
 
 
-def test_defaults_are_those_of_the_users_document():
-    names = {"log_level": "INFO", "batch_size": 25, "dry_run": False, "aws_profile": None, "aws_region": None}
-    assert {name: migration.CONFIG[name] for name in names} == names
-    assert (resolved().journal_dir, resolved().report_dir) == ("backups", "reports")
+DOCUMENT_CONFIG = {
+    "assets_table_name": "YOUR_ASSETS_TABLE_NAME",
+    "asset_versions_table_name": "YOUR_ASSET_VERSIONS_TABLE_NAME",
+    "asset_bucket_name": "YOUR_ASSET_BUCKET_NAME",
+    "aws_profile": None,
+    "aws_region": None,
+    "log_level": "INFO",
+    "batch_size": 25,
+    "dry_run": False,
+}
+
+
+def test_CONFIG_is_that_of_the_users_document():
+    assert migration.CONFIG == DOCUMENT_CONFIG
+
+
+@pytest.mark.parametrize("left", [["log_level"], ["batch_size", "dry_run"], ["aws_profile", "aws_region"], []])
+def test_any_keys_may_be_left_out_of_CONFIG(left):
+    config = {key: value for key, value in {**DOCUMENT_CONFIG, **NEEDED}.items() if key not in left}
+    assert migration.resolve_settings(config, {}, {}) == resolved()
+    assert migration.resolve_settings({**config, "workers": 3}, {}, {}).workers == 3
+
+
+def test_defaults():
+    settings = resolved()
+    assert (settings.log_level, settings.batch_size, settings.dry_run) == ("INFO", 25, False)
+    assert (settings.journal_dir, settings.report_dir, settings.workers) == ("backups", "reports", 8)
+    assert (settings.database_id, settings.limit, settings.yes) == ([], None, False)
 
 
 @pytest.mark.parametrize("name", ["config", "prod_config", "test_config"])

@@ -36,7 +36,7 @@ def run(tables, *flags):
     """Run the verification in this process; its exit status and what it reported."""
     output = tables.folder / "out" / "verification.csv"
     status = verify.main(tables.flags + ["--output", str(output)] + [str(flag) for flag in flags])
-    with open(str(output), newline="", encoding="utf-8") as file:
+    with open(str(output), newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     return types.SimpleNamespace(
         status=status,
@@ -75,7 +75,9 @@ def test_a_healthy_table_gives_the_header_and_one_line(tables, capsys):
     put_healthy(tables, "a1", "a2")
     result = run(tables)
     assert (result.status, result.rows, result.summary["problems"], result.summary["notes"]) == (0, [], {}, {})
-    assert (tables.folder / "out" / "verification.csv").read_text().strip() == ",".join(verify.REPORT_COLUMNS)
+    assert (tables.folder / "out" / "verification.csv").read_text("utf-8-sig").strip() == ",".join(
+        verify.REPORT_COLUMNS
+    )
     last_line = capsys.readouterr().out.strip().splitlines()[-1]
     assert last_line == "VERIFIED: 2 assets and 2 version records read; no problems, no notes."
 
