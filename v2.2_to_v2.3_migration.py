@@ -1960,10 +1960,13 @@ class PageRequest(NamedTuple):
 class Reader:
     """Reads items by key, many coroutines' at once, and pages; again and again, until DynamoDB serves it."""
 
-    def __init__(self, database: Database, loop: Any) -> None:
+    def __init__(self, database: Database, loop: Any, max_units: Optional[int] = None) -> None:
+        """max_units: read units a second."""
         self.database = database
         self.loop = loop
         self.requests = Requests(loop, READERS, self._send_next)
+        self.ceiling = Ceiling(max_units, time.monotonic()) if max_units else None
+        self.likely_units = 1.0  # of the next request: what the last one took
         # The lookups of each key that is wanted: of whole items, and of those wanted only as far as they exist.
         self.wanted = {False: collections.OrderedDict(), True: collections.OrderedDict()}  # type: Dict[bool, Any]
         self.pages = collections.deque()  # type: collections.deque
@@ -2008,13 +2011,14 @@ class Reader:
     def _send_next(self) -> None:
         """Items before pages: what is under way is to be finished."""
         now = time.monotonic()
-        while self.requests.room(now):
-            if any(self.wanted.values()):
-                self.requests.begin(self._look_up(*self._next_keys()))
-            elif self.pages:
-                self.requests.begin(self._read(self.pages.popleft()))
-            else:
+        while self.requests.room(now) and (self.pages or any(self.wanted.values())):
+            if self.ceiling and not self.ceiling.pay(self.likely_units, now):
+                self.requests.alarm.at(self.ceiling.ready_at())
                 break
+            if any(self.wanted.values()):
+                self.requests.begin(self._look_up(self.likely_units, *self._next_keys()))
+            else:
+                self.requests.begin(self._read(self.likely_units, self.pages.popleft()))
         if self.requests.backoff.waits(now):
             self.requests.alarm.at(self.requests.backoff.until)
 
@@ -2024,14 +2028,20 @@ class Reader:
         most = LOOKUP_KEYS if keys_only or next(iter(waiting))[0] == self.database.versions else LOOKUP_ASSETS
         return collections.OrderedDict(waiting.popitem(last=False) for _ in range(min(most, len(waiting)))), keys_only
 
-    async def _look_up(self, batch: Dict[Key, List[Lookup]], keys_only: bool) -> None:
+    def _took(self, units: float, paid: float) -> None:
+        self.units += units
+        self.likely_units = max(1.0, units)
+        if self.ceiling:
+            self.ceiling.tokens += paid - units
+
+    async def _look_up(self, paid: float, batch: Dict[Key, List[Lookup]], keys_only: bool) -> None:
         try:
             found, unread, units = await self._served(False, self.database.get_items, list(batch), keys_only)
             if found or not unread:
                 self.requests.backoff.succeeded()
             if unread:
                 self.requests.backoff.failed(THROTTLED, time.monotonic())
-            self.units += units
+            self._took(units, paid)
             again = {key: batch.pop(key) for key in unread}
         except Exception as error:
             self._fail(batch, error)
@@ -2049,14 +2059,14 @@ class Reader:
             for key, lookups in again.items():
                 self.wanted[keys_only].setdefault(key, []).extend(lookups)
 
-    async def _read(self, page: PageRequest) -> None:
+    async def _read(self, paid: float, page: PageRequest) -> None:
         try:
             answer = await self._served(True, self.database.read_page, *page.arguments)
         except Exception as error:
             page.answer.set_exception(error)
             return
         self.requests.backoff.succeeded()
-        self.units += answer.units
+        self._took(answer.units, paid)
         page.answer.set_result(answer)
 
     async def _served(self, droppable: bool, function: Callable, *arguments: Any) -> Any:
@@ -2285,7 +2295,7 @@ class Run:
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.loop.set_exception_handler(self._unexpected)
-        self.reader = Reader(database, self.loop)
+        self.reader = Reader(database, self.loop, settings.max_read_units)
         self.writer = Writer(database, settings, self.loop)
         self.tables = Tables(database, self.reader, self.writer)  # type: Any
         if settings.dry_run:
@@ -2335,6 +2345,9 @@ class Run:
         ceiling = self.writer.queue.ceiling
         if ceiling and ceiling.short and self.writer.queue.count:
             reasons.append("held at %d write units/s" % ceiling.rate)
+        ceiling = self.reader.ceiling
+        if ceiling and ceiling.short and (self.reader.pages or any(self.reader.wanted.values())):
+            reasons.append("held at %d read units/s" % ceiling.rate)
         return "; ".join(reasons)
 
     @property

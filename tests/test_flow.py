@@ -12,7 +12,7 @@ from conftest import normal
 
 from load_migration import migration
 
-SETTINGS = types.SimpleNamespace(max_write_units=None, batch_size=25, workers=8, dry_run=False)
+SETTINGS = types.SimpleNamespace(max_write_units=None, max_read_units=None, batch_size=25, workers=8, dry_run=False)
 
 
 def settings(**values):
@@ -355,11 +355,11 @@ class FakeTable:
         return migration.PageRead(items, end if end < self.counts[request["Segment"]] else None, 1.0, 10 * len(items))
 
 
-def read_pages(table, take, limit=None):
+def read_pages(table, take, limit=None, max_units=None):
     """await take(pages, segments) with the pages of a table."""
 
     async def run(loop):
-        reader = migration.Reader(FakeDatabase(read_page=table.read_page), loop)
+        reader = migration.Reader(FakeDatabase(read_page=table.read_page), loop, max_units)
         segments = [migration.Segment({"Segment": number}) for number in range(len(table.counts))]
         pages = migration.table_pages(reader, "assets", segments, limit, lambda item, text: item)
         try:
@@ -380,6 +380,22 @@ def test_every_item_comes_once():
     expected = [(segment, number) for segment, count in enumerate(table.counts) for number in range(count)]
     assert sorted(read_pages(table, items_of)) == expected
     assert 1 < table.most <= migration.READERS
+
+
+def test_reads_keep_below_the_ceiling():
+    class Costly(FakeTable):
+        def read_page(self, table, request, prepare):
+            page = super().read_page(table, request, prepare)
+            with self.lock:
+                read_at.append(time.monotonic())
+            return page._replace(units=10.0)
+
+    read_at, table, start = [], Costly(*[500] * 6), time.monotonic()
+    assert len(read_pages(table, items_of, max_units=200)) == 3000
+    # What the first ones take is not known before; they are paid for afterwards.
+    for number, moment in enumerate(read_at):
+        assert 10.0 * (number + 1) <= 200 * (moment - start) + 10.0 * (migration.READERS + 1)
+    assert len(read_at) >= 24
 
 
 @pytest.mark.parametrize("limit", [0, 1, 250, 251, 300, 5000])
