@@ -4,10 +4,10 @@
 run_migration.sh and .ps1 call `guided_run.py migrate`, run_test_migration.sh and .ps1
 `guided_run.py rehearse`: they find a Python and leave the rest to this file.
 
-    environment -> migration -> question -> verification
+    arguments -> log -> settings -> a Python with boto3 -> migration -> question -> verification
 
-Questions are asked only on a terminal. The scripts run in this folder, so that logs,
-reports and backups are always found beside them, wherever the command was typed.
+The scripts run where the command was typed and get the flags that were typed, so a path means
+what it means to them, and their files land in the same folders. All write to one log.
 
 Exit status: that of the first step that did not end well, else 0. The scripts' own meanings
 hold: 1 some assets failed, 2 wrong usage or settings, 3 not ready to start, 130 interrupted.
@@ -15,18 +15,25 @@ hold: 1 some assets failed, 2 wrong usage or settings, 3 not ready to start, 130
 
 import argparse
 import ipaddress
-import json
 import os
-import signal
+import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
-FOLDER = Path(__file__).resolve().parent
-ENVIRONMENT = FOLDER / ".venv"
-REQUIREMENTS = FOLDER / "requirements.txt"
+try:
+    import local_dynamodb
+    from load_migration import load_script, migration
+except ModuleNotFoundError as missing:
+    if missing.name not in ("local_dynamodb", "load_migration", "sample_assets"):
+        raise
+    sys.stderr.write("error: %s.py is missing.\n  Fix: keep all files of this tool in one folder.\n" % missing.name)
+    sys.exit(2)
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+ENVIRONMENT = os.path.join(FOLDER, ".venv")
+REQUIREMENTS = os.path.join(FOLDER, "requirements.txt")
+FITTING = "import boto3, sys; sys.exit(tuple(map(int, boto3.__version__.split('.')[:2])) < (1, 17))"
 
 MIGRATION = "v2.2_to_v2.3_migration.py"
 VERIFICATION = "v2.2_to_v2.3_migration_verify.py"
@@ -34,88 +41,51 @@ EMBEDDED_DYNAMODB = "local_dynamodb.py"
 
 DEFAULT_CONFIG = "v2.2_to_v2.3_migration_config.json"
 DEFAULT_TEST_CONFIG = "v2.2_to_v2.3_migration_test_config.json"
+LOGS = "logs"
 DEFAULT_LIMIT = 10
 SAMPLE_ASSETS = 200
 # local_dynamodb.py sets it for the command it runs.
 ENDPOINT_VARIABLE = "VAMS_LOCAL_ENDPOINT"
 
-EXIT_OK = 0
-EXIT_SOME_FAILED = 1
-EXIT_USAGE = 2
-EXIT_NOT_READY = 3
-EXIT_INTERRUPTED = 130
+
+# --- Arguments -----------------------------------------------------------------------------
 
 
-class GuideError(Exception):
-    """What went wrong, what the operator can do about it, and the exit status."""
-
-    def __init__(self, cause, fix, status):
-        super().__init__(f"{cause}\n  Fix: {fix}")
-        self.status = status
-
-
-# --- Environment ---------------------------------------------------------------------------
-
-
-def prepare_environment():
-    """Return the Python of .venv, made or completed first where needed."""
-    python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not _succeeds([str(python), "-c", "import pip"]):
-        say(f"Making {ENVIRONMENT} (only once).")
-        if subprocess.call([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)]) != 0:
-            raise GuideError(
-                f"{sys.executable} could not make the virtual environment {ENVIRONMENT}.",
-                "see the message above. On Debian and Ubuntu `apt install python3-venv` adds "
-                "what is missing; the folder must be writable.",
-                EXIT_NOT_READY,
-            )
-    # pip asks no index when everything is there already, so this also works without a network.
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if subprocess.call([*install, "--requirement", str(REQUIREMENTS)]) != 0:
-        raise GuideError(
-            f"pip could not install {REQUIREMENTS.name} into {ENVIRONMENT}.",
-            "see pip's message above. Behind a proxy set HTTPS_PROXY; with a package index of "
-            "your own set PIP_INDEX_URL.",
-            EXIT_NOT_READY,
-        )
-    return str(python)
-
-
-def _succeeds(command):
-    try:
-        return subprocess.call(command, stderr=subprocess.DEVNULL) == 0
-    except OSError:  # not there, or an environment whose interpreter was removed
-        return False
-
-
-# --- Configuration -------------------------------------------------------------------------
+def read_arguments(parser, argv):
+    """Return the configuration's path, None without one, and the migration's settings, all as they were typed."""
+    typed = vars(parser.parse_args(argv))
+    for argument, flag in (("config_file", "config"), ("count", "limit")):
+        value = typed.pop(argument, None)
+        if value is not None and flag in typed:
+            raise migration.SettingsError("Both %s and --%s %s." % (value, flag, typed[flag]), "give one of them.")
+        if value is not None:
+            typed[flag] = value
+    return typed.pop("config", None), typed
 
 
 def find_config(typed, default):
-    """A typed name belongs to the caller's folder, the default to this one."""
-    path = Path(typed).absolute() if typed is not None else FOLDER / default
-    if not path.is_file():
-        raise GuideError(
-            f"The configuration file {path} was not found.",
-            f"copy {FOLDER / DEFAULT_CONFIG}, fill in your values and name the copy.",
-            EXIT_USAGE,
+    """The path of the configuration that was typed, or else of the default one, which lies beside this file."""
+    path = os.path.join(FOLDER, default) if typed is None else typed
+    if not os.path.isfile(path):
+        raise migration.SettingsError(
+            "The configuration file %s was not found." % (path or "''"),
+            "copy %s, fill in your values and name the copy." % os.path.join(FOLDER, DEFAULT_CONFIG),
         )
     return path
 
 
-def read_config(path):
-    """The few settings that decide the steps; the migration itself checks the file."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise GuideError(f"{path} could not be read as JSON: {error}.", "correct the file.", EXIT_USAGE)
-    if not isinstance(config, dict):
-        raise GuideError(
-            f"{path} does not hold a JSON object.",
-            f"write it like {DEFAULT_CONFIG}.",
-            EXIT_USAGE,
-        )
-    return config
+def flags_for(typed, keys):
+    """The typed settings as arguments of a script that knows these keys."""
+    arguments = []
+    for key, value in typed.items():
+        flag = migration.SETTINGS[key].flag
+        if key not in keys:
+            continue
+        if isinstance(value, bool):
+            arguments.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            arguments += ["%s=%s" % (flag, text) for text in (value if isinstance(value, list) else [value])]
+    return arguments
 
 
 def is_local(endpoint):
@@ -127,208 +97,287 @@ def is_local(endpoint):
         return False
 
 
+def answers(endpoint):
+    """Whether something listens there."""
+    url = urlsplit(endpoint)
+    try:
+        socket.create_connection((url.hostname, url.port or 80), timeout=2).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+# --- Log -----------------------------------------------------------------------------------
+
+
+def new_log():
+    """Make a log that no other run has, and return its path."""
+    time = migration.utc_now().strftime("%Y%m%dT%H%M%SZ")
+    try:
+        os.makedirs(LOGS, mode=0o700, exist_ok=True)
+        for number in range(1, 1000):
+            path = os.path.join(LOGS, "migration_%s%s.log" % (time, "" if number == 1 else "_%d" % number))
+            try:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                return path
+            except FileExistsError:  # another run of this second
+                pass
+        raise FileExistsError("there are a thousand logs of this second")
+    except OSError as error:
+        raise migration.PreflightError(
+            "No log can be written in %s: %s." % (os.path.abspath(LOGS), error.strerror or error),
+            "change to a folder where you may write, or give --log-file.",
+        )
+
+
+# --- Environment ---------------------------------------------------------------------------
+
+
+def find_python():
+    """A Python that has boto3: this one, or else that of .venv, which is made or completed where needed."""
+    python = os.path.join(ENVIRONMENT, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
+    for candidate in (sys.executable, python):
+        if _succeeds([candidate, "-c", FITTING]):
+            return candidate
+    if not _succeeds([python, "-c", "import pip"]):
+        migration.announce("Making %s (only once)." % ENVIRONMENT)
+        if subprocess.call([sys.executable, "-m", "venv", "--clear", ENVIRONMENT]) != 0:
+            raise migration.PreflightError(
+                "%s could not make the virtual environment %s." % (sys.executable, ENVIRONMENT),
+                "see the message above. On Debian and Ubuntu `apt install python3-venv` adds what is missing; "
+                "the folder must be writable.",
+            )
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", REQUIREMENTS]
+    if subprocess.call(install) != 0 or not _succeeds([python, "-c", FITTING]):
+        raise migration.PreflightError(
+            "pip could not install %s into %s." % (os.path.basename(REQUIREMENTS), ENVIRONMENT),
+            "see pip's message above. Behind a proxy set HTTPS_PROXY; with a package index of your own set "
+            "PIP_INDEX_URL. Or call this with a Python that has boto3.",
+        )
+    return python
+
+
+def _succeeds(command):
+    try:
+        return subprocess.call(command, cwd=FOLDER, stderr=subprocess.DEVNULL) == 0
+    except OSError:  # not there, or an environment whose interpreter was removed
+        return False
+
+
 # --- Steps ---------------------------------------------------------------------------------
 
 
+class Ended(Exception):
+    """A step ended so that the next ones make no sense; its argument is the exit status."""
+
+
 class Steps:
-    """Runs the scripts with one Python and one configuration, and keeps the first bad status."""
+    """Runs the scripts with one Python, configuration and log, and keeps the first bad status."""
 
-    def __init__(self, python, config, endpoint=None):
-        self.python = python
-        self.shared = ["--config", str(config)]
-        if endpoint:
-            self.shared += ["--endpoint-url", endpoint]
-        self.status = EXIT_OK
+    def __init__(self, config, typed, settings):
+        self.verification = load_script(VERIFICATION)
+        self.python = find_python()
+        self.config = config
+        self.typed = typed
+        self.settings = settings
+        self.status = migration.EXIT_DONE
 
-    def migrate(self, *options):
-        (FOLDER / "logs").mkdir(exist_ok=True)
-        log = time.strftime("logs/migration_%Y%m%dT%H%M%SZ.log", time.gmtime())
-        self._run(MIGRATION, *options, "--log-file", log)
+    def migrate(self, **settings):
+        self._run(MIGRATION, flags_for(dict(self.typed, **settings), migration.SETTINGS))
 
-    def verify(self, *options):
-        self._run(VERIFICATION, *options)
+    def verify(self):
+        self._run(VERIFICATION, flags_for(self.typed, self.verification.SETTINGS))
 
-    def _run(self, script, *options):
-        status = run([self.python, script, *self.shared, *options])
+    def _run(self, script, flags):
+        command = [self.python, os.path.join(FOLDER, script), "--config", self.config]
+        status = local_dynamodb.run_command(command + flags)
         self.status = self.status or status
         # Assets that failed are in the report and do not hold up the others; all else does.
-        if status not in (EXIT_OK, EXIT_SOME_FAILED):
-            raise SystemExit(self.status)
+        if status not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS):
+            raise Ended(self.status)
 
+    def wants(self, question, default, unattended, interrupted):
+        """--yes means yes; a terminal is asked; elsewhere `unattended`. Ctrl-C says `interrupted`."""
+        if self.settings.yes:
+            return True
+        try:
+            answer = migration.ask("\n" + question, default)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(interrupted)
+        return unattended if answer is None else answer
 
-def run(command):
-    """Run a command in this folder to its end and return its exit status."""
-    # Ctrl-C reaches the command as well; it finishes the writes under way, and we wait for it.
-    interrupt = signal.signal(signal.SIGINT, lambda *_: None)
-    process = subprocess.Popen(command, cwd=str(FOLDER))
-    terminate = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        status = process.wait()
-    finally:
-        signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGTERM, terminate)
-    return 128 - status if status < 0 else status
-
-
-def say(text):
-    print(text, flush=True)
+    def offer_verification(self, question="Verify the result now?", default=True, unattended=True):
+        if self.wants(question, default, unattended, "Not verified."):
+            headline("Verification")
+            self.verify()
 
 
 def headline(text):
-    say(f"\n=== {text} ===")
-
-
-# --- Questions -----------------------------------------------------------------------------
-
-
-def wanted(question, options, default, unattended):
-    """--yes means yes; a terminal is asked, Enter takes `default`; elsewhere `unattended`."""
-    if options.yes:
-        return True
-    if not sys.stdin.isatty():
-        return unattended
-    while True:
-        answer = input(f"\n{question} {'[Y/n]' if default else '[y/N]'} ").strip().lower()
-        if answer in ("", "y", "yes", "n", "no"):
-            return default if answer == "" else answer.startswith("y")
-
-
-def verify_if_wanted(steps, options, *subset):
-    if not (FOLDER / VERIFICATION).is_file():
-        say(f"\nNo verification: {VERIFICATION} is not in {FOLDER}.")
-    elif wanted("Verify the result now?", options, default=True, unattended=True):
-        headline("Verification")
-        steps.verify(*subset)
+    migration.announce("\n=== %s ===" % text)
 
 
 # --- What the helper scripts do ------------------------------------------------------------
 
 
-def migrate(options):
-    config = find_config(options.config_file, DEFAULT_CONFIG)
-    dry_run = read_config(config).get("dry_run")
-    steps = Steps(prepare_environment(), config)
-
-    steps.migrate(*(["--yes"] if options.yes else []))
-    if dry_run:
-        say(f"\nNo verification: dry_run is set in {config}, so nothing was migrated.")
+def migrate(config, typed, settings):
+    steps = Steps(config, typed, settings)
+    steps.migrate()
+    if settings.dry_run:
+        migration.announce("\nNo verification: this was a dry run, so nothing was migrated.")
     else:
-        verify_if_wanted(steps, options)
+        steps.offer_verification()
     return steps.status
 
 
-def rehearse(options):
-    config = find_config(options.config_file, DEFAULT_TEST_CONFIG)
-    settings = read_config(config)
-    local = is_local(settings.get("endpoint_url"))
-    python = prepare_environment()
-    if options.config_file is None and local:
-        return rehearse_embedded(python, config, options)
-
-    steps = Steps(python, config)
-    subset = ("--limit", str(options.limit))
-    headline(f"Dry run of {options.limit} assets: reads, writes nothing")
-    steps.migrate("--dry-run", *subset)
+def rehearse(config, typed, settings):
+    typed.setdefault("limit", DEFAULT_LIMIT)
+    limit, only_look = typed["limit"], typed.get("dry_run", False)
+    steps = Steps(config, typed, settings)
+    headline("Dry run of %d assets: reads, writes nothing" % limit)
+    steps.migrate(dry_run=True)
+    if only_look:
+        return steps.status
 
     # The dry run has shown the plan, so this is the only question: the migration gets --yes.
-    question = f"Migrate these {options.limit} assets of {settings.get('assets_table_name')} now?"
-    if wanted(question, options, default=False, unattended=local):
-        headline(f"Migration of these {options.limit} assets")
-        steps.migrate("--no-dry-run", "--yes", *subset)
-        verify_if_wanted(steps, options, *subset)
+    question = "Migrate these %d assets of %s now?" % (limit, settings.assets_table_name)
+    if steps.wants(question, False, is_local(settings.endpoint_url), "Nothing was written."):
+        headline("Migration of these %d assets" % limit)
+        steps.migrate(dry_run=False, yes=True)
+        steps.offer_verification()
     else:
-        say("\nNothing was migrated, so there is nothing to verify.")
-        say("To migrate these assets, answer y on a terminal or give --yes (-Yes in PowerShell).")
+        migration.announce("\nNothing was migrated. To migrate these assets, answer y on a terminal or give --yes.")
+        steps.offer_verification("Verify them as they are?", default=False, unattended=False)
     return steps.status
 
 
-def rehearse_embedded(python, config, options):
+def rehearse_on_samples(config, typed, settings):
     """The whole migration on a DynamoDB of our own with sample assets; nothing is asked."""
-    endpoint = os.environ.get(ENDPOINT_VARIABLE)
-    if not is_local(endpoint):
-        say("Rehearsal on an embedded DynamoDB with sample assets: no AWS account is used.")
-        again = [python, str(FOLDER / "guided_run.py"), "rehearse"]
-        return run([python, EMBEDDED_DYNAMODB, "--assets", str(SAMPLE_ASSETS), "--", *again])
-
-    options.yes = True
-    steps = Steps(python, config, endpoint)
-    subset = ("--limit", str(options.limit))
-    headline(f"1 of 4  Dry run of {options.limit} assets: nothing is written")
-    steps.migrate("--dry-run", *subset)
-    headline(f"2 of 4  The same {options.limit} assets for real, then verified")
-    steps.migrate("--no-dry-run", "--yes", *subset)
-    verify_if_wanted(steps, options, *subset)
-    headline(f"3 of 4  All assets, then verified: the {options.limit} are already migrated")
-    steps.migrate("--no-dry-run", "--yes")
-    verify_if_wanted(steps, options)
+    limit = typed.pop("limit", DEFAULT_LIMIT)
+    typed.update(endpoint_url=os.environ[ENDPOINT_VARIABLE], yes=True)
+    everything = Steps(config, typed, settings._replace(yes=True))
+    few = Steps(config, dict(typed, limit=limit), settings._replace(yes=True))
+    headline("1 of 4  Dry run of %d assets: nothing is written" % limit)
+    few.migrate(dry_run=True)
+    headline("2 of 4  The same %d assets for real, then verified" % limit)
+    few.migrate(dry_run=False)
+    few.offer_verification()
+    headline("3 of 4  All assets, then verified: the %d are already migrated" % limit)
+    everything.migrate(dry_run=False)
+    everything.offer_verification()
     headline("4 of 4  Once more: a second run finds nothing to write")
-    steps.migrate("--no-dry-run", "--yes")
-    say(f"\nThe reports, logs and backups of this rehearsal are in {FOLDER}.")
-    return steps.status
+    everything.migrate(dry_run=False)
+    return few.status or everything.status
+
+
+def rehearse_on_embedded(argv, log):
+    """Call this again as a command of the embedded DynamoDB, and then say what it came to."""
+    migration.announce("Rehearsal on an embedded DynamoDB with sample assets: no AWS account is used.")
+    again = [find_python(), os.path.abspath(__file__), "rehearse", *argv, "--log-file=" + log]
+    engine = [os.path.join(FOLDER, EMBEDDED_DYNAMODB), "--assets", str(SAMPLE_ASSETS), "--"]
+    status = local_dynamodb.run_command([again[0], *engine, *again])
+    if status == migration.EXIT_DONE:
+        migration.announce(
+            "\nREHEARSAL PASSED: all steps ended well. Reports, logs and journals are in %s.\n"
+            "Next: copy %s, fill in your values, then look at your own tables:\n  %s"
+            % (os.getcwd(), DEFAULT_CONFIG, "python %s --config my_config.json --dry-run" % MIGRATION)
+        )
+    elif status != migration.EXIT_INTERRUPTED:
+        migration.announce("\nREHEARSAL FAILED with status %d: see above, or %s." % (status, log))
+    return status
+
+
+def is_of_embedded(settings):
+    """Whether these are the tables that only the embedded DynamoDB has."""
+    names = settings.assets_table_name, settings.asset_versions_table_name
+    own = local_dynamodb.ASSETS_TABLE, local_dynamodb.ASSET_VERSIONS_TABLE
+    return names == own and is_local(settings.endpoint_url)
 
 
 # --- Command line --------------------------------------------------------------------------
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(EXIT_USAGE, f"error: {message}\n  Fix: {self.prog} --help shows the arguments.\n")
+def run_migration(argv):
+    parser = make_parser(
+        "run_migration", "Migrate, log to logs/, then offer the verification.", "[config_file] [flags]", DEFAULT_CONFIG
+    )
+    parser.epilog = EPILOG % ("run_migration my_config.json", "run_migration my_config.json --database-id db01 --yes")
+    config, typed = read_arguments(parser, argv)
+    start_log(typed)
+    config, settings = read_settings(config, DEFAULT_CONFIG, typed)
+    return migrate(config, typed, settings)
+
+
+def run_test_migration(argv):
+    parser = make_parser(
+        "run_test_migration",
+        "Dry run of a few assets, then offer their migration and verification.\n"
+        "Without arguments: a rehearsal on an embedded DynamoDB with sample assets; no AWS account is used.",
+        "[config_file] [limit] [flags]",
+        DEFAULT_TEST_CONFIG,
+    )
+    parser.epilog = EPILOG % ("run_test_migration", "run_test_migration my_config.json 25")
+    parser.add_argument("count", metavar="limit", nargs="?", default=None, type=positive, help="assets (default: 10)")
+    config_typed, typed = read_arguments(parser, argv)
+    log = start_log(typed)
+    config, settings = read_settings(config_typed, DEFAULT_TEST_CONFIG, typed)
+    if is_of_embedded(settings):
+        if ENDPOINT_VARIABLE in os.environ:
+            return rehearse_on_samples(config, typed, settings)
+        if config_typed is None or not answers(settings.endpoint_url):
+            return rehearse_on_embedded(argv, log)
+    return rehearse(config, typed, settings)
+
+
+EPILOG = "examples:\n  %s\n  %s"
+
+
+def make_parser(name, description, arguments, default_config):
+    """The migration's own parser, for its flags are passed on, with a configuration as an argument."""
+    parser = migration.make_parser(description + "\nAll flags of the migration are passed on.", migration.SETTINGS)
+    parser.prog, parser.usage = name, "%s %s" % (name, arguments)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("config_file", nargs="?", default=None, help="default: %s" % default_config)
+    parser.add_argument("--version", action="version", version=migration.TOOL_VERSION)
+    return parser
 
 
 def positive(text):
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+        raise argparse.ArgumentTypeError("%r is not a whole number from 1 up" % text)
     return int(text)
 
 
-def build_parser():
-    parser = Parser(description="The steps behind run_migration and run_test_migration.")
-    commands = parser.add_subparsers(dest="command")
-    commands.required = True
-
-    command = commands.add_parser(
-        "migrate",
-        prog="run_migration",
-        description="Migrate, log to logs/, then offer the verification.",
-        allow_abbrev=False,
-    )
-    command.set_defaults(function=migrate)
-    _add_common(command, DEFAULT_CONFIG)
-
-    command = commands.add_parser(
-        "rehearse",
-        prog="run_test_migration",
-        description="Dry run on a few assets, then offer their migration and verification. "
-        "Without arguments: a rehearsal on an embedded DynamoDB; no AWS account is used.",
-        allow_abbrev=False,
-    )
-    command.set_defaults(function=rehearse)
-    _add_common(command, DEFAULT_TEST_CONFIG)
-    command.add_argument(
-        "limit",
-        nargs="?",
-        type=positive,
-        default=DEFAULT_LIMIT,
-        help=f"number of assets (default: {DEFAULT_LIMIT})",
-    )
-    return parser
+def start_log(typed):
+    """From here on everything is logged, into one file for all steps. Returns its path."""
+    log = typed.setdefault("log_file", None) or new_log()
+    typed["log_file"] = log
+    migration.configure_logging("INFO", log)
+    return log
 
 
-def _add_common(command, default_config):
-    command.add_argument("config_file", nargs="?", help=f"default: {default_config}")
-    command.add_argument("--yes", action="store_true", help="ask nothing, answer yes (-Yes in PowerShell)")
+def read_settings(config, default_config, typed):
+    """The configuration's path, and the settings as the migration will see them."""
+    path = find_config(config, default_config)
+    return path, migration.resolve_settings(migration.CONFIG, migration.read_config_file(path), typed)
+
+
+COMMANDS = {"migrate": run_migration, "rehearse": run_test_migration}
+
+
+def guide(argv):
+    if argv[:1] == [] or argv[0] not in COMMANDS:
+        raise migration.SettingsError(
+            "%s needs %s first." % (os.path.basename(__file__), " or ".join(COMMANDS)),
+            "use run_migration or run_test_migration, which do that.",
+        )
+    try:
+        return COMMANDS[argv[0]](argv[1:])
+    except Ended as ended:
+        return ended.args[0]
 
 
 def main(argv=None):
-    try:
-        options = build_parser().parse_args(argv)
-        return options.function(options)
-    except GuideError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.status
-    except (KeyboardInterrupt, EOFError):
-        print("\nStopped.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return migration.guarded(guide, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,19 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+MISSING = "error: %s is missing in %s.\n  Fix: keep all files of this tool in one folder.\n"
 
 
 def load_script(file_name):
-    """Return the module made from `file_name` in this folder; the same one each time."""
+    """Return the module made from `file_name` in this folder; the same one each time.
+    Where it was not copied along, say so and end."""
     name = os.path.splitext(file_name)[0].replace(".", "_")
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, os.path.join(HERE, file_name))
+        path = os.path.join(HERE, file_name)
+        if not os.path.isfile(path):
+            sys.stderr.write(MISSING % (file_name, HERE))
+            sys.exit(2)
+        spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
         # Before exec_module: typing and pickle look a class's module up in sys.modules.
         sys.modules[name] = module

@@ -2,10 +2,10 @@
 .SYNOPSIS
 Migrate VAMS v2.2 data to v2.3, then offer the verification.
 .DESCRIPTION
-.\run_migration.ps1 [config_file] [-Yes]
+.\run_migration.ps1 [config_file] [flags of the migration] [-Yes]
 Finds a Python; guided_run.py does the rest, on every system the same.
 .PARAMETER Yes
-Ask nothing, answer yes.
+Ask nothing, answer yes; the same as --yes.
 #>
 [CmdletBinding()]
 param(
@@ -18,12 +18,30 @@ param(
 # Windows PowerShell 5.1 with 'Stop' ends at the first line that a program writes to stderr.
 $ErrorActionPreference = 'Continue'
 
-$guided = @((Join-Path $PSScriptRoot 'guided_run.py'), 'migrate')
-if ($Arguments) { $guided += $Arguments }
+function Exit-WithError([int] $Status, [string] $Cause, [string] $Fix) {
+    [Console]::Error.WriteLine("error: $Cause")
+    [Console]::Error.WriteLine("  Fix: $Fix")
+    exit $Status
+}
+
+# 5.1 drops an empty argument on its way to a program, and the default configuration would be taken.
+if ($PSBoundParameters.ContainsKey('Arguments') -and (-not $Arguments -or $Arguments -contains '')) {
+    Exit-WithError 2 'An argument is empty.' 'give it a value: was a variable not set?'
+}
+
+$guide = Join-Path $PSScriptRoot 'guided_run.py'
+if (-not (Test-Path -LiteralPath $guide)) {
+    Exit-WithError 2 "guided_run.py is missing in $PSScriptRoot." 'keep all files of this tool in one folder.'
+}
+
+$guided = @($guide, 'migrate')
+# 5.1 does not escape a backslash before the quote that it puts around an argument with a space.
+if ($Arguments) { $guided += $Arguments -replace '(\s.*?)\\+$', '$1' }
 if ($Yes) { $guided += '--yes' }
 if ($Help) { $guided += '--help' }
 
-foreach ($candidate in @(@('py', '-3'), @('python3'), @('python'))) {
+# 'python' first: an active environment has it on every system.
+foreach ($candidate in @(@('python'), @('py', '-3'), @('python3'))) {
     $name = $candidate[0]
     $options = @($candidate | Select-Object -Skip 1)
     if (-not (Get-Command $name -CommandType Application -ErrorAction SilentlyContinue)) { continue }
@@ -32,10 +50,10 @@ foreach ($candidate in @(@('py', '-3'), @('python3'), @('python'))) {
     & $name @options -c 'import sys; sys.exit(sys.version_info < (3, 6))' *> $null
     if ($LASTEXITCODE -eq 0) {
         & $name @options @guided
+        # STATUS_CONTROL_C_EXIT: Ctrl-C while Python was starting.
+        if ($LASTEXITCODE -eq -1073741510) { exit 130 }
         exit $LASTEXITCODE
     }
 }
 
-[Console]::Error.WriteLine('error: No Python 3.6 or newer was found as py, python3 or python.')
-[Console]::Error.WriteLine('  Fix: install Python 3 and make sure that it is on the PATH.')
-exit 3
+Exit-WithError 3 'No Python 3.6 or newer was found as python, py or python3.' 'install Python 3 and make sure that it is on the PATH.'

@@ -41,7 +41,13 @@ import sys
 import weakref
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from load_migration import migration
+try:
+    from load_migration import migration
+except ModuleNotFoundError as missing:
+    if missing.name != "load_migration":
+        raise
+    sys.stderr.write("error: load_migration.py is missing.\n  Fix: keep all files of this tool in one folder.\n")
+    sys.exit(2)
 
 OUTCOMES = (
     "restored",

@@ -33,11 +33,17 @@ import threading
 import uuid
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from load_migration import load_script, migration
-from sample_assets import sample_assets
+try:
+    from load_migration import load_script, migration
+except ModuleNotFoundError as missing:
+    if missing.name != "load_migration":
+        raise
+    sys.stderr.write("error: load_migration.py is missing.\n  Fix: keep all files of this tool in one folder.\n")
+    sys.exit(2)
 
 rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
+sample_assets = load_script("sample_assets.py").sample_assets
 
 DEFAULT_ASSETS = 5
 MOST_ASSETS = verify.QUERIED_ASSETS  # beyond, the verification reads other assets' records too

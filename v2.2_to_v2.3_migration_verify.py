@@ -43,7 +43,13 @@ import sys
 import threading
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from load_migration import load_script, migration
+try:
+    from load_migration import load_script, migration
+except ModuleNotFoundError as missing:
+    if missing.name != "load_migration":
+        raise
+    sys.stderr.write("error: load_migration.py is missing.\n  Fix: keep all files of this tool in one folder.\n")
+    sys.exit(2)
 
 rollback = load_script("v2.2_to_v2.3_migration_rollback.py")  # for its journals
 
