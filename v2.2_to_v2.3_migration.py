@@ -31,8 +31,10 @@ import csv
 import datetime
 import decimal
 import difflib
+import errno
 import functools
 import gc
+import glob
 import heapq
 import itertools
 import json
@@ -40,13 +42,16 @@ import logging
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 TOOL_VERSION = "1.0.0"
@@ -96,8 +101,9 @@ SCANNED_FOR_FILES = 200  # assets of which some are looked for in the bucket
 LOOKED_FOR_FILES = 20  # of them, at most
 TELLING_WITHOUT_FILES = 10  # so many without any file say that the bucket is the wrong one
 STATUS_SECONDS = 5
-SHOWN_CHANGES = 3  # by a dry run, attribute by attribute
-SHOWN_FAILURES = 10  # on the console; the report has them all
+SHOWN_CHANGES = 5  # by a dry run, attribute by attribute
+SHOWN_FAILURES = 10  # on the console; the report and the log have them all
+SHOWN_ASSETS = 10  # migrated ones are named where there are no more
 
 LOG = logging.getLogger("vams_migration")
 
@@ -702,6 +708,16 @@ def shown(value: Value) -> str:
     """A value for a message, shortened."""
     text = to_json(value)
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def name_of(database_id: str, asset_id: str) -> str:
+    """The key of an asset for a screen."""
+    return printable("%s / %s" % (database_id, asset_id))
+
+
+def printable(text: str) -> str:
+    """Text for a screen, on which no control character takes effect."""
+    return "".join(char if char.isprintable() else "\\u%04x" % ord(char) for char in text)
 
 
 def as_planned(asset: Item, plan: Plan) -> bool:
@@ -1558,6 +1574,7 @@ class Backoff:
                 "DynamoDB has not answered for %d minutes: %s." % (PATIENCE_SECONDS // 60, reason),
                 "check the network, --endpoint-url and --region, then run the same command again.",
             )
+        LOG.debug("not served, to be sent again: %s", reason)
         self.failures += 1
         self.reason = reason
         self.until = max(self.until, now + random.uniform(0.0, min(10.0, 0.05 * 2 ** min(self.failures, 10))))
@@ -1897,6 +1914,8 @@ class Writer:
             self.requests.backoff.succeeded()
             self.units += self.queue.answered(batch, [code for code, _ in answers], units, sent_at)
             self.units_reported = self.units_reported and units is not None
+            if LOG.isEnabledFor(logging.DEBUG):
+                log_writes(batch, [code for code, _ in answers], units)
             for queued, (code, message) in zip(batch, answers):
                 self._settle(queued, code, message)
         except TryAgain as error:
@@ -1939,6 +1958,16 @@ class Writer:
         now = time.monotonic()
         queued.failing_since = queued.failing_since or now
         return now - queued.failing_since <= PATIENCE_SECONDS
+
+
+def log_writes(batch: List[QueuedWrite], codes: List[Optional[str]], units: Optional[float]) -> None:
+    """What came of a request, for --log-level DEBUG; of the assets only keys."""
+    counts = collections.Counter(queued.key[0] for queued in batch)
+    text = ", ".join("%d writes to %s" % (count, table) for table, count in sorted(counts.items()))
+    LOG.debug("%s: %s units", text, "unknown" if units is None else "%g" % units)
+    for queued, code in zip(batch, codes):
+        if code:
+            LOG.debug("refused: %s: %s: %s", queued.key[0], name_of(*queued.key[1:]), code)
 
 
 class Lookup:
@@ -2042,6 +2071,7 @@ class Reader:
             if unread:
                 self.requests.backoff.failed(THROTTLED, time.monotonic())
             self._took(units, paid)
+            LOG.debug("looked up %d items, %d found, %d not read: %g units", len(batch), len(found), len(unread), units)
             again = {key: batch.pop(key) for key in unread}
         except Exception as error:
             self._fail(batch, error)
@@ -2067,6 +2097,7 @@ class Reader:
             return
         self.requests.backoff.succeeded()
         self._took(answer.units, paid)
+        LOG.debug("read %s: %d items, %g units", page.arguments[0], len(answer.items), answer.units)
         page.answer.set_result(answer)
 
     async def _served(self, droppable: bool, function: Callable, *arguments: Any) -> Any:
@@ -2109,6 +2140,8 @@ class DryRunTables:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self.units = collections.Counter()  # type: Any  # that the writes would take, by table
+        self.database_units = collections.Counter()  # type: Any  # of the assets table, by databaseId
         self.pretended = temporary_database("CREATE TABLE pretended (key TEXT PRIMARY KEY, changes TEXT) WITHOUT ROWID")
 
     def prepared(self, change: Change) -> Change:
@@ -2137,7 +2170,16 @@ class DryRunTables:
             return Refusal(code, "DynamoDB would refuse it.", False)
         row = (to_json(change.key), to_json(earlier + [change._replace(expected={}, was=None)]))
         self.pretended.execute("INSERT OR REPLACE INTO pretended VALUES (?, ?)", row)
+        self._count(change)
         return None
+
+    def _count(self, change: Change) -> None:
+        units = write_units(change.size)
+        self.units[change.key[0]] += units
+        if change.key[0] == self.reader.database.assets:
+            self.database_units[change.key[1]] += units
+            if len(self.database_units) > 2000:  # there may be as many as assets; the large ones count
+                self.database_units = collections.Counter(dict(self.database_units.most_common(1000)))
 
     def _changes(self, key: Key) -> List[Change]:
         query = "SELECT changes FROM pretended WHERE key = ?"
@@ -2187,10 +2229,12 @@ class GroupCommit:
 
 
 class NothingSaved:
-    """In the place of GroupCommit in a dry run."""
+    """In the place of GroupCommit in a dry run: counts the bytes that a journal would take."""
+
+    size = 0
 
     async def save_asset(self, asset: str, facts: Facts, again: bool) -> None:
-        pass
+        self.size += len('{"asset":}\n') + len(asset)
 
     async def save_record(self, what: str, database_id: str, record: Item) -> None:
         pass
@@ -2441,6 +2485,7 @@ class Tally:
         self.scanned = 0
         self.outcomes = collections.Counter()  # type: collections.Counter
         self.codes = collections.Counter()  # type: collections.Counter
+        self.first_migrated = []  # type: List[Key]
         self.version_records = 0
         self.assets = 0
 
@@ -2463,8 +2508,11 @@ class Tally:
         for finding in findings:
             self.codes[finding.code] += 1
             self.report.add(key[1], key[2], outcome, finding)
-        if outcome == "failed" and self.outcomes["failed"] <= SHOWN_FAILURES:
-            LOG.error("failed: %s: %s", name_of(key[1], key[2]), findings[0].message)
+        if outcome == "migrated" and len(self.first_migrated) < SHOWN_ASSETS:
+            self.first_migrated.append(key)
+        if outcome == "failed":
+            beyond = self.outcomes["failed"] > SHOWN_FAILURES  # the log file has them all
+            LOG.error("failed: %s: %s", name_of(*key[1:]), findings[0].message, extra={"announced": beyond})
 
 
 class ReadAsset(NamedTuple):
@@ -2674,7 +2722,7 @@ class Migration:
 
     def show_change(self, asset: ReadAsset) -> None:
         if self.dry_run and self.tally.assets < SHOWN_CHANGES:
-            self.show(describe_change(json.loads(asset.text), self.planner.whole_plan(asset)))
+            self.show(json.loads(asset.text), self.planner.whole_plan(asset))
 
 
 def is_of_version(asset: ReadAsset, record: Item) -> bool:
@@ -2726,29 +2774,27 @@ def version_conflict(record: Item, present: Item) -> AssetFails:
     return AssetFails("version_conflict", "assetVersionId", message)
 
 
-def name_of(database_id: str, asset_id: str) -> str:
-    """The key of an asset for a screen."""
-    return printable("%s / %s" % (database_id, asset_id))
-
-
-def printable(text: str) -> str:
-    """Text for a screen, on which no control character takes effect."""
-    return "".join(char if char.isprintable() else "\\u%04x" % ord(char) for char in text)
-
-
-def describe_change(asset: Item, plan: Plan) -> str:
-    """The change of one asset, an attribute a line."""
+def describe_change(asset: Item, plan: Plan, whole: bool = False) -> str:
+    """The change of one asset, an attribute a line, unabridged. whole: also what stays."""
     lines = [name_of(asset["databaseId"]["S"], asset["assetId"]["S"])]
-    if plan.record:
-        lines.append("  + version record %s" % shown({"M": plan.record}))
-    for name, value in sorted(plan.set_attributes.items()):
-        if name in asset:
-            lines.append("  ~ %s: %s -> %s" % (name, shown(asset[name]), shown(value)))
-        else:
-            lines.append("  + %s: %s" % (name, shown(value)))
-    for name in plan.remove_attributes:
-        lines.append("  - %s: %s" % (name, shown(asset[name])))
+    for name, value in (plan.record or {}).items():
+        lines.append("  + version record, %s: %s" % (printable(name), to_json(value)))
+    for name in sorted({*asset, *plan.set_attributes}):
+        before, after = asset.get(name), plan.set_attributes.get(name)
+        if after is not None and before is not None and before != after:
+            lines.append("  - %s: %s" % (printable(name), to_json(before)))
+        if after is not None and before != after:
+            lines.append("  + %s: %s" % (printable(name), to_json(after)))
+        elif name in plan.remove_attributes:
+            lines.append("  - %s: %s" % (printable(name), to_json(before)))
+        elif whole:
+            lines.append("    %s: %s" % (printable(name), to_json(before)))
     return "\n".join(lines)
+
+
+def redacted(text: str) -> str:
+    """Text without the user and password that a URL in it may hold."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 # --------------------------------------------------------------------------------------
@@ -2771,6 +2817,7 @@ class Site(NamedTuple):
     region: str
     item_count: int
     checks: List[Check]
+    capacity: Mapping[str, float] = {}  # write units a second that each table takes from the start, about
 
 
 def preflight(session: Any, client: Any, settings: Settings, writing: bool = True) -> Site:
@@ -2800,7 +2847,46 @@ def preflight(session: Any, client: Any, settings: Settings, writing: bool = Tru
     checks += check_folders(settings, writing)
     if assets and writing:
         checks.append(check_disk(settings, assets.get("TableSizeBytes", 0)))
-    return Site(account, client.meta.region_name, assets.get("ItemCount", 0), checks)
+    region = client.meta.region_name
+    checks += check_other_runs(settings, account, region) if writing else []
+    capacity = {getattr(settings, key): write_capacity(table) for key, table in descriptions.items() if table}
+    return Site(account, region, assets.get("ItemCount", 0), checks, capacity)
+
+
+def write_capacity(table: Dict[str, Any]) -> float:
+    """Write units a second of a described table: as provisioned; on demand what it is warm for, so far as that is
+    known."""
+    if table.get("BillingModeSummary", {}).get("BillingMode") == "PAY_PER_REQUEST":
+        return table.get("WarmThroughput", {}).get("WriteUnitsPerSecond") or TABLE_UNITS
+    return table.get("ProvisionedThroughput", {}).get("WriteCapacityUnits") or TABLE_UNITS
+
+
+def check_other_runs(settings: Settings, account: Optional[str], region: str) -> List[Check]:
+    """Whether another run on the same tables writes its journal at the moment, which is locked then."""
+    checks = []
+    ours = journal_header(settings, account, region)
+    for path in sorted(glob.glob(os.path.join(glob.escape(settings.journal_dir), "*.jsonl"))):
+        with contextlib.suppress(SettingsError, OSError):
+            header = read_journal_header(path)
+            with open(path, "rb") as file:
+                if all(header.get(name) == value for name, value in ours.items()) and not lock(file):
+                    text = "another run on these tables is under way, with the journal %s" % path
+                    fix = "let one of them end: they do no harm, but each one's report has a part of the assets only."
+                    checks.append(Check("warning", text, fix))
+    return checks
+
+
+def journal_header(settings: Settings, account: Optional[str], region: str) -> Dict[str, Any]:
+    """What the first line of a journal says of the tables."""
+    return collections.OrderedDict(
+        [
+            ("assets_table_name", settings.assets_table_name),
+            ("asset_versions_table_name", settings.asset_versions_table_name),
+            ("account", account),
+            ("region", region),
+            ("endpoint_url", redacted(settings.endpoint_url) if settings.endpoint_url else None),
+        ]
+    )
 
 
 def check_credentials(session: Any, settings: Settings) -> Tuple[Optional[str], Check]:
@@ -2971,6 +3057,60 @@ def require(checks: List[Check]) -> None:
 
 REPORT_COLUMNS = ("database_id", "asset_id", "outcome", "code", "field", "message")
 
+# What a dry run calls an outcome, so that nobody takes its report for that of a migration.
+DRY_RUN_OUTCOMES = {"migrated": "would_migrate", "failed": "would_fail"}
+
+FAILURES = collections.OrderedDict(
+    [
+        ("invalid_version_id", 'the version number is not an integer once every "v" is out'),
+        ("invalid_current_version", "`currentVersion` is neither a map nor null"),
+        (
+            "conflicting_version_ids",
+            "`currentVersionId` and `currentVersion.Version` differ, and no version record has that id",
+        ),
+        (
+            "version_conflict",
+            "a version record with this key and other content exists: another asset has this assetId, or the"
+            " application made it",
+        ),
+        ("changed_during_migration", "others changed the asset five times in a row"),
+        (
+            "rejected_by_dynamodb",
+            "DynamoDB does not accept the item, for example because it would exceed 400 KB",
+        ),
+    ]
+)
+WARNINGS = collections.OrderedDict(
+    [
+        ("version_missing", 'no version number was found; "0" was used'),
+        ("version_from_history", "there was no `currentVersion`; the last entry of `versions` was used"),
+        (
+            "date_not_recognised",
+            '`DateModified` had another form and was taken over as it is; the application may show "Invalid Date"',
+        ),
+        ("pipelines_dropped", "something in `specifiedPipelines` was no name and was left out"),
+        (
+            "files_outside_prefix",
+            "the old key did not begin with `<assetId>/`; those files stay where they are in S3 and need moving",
+        ),
+        (
+            "preview_location_removed",
+            "`previewLocation` named no file; the application could not have listed any asset with it",
+        ),
+        ("preview_bucket_replaced", "`previewLocation` named another bucket"),
+        (
+            "archived_twin",
+            "an archived and a live asset have the same assetId and version; the live one has the version record",
+        ),
+        ("is_distributable_not_boolean", "`isDistributable` is not true or false; not ours to change"),
+        (
+            "asset_id_is_shared_prefix",
+            "the assetId is `previews`, `pipelines` or `temp-uploads`, under which other files lie",
+        ),
+        ("name_or_description_missing", "`assetName` or `description` is missing or not text; not ours to change"),
+    ]
+)
+
 
 def utc_now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
@@ -2981,10 +3121,15 @@ def iso_utc(moment: datetime.datetime) -> str:
     return moment.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
-def unused_stem(folders: Iterable[str], prefix: str, moment: datetime.datetime) -> str:
+LOG_TIME = re.compile(r"_([0-9]{8}T[0-9]{6}Z(_[0-9]+)?)\.log\Z")
+
+
+def unused_stem(folders: Iterable[str], prefix: str, moment: datetime.datetime, log_file: Optional[str] = None) -> str:
     """A file name without ending, after the time, that no file in these folders has.
+    log_file: where its name ends with a time, as a wrapper names it, the files of the run have that time too.
     Makes the folders. Raises PreflightError where that cannot be."""
-    stem = stem_without_number = "%s_%s" % (prefix, moment.strftime("%Y%m%dT%H%M%SZ"))
+    of_log = LOG_TIME.search(log_file or "")
+    stem = stem_without_number = "%s_%s" % (prefix, of_log.group(1) if of_log else moment.strftime("%Y%m%dT%H%M%SZ"))
     taken = set()  # type: set
     for folder in folders:
         try:
@@ -3037,10 +3182,13 @@ class CsvReport:
 class Report(CsvReport):
     """One row for each warning, failure and vanished asset of a migration."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, names: Mapping[str, str] = MappingProxyType({})) -> None:
+        """names: other names of outcomes."""
         super().__init__(path, REPORT_COLUMNS)
+        self.names = names
 
     def add(self, database_id: str, asset_id: str, outcome: str, finding: Finding) -> None:
+        outcome = self.names.get(outcome, outcome)
         self.add_row((database_id, asset_id, outcome, finding.code, finding.field, finding.message))
 
 
@@ -3068,11 +3216,6 @@ def write_summary(path: str, summary: Dict[str, Any]) -> None:
         file.write("\n")
 
 
-def redacted(text: str) -> str:
-    """Text without the user and password that a URL in it may hold."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
-
-
 def public_settings(settings: Settings) -> Dict[str, Any]:
     """The settings as they may be written down."""
     values = collections.OrderedDict(settings._asdict())
@@ -3081,12 +3224,12 @@ def public_settings(settings: Settings) -> Dict[str, Any]:
     return values
 
 
-def remaining_text(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     if seconds < 90:
-        return "about %d s left" % seconds
+        return "%d s" % seconds
     if seconds < 5400:
-        return "about %d min left" % round(seconds / 60)
-    return "about %.1f h left" % (seconds / 3600)
+        return "%d min" % round(seconds / 60)
+    return "%.1f h" % (seconds / 3600)
 
 
 class Progress:
@@ -3112,8 +3255,9 @@ class Progress:
         if self.bar is not None:
             self.bar.n = finished
             self.bar.total = max(self.total, finished)
-            # What a narrow terminal cuts off comes last.
-            self.bar.set_description_str("%s  %s" % (pace, counts), refresh=True)
+            with despite_a_closed_terminal(sys.stderr):
+                # What a narrow terminal cuts off comes last.
+                self.bar.set_description_str(encodable("%s  %s" % (pace, counts), sys.stderr), refresh=True)
         if now - self.shown_at >= STATUS_SECONDS:
             self.shown_at = now
             # Beside a bar, only the log file gets it.
@@ -3130,12 +3274,13 @@ class Progress:
         if 0 < finished <= self.total:
             parts.insert(0, "%d%%" % (100 * finished // self.total))
             if rate > 0:
-                parts.append(remaining_text((self.total - finished) / rate))
+                parts.append("about %s left" % duration_text((self.total - finished) / rate))
         return "  ".join(parts)
 
     def close(self) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with despite_a_closed_terminal(sys.stderr):
+                self.bar.close()
 
 
 def _make_bar(total: int) -> Any:
@@ -3150,6 +3295,22 @@ def encodable(text: str, stream: Any) -> str:
     """Text as a console can show it: a character that its encoding lacks is escaped."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+@contextlib.contextmanager
+def despite_a_closed_terminal(stream: Any):
+    """A terminal that was closed takes no more output, which is no reason to stop: then it goes nowhere."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        silence(stream)
+
+
+def silence(stream: Any) -> None:
+    """What is written goes nowhere from now on, and the interpreter has nothing to complain of at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager
@@ -3172,10 +3333,20 @@ class Console(logging.StreamHandler):
     def format(self, record: logging.LogRecord) -> str:
         return encodable(super().format(record), self.stream)
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], OSError):  # nobody can see it any more
+            silence(self.stream)
+        else:
+            super().handleError(record)
+
 
 # --------------------------------------------------------------------------------------
 # Command line
 # --------------------------------------------------------------------------------------
+
+
+class OutputClosed(Exception):
+    """Nobody reads the output any more."""
 
 
 def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[str]]) -> int:
@@ -3188,28 +3359,51 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
     except KeyboardInterrupt as interrupt:
         announce(str(interrupt) or "Interrupted.", sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads the output any more; do not let the interpreter complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OutputClosed:
         return EXIT_FAILED_ASSETS
     finally:
-        for handler in list(LOG.handlers):
-            LOG.removeHandler(handler)
-            handler.close()
+        close_log()
 
 
-def announce(text: str, stream: Any = None) -> None:
-    """Say something whatever the log level is, and log it."""
+def close_log() -> None:
+    for handler in list(LOG.handlers):
+        LOG.removeHandler(handler)
+        handler.close()
+
+
+def announce(text: str, stream: Any = None, level: Optional[int] = None) -> None:
+    """Say something and log it; whatever the log level is, unless a `level` is given.
+    Raises OutputClosed where nobody reads the results any more."""
     text = redacted(text)
     stream = stream or sys.stdout
-    with above_the_bar():
-        print(encodable(text, stream), file=stream, flush=True)
+    if level is None or LOG.isEnabledFor(level):
+        try:
+            with despite_a_closed_terminal(stream), above_the_bar():
+                print(encodable(text, stream), file=stream, flush=True)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
+                raise
+            silence(stream)
+            if stream is sys.stdout:
+                raise OutputClosed
     if LOG.handlers:
-        LOG.log(logging.CRITICAL if stream is sys.stderr else logging.INFO, "%s", text, extra={"announced": True})
+        level = level or (logging.CRITICAL if stream is sys.stderr else logging.INFO)
+        LOG.log(level, "%s", text, extra={"announced": True})
+
+
+def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dict[str, Any]]:
+    """The settings, and what was typed. The log is set up; if it was typed, it gets what is wrong with the settings."""
+    typed = vars(parser.parse_args(argv))
+    if typed.get("log_file"):
+        configure_logging("INFO", typed["log_file"])
+    settings = resolve_settings(CONFIG, read_config_file(typed.get("config")), typed)
+    configure_logging(settings.log_level, settings.log_file)
+    return settings, typed
 
 
 def configure_logging(level: str, path: Optional[str]) -> None:
     """The console gets messages, the file gets them with time and level."""
+    close_log()
     LOG.setLevel(level)
     LOG.propagate = False
     console = Console(sys.stderr)
@@ -3231,32 +3425,46 @@ def configure_logging(level: str, path: Optional[str]) -> None:
     LOG.addHandler(file)
 
 
+def stopping_signals() -> List[int]:
+    """SIGHUP is that of a closed terminal, which `nohup` has ignored; SIGBREAK that of Ctrl-Break on Windows."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    hangup = getattr(signal, "SIGHUP", None)
+    return [number for number in numbers if number != hangup or signal.getsignal(number) != signal.SIG_IGN]
+
+
 @contextlib.contextmanager
 def interruptible(run: Run):
-    """Ctrl-C and SIGTERM stop the run in good order; the second one ends the process."""
+    """Ctrl-C, SIGTERM and a closed terminal stop the run in good order; the second one ends the process."""
 
     signalled_at = []  # type: List[float]
 
     def stop(signal_number, frame):
         now = time.monotonic()
         # A signal to the process group arrives twice: from the sender and from the wrapper.
-        if signalled_at and now - signalled_at[0] > 1:
-            sys.stderr.write("\nStopped at once. Run the same command again to finish.\n")
+        if signalled_at and now - signalled_at[0] > 1 and signal_number != hangup:
+            say("\nStopped at once. Run the same command again to finish.\n")
             os._exit(EXIT_INTERRUPTED)
         if not signalled_at:
             signalled_at.append(now)
             run.stop()
-            sys.stderr.write("\nFinishing what is under way. Ctrl-C again stops at once.\n")
+            say("\nFinishing what is under way. Ctrl-C again stops at once.\n")
 
+    def say(text):
+        with despite_a_closed_terminal(sys.stderr):
+            sys.stderr.write(text)
+
+    hangup = getattr(signal, "SIGHUP", None)
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in stopping_signals()}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # The second hangup, of a shell that ends, is not to end the process before its report is written.
+            signal.signal(number, signal.SIG_IGN if number == hangup and signalled_at else handler)
 
 
 def run_to_end(
@@ -3303,8 +3511,10 @@ def connect(settings: Settings) -> Tuple[Any, Database]:
 
 
 def announce_checks(checks: List[Check]) -> None:
+    levels = {"warning": logging.WARNING, "error": logging.ERROR}
     for check in checks:
-        announce("  %-8s %s%s" % (check.level, check.text, "\n           Fix: " + check.fix if check.fix else ""))
+        fix = "\n           Fix: " + check.fix if check.fix else ""
+        announce("  %-8s %s%s" % (check.level, check.text, fix), level=levels.get(check.level, logging.INFO))
 
 
 def confirm(question: str, settings: Settings, unattended: bool = True) -> None:
@@ -3394,6 +3604,8 @@ def describe_scope(settings: Settings) -> str:
         scope = "{:,} assets, in table order".format(settings.limit)
     if settings.database_id:
         scope += " of databaseId %s" % ", ".join(settings.database_id)
+    if settings.asset_id is not None:
+        scope = "asset %s" % name_of(settings.database_id[0], settings.asset_id)
     return scope
 
 
@@ -3411,39 +3623,40 @@ def describe_run(settings: Settings, site: Site) -> str:
 
 def migrate(argv: Optional[List[str]]) -> int:
     """Settings, preflight, plan on one screen, then the run."""
-    parser = make_parser("Migrate VAMS assets from v2.2 to v2.3, in place, in DynamoDB.", SETTINGS)
+    examples = ("--config my_config.json --dry-run", "--config my_config.json --limit 10")
+    parser = make_parser("Migrate VAMS assets from v2.2 to v2.3, in place, in DynamoDB.", SETTINGS, examples)
     parser.add_argument("--version", action="version", version=TOOL_VERSION)
-    flags = vars(parser.parse_args(argv))
-    settings = resolve_settings(CONFIG, read_config_file(flags.pop("config", None)), flags)
-    configure_logging(settings.log_level, settings.log_file)
+    settings, typed = configured(parser, argv)
     session, database = connect(settings)
-    announce("VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % TOOL_VERSION)
+    announce("VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % TOOL_VERSION, level=logging.INFO)
     site = preflight(session, database.client, settings)
     announce_checks(site.checks)
     require(site.checks)
     announce("\nPlan:\n%s\n" % describe_run(settings, site))
     confirm("Migrate %s now?" % tables_text(settings, site), settings)
-    return run_migration(database, settings, site)
+    return run_migration(database, settings, site, typed)
 
 
-def run_migration(database: Database, settings: Settings, site: Site) -> int:
-    """Migrate, or plan what would be, and report. Returns the exit status."""
+def run_migration(database: Database, settings: Settings, site: Site, typed: Optional[Dict[str, Any]] = None) -> int:
+    """Migrate, or plan what would be, and report. Returns the exit status.
+    typed: the flags, where the operator is to be told the next command."""
     start = utc_now()
     folders = [settings.report_dir] if settings.dry_run else [settings.report_dir, settings.journal_dir]
-    stem = unused_stem(folders, "migration", start)
-    report = Report(os.path.join(settings.report_dir, stem + ".csv"))
+    stem = unused_stem(folders, "dryrun" if settings.dry_run else "migration", start, settings.log_file)
+    report = Report(os.path.join(settings.report_dir, stem + ".csv"), DRY_RUN_OUTCOMES if settings.dry_run else {})
     tally = Tally(report)
     journal = None
     if settings.dry_run:
-        announce("The first changes:")
+        announce("The first changes:", level=logging.INFO)
     else:
         journal = open_journal(os.path.join(settings.journal_dir, stem + ".jsonl"), settings, site, iso_utc(start))
     run = Run(database, settings)
-    migration = Migration(run, settings, tally, journal, iso_utc(start), announce)
+    migration = Migration(run, settings, tally, journal, iso_utc(start), functools.partial(announce_change, settings))
     segments = segments_of_assets(settings, site.item_count)
     pages = table_pages(run.reader, database.assets, segments, settings.limit, migration.planner.plan)
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
-    progress = Progress(0 if settings.database_id else total, sys.stderr.isatty())
+    total = 0 if settings.database_id else total
+    progress = Progress(total, sys.stderr.isatty())
     error = run_to_end(run, pages, migration.migrate, progress, lambda: (tally.finished, counts_line(tally)))
     error = error or ending(report.close)
     files = {
@@ -3452,14 +3665,79 @@ def run_migration(database: Database, settings: Settings, site: Site) -> int:
     }
     if journal:
         journal.close()
-        files["journal"] = journal.path
+        if remove_header_only(journal.path):
+            journal = None
+        else:
+            files["journal"] = journal.path
+    if settings.log_file:
+        files["log"] = settings.log_file
     status = exit_status_of(tally.outcomes["failed"], run, error)
     summary = summarise(settings, site, tally, run, start, status, error, files)
+    if settings.dry_run:
+        summary["outcomes"] = {DRY_RUN_OUTCOMES.get(name, name): n for name, n in summary["outcomes"].items()}
+        summary["version_records_to_write"] = summary.pop("version_records_written")
+        summary["assets_to_change"] = summary.pop("assets_changed")
+        summary["estimate"] = estimate(run.tables, migration.journal.size, site)
     write_summary(files["summary"], summary)
-    announce(result_text(summary, settings))
+    announce(result_text(summary, settings, tally, total if run.stopping else None))
     if error is not None:
         raise error
+    if typed is not None:
+        announce("\nNext: %s:\n%s" % next_step(summary, settings, typed))
     return status
+
+
+def announce_change(settings: Settings, asset: Item, plan: Plan) -> None:
+    announce("\n" + describe_change(asset, plan, whole=settings.asset_id is not None), level=logging.INFO)
+
+
+def remove_header_only(path: str) -> bool:
+    """Remove a journal that holds no before image, so that nobody needs to ask what it is for."""
+    with open(path, "rb") as file:
+        file.readline()
+        if file.readline().startswith(b'{"asset":'):
+            return False
+    os.remove(path)
+    return True
+
+
+def estimate(tables: DryRunTables, journal_size: int, site: Site) -> Dict[str, Any]:
+    """What a migration would take: write units by table, and the least time that they need."""
+    busiest = tables.database_units.most_common(1)
+    seconds = [units / site.capacity.get(table, TABLE_UNITS) for table, units in tables.units.items()]
+    return collections.OrderedDict(
+        [
+            ("write_units", dict(sorted(tables.units.items()))),
+            ("busiest_database_id", busiest[0][0] if busiest else None),
+            ("busiest_write_units", busiest[0][1] if busiest else 0.0),
+            ("busiest_seconds", round(busiest[0][1] / PARTITION_UNITS, 1) if busiest else 0.0),
+            ("tables_seconds", round(max(seconds + [0.0]), 1)),
+            ("journal_bytes", journal_size),
+        ]
+    )
+
+
+def estimate_lines(numbers: Dict[str, Any]) -> List[str]:
+    """An estimate in words."""
+    units = numbers["write_units"]
+    rows = [("write units", ", ".join("{:,.0f} of {}".format(count, table) for table, count in units.items()))]
+    if numbers["busiest_database_id"]:
+        share = "databaseId {} takes {:,.0f}: {} at {:,.0f} a second, the most for one databaseId".format(
+            numbers["busiest_database_id"],
+            numbers["busiest_write_units"],
+            duration_text(numbers["busiest_seconds"]),
+            PARTITION_UNITS,
+        )
+        rows.append(("busiest", share))
+        rows.append(("tables", "%s with their capacity" % duration_text(numbers["tables_seconds"])))
+    rows.append(("journal", "{:,.1f} MB".format(numbers["journal_bytes"] / 1e6)))
+    rows.append(
+        (
+            "price",
+            "on demand: {:,.0f} x your region's price of a million write units / 1,000,000".format(sum(units.values())),
+        )
+    )
+    return ["", "Estimate of the migration, about:"] + ["  %-12s %s" % row for row in rows if row[1]]
 
 
 def open_journal(path: str, settings: Settings, site: Site, started: str) -> Journal:
@@ -3467,12 +3745,8 @@ def open_journal(path: str, settings: Settings, site: Site, started: str) -> Jou
         [
             ("tool_version", TOOL_VERSION),
             ("started", started),
-            ("assets_table_name", settings.assets_table_name),
-            ("asset_versions_table_name", settings.asset_versions_table_name),
             ("asset_bucket_name", settings.asset_bucket_name),
-            ("account", site.account),
-            ("region", site.region),
-            ("endpoint_url", public_settings(settings)["endpoint_url"]),
+            *journal_header(settings, site.account, site.region).items(),
         ]
     )
     try:
@@ -3528,30 +3802,97 @@ def summarise(settings, site, tally, run, start, status, error, files) -> Dict[s
     )
 
 
-def result_text(summary: Dict[str, Any], settings: Settings) -> str:
-    """The last screen: what happened, where it is written, what to do next."""
-    verb = "would be " if settings.dry_run else ""
-    outcomes = summary["outcomes"]
+def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total: Optional[int]) -> str:
+    """The last screen: what happened and where it is written.
+    total: of a run that was stopped, how many assets there are, about; 0 where that is not known."""
+    would = "would be " if settings.dry_run else ""
     lines = ["", "Result%s:" % (" of the dry run" if settings.dry_run else "")]
-    lines.append("  {:>11,}  assets scanned, in {:.1f} s".format(summary["scanned"], summary["duration_seconds"]))
+    if total is not None:
+        of_total = " of about {:,}".format(total) if total >= tally.finished else ""
+        lines.append("  stopped: {:,}{} done".format(tally.finished - tally.outcomes["not_finished"], of_total))
+    lines.append(count_line(summary["scanned"], "assets scanned, in %.1f s" % summary["duration_seconds"]))
     meanings = [
-        ("migrated", verb + "migrated"),
+        ("migrated", would + "migrated"),
         ("already_migrated", "already migrated, unchanged"),
-        ("failed", "failed, untouched"),
+        ("failed", "would fail" if settings.dry_run else "failed, untouched"),
         ("vanished", "deleted by others meanwhile"),
-        ("not_finished", "not finished; run the same command again"),
+        ("not_finished", "under way when it was stopped, not finished"),
     ]
     for name, meaning in meanings:
-        if outcomes[name] or name in ("migrated", "already_migrated", "failed"):
-            lines.append("  {:>11,}  {}".format(outcomes[name], meaning))
-    for code, count in summary["codes"].items():
-        lines.append("  {:>11,}  with {}".format(count, code))
-    for name, path in summary["files"].items():
-        lines.append("  %-9s %s" % (name, path))
-    for name in settings.database_id:
-        if not summary["scanned"]:
-            lines.append("No asset was found under databaseId %s: is it spelled right?" % name)
+        if tally.outcomes[name] or name in ("migrated", "already_migrated", "failed"):
+            lines.append(count_line(tally.outcomes[name], meaning))
+        if name == "migrated" and tally.outcomes[name] == len(tally.first_migrated):
+            lines += ["               " + name_of(*key[1:]) for key in tally.first_migrated]
+    for title, codes in (
+        ("Failures", FAILURES),
+        ("Warnings, of assets that %s" % (would or "were ") + "migrated", WARNINGS),
+    ):
+        found = [code for code in codes if summary["codes"].get(code)]
+        lines += ["", title + ":"] if found else []
+        lines += [count_line(summary["codes"][code], "%s: %s" % (code, codes[code])) for code in found]
+    if "estimate" in summary:
+        lines += estimate_lines(summary["estimate"])
+    lines.append("")
+    lines += ["  %-9s %s" % file for file in summary["files"].items()]
+    if settings.database_id and not summary["scanned"]:
+        lines.append("No asset was found, %s: is it spelled right?" % describe_scope(settings))
     return "\n".join(lines)
+
+
+def count_line(count: int, meaning: str) -> str:
+    return "  {:>11,}  {}".format(count, meaning)
+
+
+VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
+BEGINNING = 10  # assets, for the first migration
+
+
+def next_step(summary: Dict[str, Any], settings: Settings, typed: Dict[str, Any]) -> Tuple[str, str]:
+    """What to do after a migration or a dry run, and the command for it."""
+    script = os.path.basename(__file__)
+    outcomes = summary["outcomes"]
+    if summary["exit_status"] == EXIT_INTERRUPTED:
+        return "finish what is left", command_text(script, typed)
+    if settings.dry_run:
+        real = {name: value for name, value in typed.items() if name != "dry_run"}
+        real.update({} if typed.get("dry_run") else {"dry_run": False})
+        if settings.limit is None and not settings.database_id and outcomes["would_migrate"] > BEGINNING:
+            return "begin small", command_text(script, {**real, "limit": BEGINNING})
+        return "migrate", command_text(script, real)
+    if outcomes["failed"]:
+        return "mend what failed, then run it again", command_text(script, typed)
+    kept = ("config", *SHARED_SETTINGS[:-2], "limit", "database_id", "asset_id")
+    flags = {name: value for name, value in typed.items() if name in kept}
+    if "journal" in summary["files"]:
+        flags["journal"] = summary["files"]["journal"]
+    return "verify", command_text(VERIFICATION_SCRIPT, flags)
+
+
+def command_text(script: str, flags: Dict[str, Any]) -> str:
+    """A command to type where the operator stands.
+    flags: values by the names of settings, and of the flags that only one script has; a log of a run's own is left
+    out."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    words = [python_name(), script if folder == os.getcwd() else os.path.join(folder, script)]
+    for name, value in flags.items():
+        flag = SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        elif name != "log_file" or not LOG_TIME.search(value):
+            for text in map(str, value if isinstance(value, list) else [value]):
+                words += ["%s=%s" % (flag, text)] if text.startswith("-") else [flag, text]
+    if os.name == "nt":
+        # A quoted program is only a text to PowerShell.
+        return ("& " if " " in words[0] else "") + subprocess.list2cmdline(words)
+    return " ".join(map(shlex.quote, words))
+
+
+def python_name() -> str:
+    """What calls this Python."""
+    for name in ("python", "python3"):
+        if shutil.which(name) == sys.executable:
+            return name
+    return sys.executable
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -143,17 +143,26 @@ class Tables:
         return run_results(status, folder)
 
 
+WOULD = {"would_migrate": "migrated", "would_fail": "failed"}
+
+
 def run_results(status, folder):
+    """A dry run's outcomes are called as those of the migration that it foresees, so that both can be compared."""
     import csv
 
     (summary,) = (folder / "reports").glob("*_summary.json")
     (report,) = (folder / "reports").glob("*.csv")
     journals = list((folder / "backups").glob("*.jsonl"))
     with open(report, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+        rows = [{**row, "outcome": WOULD.get(row["outcome"], row["outcome"])} for row in csv.DictReader(file)]
+    summary = json.loads(summary.read_text())
+    summary["outcomes"] = {WOULD.get(name, name): count for name, count in summary["outcomes"].items()}
+    if summary["dry_run"]:
+        summary["assets_changed"] = summary.pop("assets_to_change")
+        summary["version_records_written"] = summary.pop("version_records_to_write")
     return types.SimpleNamespace(
         status=status,
-        summary=json.loads(summary.read_text()),
+        summary=summary,
         rows=rows,
         codes={row["code"] for row in rows},
         journal=journals[0] if journals else None,

@@ -165,6 +165,7 @@ def test_no_boto3(tmp_path):
 # On moto: account, point-in-time recovery, bucket
 # --------------------------------------------------------------------------------------
 
+NAMES = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name")
 AWS_FLAGS = ["--assets-table", "assets", "--asset-versions-table", "versions", "--asset-bucket", BUCKET, "--limit", "0"]
 
 
@@ -213,8 +214,11 @@ def test_account_and_region_are_in_summary_and_journal(aws, tmp_path):
 
     assert main(*AWS_FLAGS) == 0
     (summary,) = (tmp_path / "reports").glob("*_summary.json")
-    (journal,) = (tmp_path / "backups").glob("*.jsonl")
-    for found in (json.loads(summary.read_text()), json.loads(journal.read_text().splitlines()[0])):
+    settings = migration.resolve_settings(migration.CONFIG, {}, dict(zip(NAMES, AWS_FLAGS[1::2])))
+    site = migration.preflight(migration.make_session(settings), aws, settings)
+    migration.open_journal(str(tmp_path / "a.jsonl"), settings, site, "2025-06-24T17:59:56Z").close()
+    header = (tmp_path / "a.jsonl").read_text().splitlines()[0]
+    for found in (json.loads(summary.read_text()), json.loads(header)):
         assert (found["account"], found["region"]) == ("123456789012", "us-east-1")
 
 

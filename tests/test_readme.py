@@ -61,7 +61,24 @@ def test_every_code_of_a_finding_is_in_the_readme():
     assert {code for code in codes if "`%s`" % code not in README} == set()
 
 
-@pytest.mark.parametrize("outcome", migration.OUTCOMES)
+def rows_under(heading):
+    """The rows of the first table under a heading, as lists of cells."""
+    section = README.split("\n%s\n" % heading)[1].split("\n#")[0]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| `.*", section, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("heading, codes", [("### Failures", migration.FAILURES), ("### Warnings", migration.WARNINGS)])
+def test_a_code_means_on_the_screen_what_it_means_in_the_readme(heading, codes):
+    assert {row[0].strip("`"): row[1] for row in rows_under(heading)} == dict(codes)
+
+
+def test_every_code_of_a_finding_has_its_meaning():
+    further = {"vanished", "not_finished"}
+    codes = codes_in_source(r'(?:Finding|AssetFails|changed_by_others)\(\s*"([a-z_]+)"')
+    assert codes == {*migration.FAILURES, *migration.WARNINGS, *further}
+
+
+@pytest.mark.parametrize("outcome", [*migration.OUTCOMES, *migration.DRY_RUN_OUTCOMES.values()])
 def test_every_outcome_is_in_the_readme(outcome):
     assert "`%s`" % outcome in README
 

@@ -695,7 +695,10 @@ def test_it_names_journals_of_the_same_tables_that_were_not_given(tables, capsys
     assert migration.main(tables.flags + folder + ["--limit", "1"]) == 0
     assert migration.main(tables.flags + folder) == 0
     assert migration.main(tables.flags + folder) == 0
-    first, second, empty = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
+    first, second = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
+    empty = os.path.join("backups", "empty.jsonl")  # of a migration that was killed before it wrote
+    with open(first) as journal, open(empty, "w") as copy:
+        copy.write(journal.readline())
     capsys.readouterr()
     assert roll_back(tables, first).outcomes == {"restored": 1}
     output = capsys.readouterr().out
@@ -777,10 +780,10 @@ def test_the_journal_of_a_running_migration_is_refused(tables, capsys):
 def test_no_journal_is_taken_back_while_another_migration_of_these_tables_runs(tables, capsys):
     """That may rely on the records that would be removed."""
     tables.put(asset("a"))
-    run, other = tables.migrate(), tables.migrate()
+    run = tables.migrate()
     before = tables.contents()
     running = run.journal.parent / "running.jsonl"
-    running.write_text(other.journal.read_text())
+    running.write_text(run.journal.read_text())
     with open(running, "rb") as file:
         assert migration.lock(file)
         assert rollback.main(tables.flags + ["--journal", str(run.journal)]) == migration.EXIT_PREFLIGHT
