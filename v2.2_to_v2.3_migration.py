@@ -50,6 +50,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -233,6 +234,18 @@ class Change(NamedTuple):
     expected: Mapping[str, Optional[Value]] = {}
     was: Optional[Item] = None  # the item as it was read; tells a dry run what comes of it
     statement: Optional[Statement] = None  # the same, ready to be sent; then the values are not kept
+
+
+class Claim(NamedTuple):
+    """What was done to a version record for an asset: what was under its key before, and what is there now.
+
+    Nothing before: it was made. The same before: it is another's, or an earlier run's, and the asset relies on it.
+    certain: False where the answer to its INSERT was lost and another may have made the same.
+    """
+
+    was: Optional[Item]
+    now: Item
+    certain: bool = True
 
 
 # --------------------------------------------------------------------------------------
@@ -727,11 +740,6 @@ def as_planned(asset: Item, plan: Plan) -> bool:
     )
 
 
-def same_record(one: Item, other: Item) -> bool:
-    """Equal content; dateCreated aside, which may be the time of an earlier run."""
-    return {**one, "dateCreated": {}} == {**other, "dateCreated": {}}
-
-
 def record_size(record: Item) -> int:
     """Bytes of a version record, about."""
     texts = record["comment"]["S"] + record["description"]["S"]
@@ -775,35 +783,26 @@ def twin_key(key: Key) -> Key:
     return key[0], twin_database(key[1]), key[2]
 
 
-def version_id_of(asset: Item, bucket: str, now: str) -> Optional[str]:
-    """The id of the version record that an asset has or will have."""
-    plan = plan_asset(asset, bucket, now, Facts(current_record=True))
-    if plan.record:
-        return plan.record["assetVersionId"]["S"]
-    return text_of(asset.get("currentVersionId"))
+def version_id_of(asset: Item) -> Optional[str]:
+    """The id of the version record that an asset has or will have; None where it cannot be migrated."""
+    record = own_record(asset)
+    return record["assetVersionId"]["S"] if record else text_of(asset.get("currentVersionId"))
 
 
-def owns_record(twin: Item, record: Item, bucket: str, now: str) -> bool:
-    """Whether a version record was made from the archived asset `twin`, which a live asset with
-    the same assetId replaces. A migrated twin has lost the content; but while the live asset is
-    there, the migration calls the archived one's record not current, and no other."""
-    plan = plan_asset(twin, bucket, now)
-    if plan.record:
-        return same_record_but_current(plan.record, record)
-    not_current = record.get("isCurrentVersion") == {"BOOL": False}
-    return not_current and twin.get("currentVersionId") == record["assetVersionId"]
+def needs_record(asset: Item, version_id: str) -> bool:
+    """Whether an asset needs the version record of this id: that of its currentVersionId, unless the migration has
+    still to make it (spec.md section 3, guarantee 4)."""
+    return text_of(asset.get("currentVersionId")) == version_id and own_record(asset) is None
 
 
-def needs_record(twin: Item, record: Item, bucket: str, now: str) -> bool:
-    """Whether an asset's version record is also that of its live or archived `twin`."""
-    plan = plan_asset(twin, bucket, now)
-    if plan.record:
-        return same_record_but_current(plan.record, record)
-    return twin.get("currentVersionId") == record["assetVersionId"]
+def has_version(asset: Item, version_id: str) -> bool:
+    """Whether an asset's version record has this id, or will have it."""
+    return version_id_of(asset) == version_id
 
 
-def same_record_but_current(one: Item, other: Item) -> bool:
-    return same_record({**one, "isCurrentVersion": {}}, {**other, "isCurrentVersion": {}})
+def own_record(asset: Item) -> Optional[Item]:
+    """The version record that the migration has still to make for an asset; its date may be the start of a run."""
+    return plan_asset(asset, "", "", Facts(current_record=True)).record
 
 
 # --------------------------------------------------------------------------------------
@@ -1267,16 +1266,16 @@ def write_units(size: int) -> float:
 # --------------------------------------------------------------------------------------
 
 JOURNAL_KIND = "vams-v2.2-to-v2.3-migration"
-JOURNAL_FORMAT = 1
+JOURNAL_FORMAT = 2
 
 
 class Journal:
     """An append-only file of JSON lines, readable by its owner only.
 
     First line: what was migrated, when and by which version. Then, before anything of an
-    asset is written, {"asset": <before image>, "facts": {...}}. Where its version record
-    exists and is another's, a second line says before the asset goes on what becomes of that:
-    {"replaced_record": <record>, "database_id": <of the asset>} or {"kept_record": ...}.
+    asset is written, {"asset": <before image>, "facts": {...}}. Its version record was simply made,
+    unless a later line says before the asset goes on what else was done to a version record for it:
+    {"claim": <a Claim>, "database_id": <of the asset>}. For one record the last such line counts.
     `sync` puts what was added on the disk. It is locked while it is written, so that no rollback reads it meanwhile.
     """
 
@@ -1298,9 +1297,9 @@ class Journal:
             line += ',"again":true'
         self._lines.append(line + "}\n")
 
-    def add_record(self, what: str, database_id: str, record: Item) -> None:
-        """what: "replaced_record" or "kept_record", by the asset under this databaseId."""
-        self._lines.append(to_json({what: record, "database_id": database_id}) + "\n")
+    def add_claim(self, database_id: str, claim: Claim) -> None:
+        """What the asset under this databaseId has done to a version record."""
+        self._lines.append(to_json({"claim": claim._asdict(), "database_id": database_id}) + "\n")
 
     def sync(self) -> None:
         """Returns once everything added is on the disk. Raises MigrationError where it cannot be."""
@@ -1325,15 +1324,13 @@ class Journal:
 
 
 class JournalEntry(NamedTuple):
-    """A before image of an asset; or, of the asset under this databaseId, the version record that
-    it has replaced or kept."""
+    """A before image of an asset; or what the asset under this databaseId has done to a version record."""
 
     asset: Optional[Item]
     facts: Facts
     again: bool
     database_id: Optional[str]
-    replaced_record: Optional[Item]
-    kept_record: Optional[Item]
+    claim: Optional[Claim]
     size: int  # bytes of its line
 
 
@@ -1371,15 +1368,9 @@ def read_journal_backwards(path: str) -> Iterator[JournalEntry]:
             if "journal" in entry:
                 break
             facts = Facts(**entry.get("facts", {}))
-            yield JournalEntry(
-                entry.get("asset"),
-                facts,
-                entry.get("again", False),
-                entry.get("database_id"),
-                entry.get("replaced_record"),
-                entry.get("kept_record"),
-                len(line),
-            )
+            claim = Claim(**entry["claim"]) if "claim" in entry else None
+            asset, again = entry.get("asset"), entry.get("again", False)
+            yield JournalEntry(asset, facts, again, entry.get("database_id"), claim, len(line))
         except (ValueError, TypeError, AttributeError):
             if not newest:
                 raise SettingsError(
@@ -2208,8 +2199,8 @@ class GroupCommit:
         self._journal.add_asset(asset, facts, again)
         await self._synced()
 
-    async def save_record(self, what: str, database_id: str, record: Item) -> None:
-        self._journal.add_record(what, database_id, record)
+    async def save_claim(self, database_id: str, claim: Claim) -> None:
+        self._journal.add_claim(database_id, claim)
         await self._synced()
 
     def _synced(self) -> Any:
@@ -2236,8 +2227,18 @@ class NothingSaved:
     async def save_asset(self, asset: str, facts: Facts, again: bool) -> None:
         self.size += len('{"asset":}\n') + len(asset)
 
-    async def save_record(self, what: str, database_id: str, record: Item) -> None:
+    async def save_claim(self, database_id: str, claim: Claim) -> None:
         pass
+
+
+class Turns:
+    """Lets the coroutines of one assetId, which may share version records, go one after the other, in order."""
+
+    def __init__(self) -> None:
+        self._locks = weakref.WeakValueDictionary()  # type: weakref.WeakValueDictionary
+
+    def of(self, asset_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(asset_id, asyncio.Lock())
 
 
 class Segment:
@@ -2464,12 +2465,10 @@ class Run:
 
 
 # --------------------------------------------------------------------------------------
-# The migration: an asset's way from its plan to its outcome
+# Assets as they are read and planned, and outcomes
 # --------------------------------------------------------------------------------------
 
 OUTCOMES = ("migrated", "already_migrated", "failed", "vanished", "not_finished")
-TWIN_KEPT = "The version record is that of another asset with this assetId and was kept."
-TWIN_REPLACED = "The archived asset with this assetId had the version record; it was replaced."
 Outcome = Tuple[str, Tuple[Finding, ...]]  # its name, and why
 NOT_FINISHED = (
     "not_finished",
@@ -2532,13 +2531,6 @@ class ReadAsset(NamedTuple):
     change: Any = None  # the write of the asset
 
 
-class WrittenRecord(NamedTuple):
-    """A version record that this run wrote for an asset, and what was under its key before it; None: nothing."""
-
-    record: Item
-    replaced: Optional[Item]
-
-
 class Planner:
     """Plans assets, and has their writes ready to be sent.
 
@@ -2582,153 +2574,22 @@ class Planner:
         return ReadAsset(key, text, {}, facts, plan.outcome, plan.findings, plan.record, insertion, change)
 
 
-class Migration:
-    """Brings each asset from its plan to its outcome, in the order of spec.md section 3:
-    before image on the disk, version record confirmed, asset changed."""
+# --------------------------------------------------------------------------------------
+# Version records: whose they are
+# --------------------------------------------------------------------------------------
 
-    def __init__(
-        self, run: Run, settings: Settings, tally: Tally, journal: Optional[Journal], started: str, show: Callable
-    ) -> None:
-        """journal: None in a dry run; started: when the run did, as ISO 8601 UTC; show: says what a dry run
-        would change."""
-        self.database = run.reader.database
-        self.tables = run.tables
-        self.dry_run = settings.dry_run
-        self.planner = Planner(self.database, run.tables.prepared, settings.asset_bucket_name, started)
-        self.journal = GroupCommit(journal, run.loop) if journal else NothingSaved()  # type: Any
-        self.tally = tally
-        self.show = show
+# The asset versions table does not hold the databaseId, so assets of several databases, and live and archived ones,
+# share its records. The rule (spec.md section 3, guarantee 4): a version record is removed or replaced only by what is
+# known to have made it, only while it is as that made it, and only while no other asset needs it. An asset needs the
+# record of its currentVersionId (`needs_record`). In doubt the record stays, and the report says so.
+#
+# What was done to a record for an asset is a Claim; the journal keeps it where the record was not simply made. It is
+# taken back (`undoing`) by the migration when the asset does not come to its end, and by the rollback.
 
-    async def migrate(self, asset: ReadAsset) -> None:
-        self.tally.scanned += 1
-        await self.tally.outcome_of(asset.key, self.way_of(asset))
-
-    async def way_of(self, asset: ReadAsset) -> Outcome:
-        """Bring one asset from its plan to its outcome; when others were faster, from a new plan."""
-        written = None  # type: Optional[WrittenRecord]  # what this run must not leave behind without the asset
-        for attempt in range(PLAN_ATTEMPTS):
-            if asset.questions:
-                found = await self.tables.get(asset.questions.values(), keys_only=True)
-                facts = Facts(**{name: key in found for name, key in asset.questions.items()})
-                asset = self.planner.plan_with(asset, facts)
-            if written and not is_of_version(asset, written.record):
-                await self.withdraw(asset, written)
-                written = None
-            if asset.outcome != "migrated":
-                return asset.outcome, asset.findings
-            await self.journal.save_asset(asset.text, asset.facts, again=attempt > 0)
-            findings, untouched = asset.findings, attempt == 0
-            if asset.record:
-                written, further = await self.write_record(asset, written, untouched)
-                findings, untouched = findings + further, False
-            self.show_change(asset)
-            refusal = await self.tables.write(asset.change, droppable=untouched)
-            if refusal and refusal.code != "ConditionalCheckFailed":
-                await self.withdraw(asset, written)
-                raise rejected(refusal, "The change of the asset")
-            if refusal:
-                item = (await self.tables.get([asset.key])).get(asset.key)
-                if item is None:
-                    await self.withdraw(asset, written)
-                    message = "The asset was deleted while the migration ran; nothing of it is left."
-                    return "vanished", (Finding("vanished", "", message),)
-                if not as_planned(item, self.planner.whole_plan(asset)):
-                    again = self.planner.plan(item, to_json(item))
-                    if not (refusal.uncertain and again.outcome == "already_migrated"):
-                        asset = again
-                        continue
-                # It was our own write, whose answer was lost; a user may have gone on from there.
-            self.tally.assets += 1
-            return "migrated", findings
-        await self.withdraw(asset, written)
-        raise changed_by_others("changed_during_migration")
-
-    async def write_record(
-        self, asset: ReadAsset, written: Optional[WrittenRecord], untouched: bool
-    ) -> Tuple[Optional[WrittenRecord], Tuple[Finding, ...]]:
-        """Have an asset's version record under its key (spec.md section 2, "the version key exists").
-
-        written: the record that this run wrote for an earlier state of the asset, of the same version.
-        Returns what this run has written now, None where the record is another's or an earlier run's; and findings.
-        """
-        record, key = asset.record, asset.insertion.key
-        maybe = None  # type: Optional[WrittenRecord]  # written by us if it is there: the answer was lost
-        if written:
-            renewed = WrittenRecord(record, written.replaced)
-            refusal = None
-            if written.record != record:
-                refusal = await self.tables.write(exchange(key, written.record, record))
-            if refusal is None:
-                return renewed, twin_findings(TWIN_REPLACED) if written.replaced else ()
-            require_passed_by(refusal, "The version record")
-            maybe = renewed if refusal.uncertain else None
-        for _ in range(PLAN_ATTEMPTS):
-            refusal = await self.tables.write(asset.insertion, droppable=untouched)
-            untouched = False
-            if refusal is None:
-                return self.wrote(record, None), ()
-            if refusal.code != "DuplicateItem":
-                raise rejected(refusal, "The version record")
-            if refusal.uncertain:
-                maybe = WrittenRecord(record, None)
-            present = (await self.tables.get([key])).get(key)
-            if present is None:
-                continue
-            if same_record(present, record):
-                if maybe is None:
-                    return None, ()
-                return self.wrote(*maybe), twin_findings(TWIN_REPLACED) if maybe.replaced else ()
-            if in_archive(asset.key[1]):
-                await self.journal.save_record("kept_record", asset.key[1], present)
-                return None, twin_findings(TWIN_KEPT)
-            await self.require_archived_twin(asset, present)
-            await self.journal.save_record("replaced_record", asset.key[1], present)
-            refusal = await self.tables.write(exchange(key, present, record))
-            if refusal is None:
-                return self.wrote(record, present), twin_findings(TWIN_REPLACED)
-            require_passed_by(refusal, "The version record")
-            if refusal.uncertain:
-                maybe = WrittenRecord(record, present)
-        raise changed_by_others("changed_during_migration")
-
-    async def require_archived_twin(self, asset: ReadAsset, present: Item) -> None:
-        """Raises AssetFails unless the record that is present was made from the asset's archived twin."""
-        twin = await self.twin_of(asset)
-        if not twin or not owns_record(twin, present, self.planner.bucket, self.planner.started):
-            raise version_conflict(asset.record, present)
-
-    def wrote(self, record: Item, replaced: Optional[Item]) -> WrittenRecord:
-        self.tally.version_records += 1
-        return WrittenRecord(record, replaced)
-
-    async def withdraw(self, asset: ReadAsset, written: Optional[WrittenRecord]) -> None:
-        """Take back the version record that this run wrote for an asset, unless the asset's twin needs it."""
-        if written is None:
-            return
-        key = self.database.key_of(self.database.versions, written.record)
-        change = removal(key, written.record)
-        if written.replaced:
-            change = exchange(key, written.record, written.replaced)
-        else:
-            twin = await self.twin_of(asset)
-            if twin and needs_record(twin, written.record, self.planner.bucket, self.planner.started):
-                return
-        refusal = await self.tables.write(change)
-        self.tally.version_records -= refusal is None
-
-    async def twin_of(self, asset: ReadAsset) -> Optional[Item]:
-        key = twin_key(asset.key)
-        return (await self.tables.get([key])).get(key)
-
-    def show_change(self, asset: ReadAsset) -> None:
-        if self.dry_run and self.tally.assets < SHOWN_CHANGES:
-            self.show(json.loads(asset.text), self.planner.whole_plan(asset))
-
-
-def is_of_version(asset: ReadAsset, record: Item) -> bool:
-    """Whether a version record is of the version that an asset has now."""
-    version_id = asset.record["assetVersionId"] if asset.record else json.loads(asset.text).get("currentVersionId")
-    return version_id == record["assetVersionId"]
+KEPT = "The version record is that of another asset with this assetId and was kept."
+REPLACED = "The archived asset with this assetId had the version record; it was replaced."
+CURRENT = {"BOOL": True}
+NOT_CURRENT = {"BOOL": False}
 
 
 def exchange(key: Key, old: Item, new: Item) -> Change:
@@ -2737,17 +2598,309 @@ def exchange(key: Key, old: Item, new: Item) -> Change:
     return Change("UPDATE", key, len(to_json(new)), _without_key(new), extra, _without_key(old), old)
 
 
-def removal(key: Key, record: Item) -> Change:
-    """Delete a version record, if it is still as given."""
-    return Change("DELETE", key, len(to_json(record)), expected=_without_key(record), was=record)
+def undoing(key: Key, claim: Claim) -> Change:
+    """Take back what was done to a version record, if that is still as it was left."""
+    if claim.was is not None:
+        return exchange(key, claim.now, claim.was)
+    return Change("DELETE", key, len(to_json(claim.now)), expected=_without_key(claim.now), was=claim.now)
 
 
 def _without_key(record: Item) -> Item:
     return {name: value for name, value in record.items() if name not in KEY_SCHEMAS["asset_versions_table_name"]}
 
 
+def differing(one: Item, other: Item) -> List[str]:
+    """The names of the attributes in which two items differ."""
+    return sorted(name for name in {*one, *other} if not same(one.get(name), other.get(name)))
+
+
+class AssetKeys:
+    """The databaseId and version id of the assets with each assetId; in a temporary file."""
+
+    def __init__(self) -> None:
+        self._rows = temporary_database(
+            "CREATE TABLE owners (asset_id TEXT, database_id TEXT, version_id TEXT,"
+            " PRIMARY KEY (asset_id, database_id)) WITHOUT ROWID"
+        )
+
+    def add(self, database_id: str, asset_id: str, version_id: Optional[str]) -> None:
+        self._rows.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?)", (asset_id, database_id, version_id))
+
+    def versions(self, asset_id: str) -> Dict[str, Optional[str]]:
+        """The version ids by databaseId."""
+        return dict(self._rows.execute("SELECT database_id, version_id FROM owners WHERE asset_id = ?", (asset_id,)))
+
+
+class Owners:
+    """Which assets have an assetId, by keys that are read once. Whether one of them needs a version record is looked up
+    again whenever that is asked."""
+
+    def __init__(self, tables: Any, reader: Reader) -> None:
+        self.tables = tables
+        self.reader = reader
+        self.assets = reader.database.assets
+        self.keys = AssetKeys()
+        self._reading = collections.OrderedDict()  # type: collections.OrderedDict
+
+    async def read_all(self, item_count: int = SEGMENTS * SEGMENT_ITEMS) -> None:
+        """Have the keys of all assets. Raises Stopped when the run is stopped."""
+        await self._once("", lambda: segments_of_table(item_count))
+
+    async def has_archived_twin(self, key: Key) -> bool:
+        """Whether an asset of the same assetId was in the archive when that was read, once. Raises Stopped."""
+        archive = twin_database(key[1])
+        if not can_exist((self.assets, archive, key[2])):
+            return False
+        if not await self._once(archive, lambda: [Segment(query_of("databaseId", archive))]):
+            return False
+        return archive in self.keys.versions(key[2])
+
+    async def find(self, record: Key, besides: Sequence[str], test: Callable[[Item, str], bool]) -> Optional[str]:
+        """The databaseId of an asset of a record's assetId for which, as it is now, test(asset, version id of the
+        record) holds; None where there is none other than under `besides`."""
+        _, asset_id, version_id = record
+        versions = self.keys.versions(asset_id)
+        # Those that had this version come first.
+        names = sorted(set(versions) - set(besides), key=lambda name: versions[name] != version_id)
+        for start in range(0, len(names), LOOKUP_ASSETS):
+            keys = [(self.assets, name, asset_id) for name in names[start : start + LOOKUP_ASSETS]]
+            for key, asset in (await self.tables.get(keys)).items():
+                if test(asset, version_id):
+                    return key[1]
+        return None
+
+    async def _once(self, name: str, segments: Callable[[], List[Segment]]) -> int:
+        """How many assets there are under a databaseId, "" for all; read where they have not been."""
+        if name not in self._reading:
+            if len(self._reading) >= 1000:  # there may be as many databases as assets
+                self._reading.popitem(last=False)
+            self._reading[name] = self.reader.loop.create_task(self._read(segments()))
+        return await self._reading[name]
+
+    async def _read(self, segments: List[Segment]) -> int:
+        count = 0
+        for segment in segments:
+            segment.request["ProjectionExpression"] = "databaseId, assetId, currentVersionId"
+        async for page in table_pages(self.reader, self.assets, segments):
+            for asset in page.items:
+                version_id = text_of(asset.get("currentVersionId"))
+                self.keys.add(asset["databaseId"]["S"], asset["assetId"]["S"], version_id)
+            count += len(page.items)
+        return count
+
+
+class VersionRecords:
+    """Claims version records for assets, and withdraws them. The assets of one assetId come in turn."""
+
+    def __init__(
+        self, database: Database, tables: Any, owners: Owners, journal: Any, tally: Tally, started: str
+    ) -> None:
+        """started: when the run did, as ISO 8601 UTC."""
+        self.database = database
+        self.tables = tables
+        self.owners = owners
+        self.journal = journal
+        self.tally = tally
+        self.started = started
+        # What this run has made for archived assets with a live twin.
+        self.archived = temporary_database("CREATE TABLE archived (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID")
+
+    async def claim(
+        self, asset: ReadAsset, earlier: Optional[Claim], untouched: bool
+    ) -> Tuple[Claim, Tuple[Finding, ...]]:
+        """Have an asset's version record under its key (spec.md section 2, "the version key exists").
+
+        earlier: the claim that was made for an earlier state of the asset, of the same version.
+        Raises AssetFails where the record that is there is none of the asset's.
+        """
+        key, record = asset.insertion.key, asset.record
+        lost = None  # type: Optional[Claim]  # what it came to if the record is as wanted, for an answer was lost
+        said = False
+        if earlier and earlier.was != earlier.now:
+            renewed = earlier._replace(now=record)
+            said = await self._say(asset, renewed, said)
+            refusal = None
+            if earlier.now != record:
+                refusal = await self.tables.write(exchange(key, earlier.now, record))
+            if refusal is None:
+                return renewed, twin_findings(REPLACED) if renewed.was else ()
+            require_passed_by(refusal, "The version record")
+            self.tally.version_records -= 1  # others have changed it
+            lost = renewed if refusal.uncertain else None
+        for _ in range(PLAN_ATTEMPTS):
+            refusal = await self.tables.write(asset.insertion, droppable=untouched)
+            untouched = False
+            if refusal is None:
+                return await self._made(asset, said), ()
+            if refusal.code != "DuplicateItem":
+                raise rejected(refusal, "The version record")
+            if refusal.uncertain:
+                lost = lost or Claim(None, record, certain=False)
+            present = (await self.tables.get([key])).get(key)
+            if present is None:
+                continue
+            claim, findings = await self._claim_of_present(asset, present, lost)
+            said = await self._say(asset, claim, said)
+            if claim.now != present:
+                refusal = await self.tables.write(exchange(key, present, record))
+                if refusal:
+                    require_passed_by(refusal, "The version record")
+                    lost = claim if refusal.uncertain else lost
+                    continue
+            self.tally.version_records += claim.was != claim.now
+            return claim, findings
+        raise changed_by_others("changed_during_migration")
+
+    async def _claim_of_present(
+        self, asset: ReadAsset, present: Item, lost: Optional[Claim]
+    ) -> Tuple[Claim, Tuple[Finding, ...]]:
+        """What comes of a record that is there already."""
+        differences = differing(present, asset.record)
+        if lost and not differences:
+            return lost, twin_findings(REPLACED) if lost.was else ()
+        found = Claim(present, present)
+        if not differences:
+            return found, ()
+        if differences == ["dateCreated"]:
+            # An asset without a date gets the start of the run, which may have been an earlier one.
+            undated = asset.record["dateCreated"] == {"S": self.started}
+            return found, () if undated else shared_findings(asset.record, present)
+        if in_archive(asset.key[1]):
+            return found, twin_findings(KEPT)
+        await self._require_of_archived_twin(asset, present)
+        return Claim(present, asset.record), twin_findings(REPLACED)
+
+    async def _require_of_archived_twin(self, asset: ReadAsset, present: Item) -> None:
+        """Raises AssetFails unless a record was made for a live asset's archived twin, and no third asset needs it.
+
+        Of what an earlier run did nothing is known: where a third asset has this assetId, that may have made it.
+        """
+        key, third_asset_that = asset.insertion.key, needs_record
+        if not self._was_made_for_archived(present):
+            third_asset_that = _has_the_asset_id
+            twin = await self._twin_of(asset)
+            aside = {"dateCreated": NULL, "isCurrentVersion": NULL}
+            to_make = {**(own_record(twin) or {}), **aside} if twin else {}
+            if twin is None or not (needs_record(twin, key[2]) or to_make == {**present, **aside}):
+                raise version_conflict(asset.record, present)
+        if await self._has_third(asset, key, third_asset_that):
+            raise version_conflict(asset.record, present)
+
+    async def _has_third(self, asset: ReadAsset, record: Key, test: Callable[[Item, str], bool]) -> bool:
+        """Whether there is such an asset of a record's assetId, other than a live one and its archived twin."""
+        await self.owners.read_all()
+        return await self.owners.find(record, (asset.key[1], twin_database(asset.key[1])), test) is not None
+
+    async def rival_of(self, asset: ReadAsset) -> Optional[Item]:
+        """The record of a live asset's archived twin which was migrated before, as another version, and is not to be
+        current any more; None where there is none, or others need it."""
+        if asset.record is None or in_archive(asset.key[1]) or not await self.owners.has_archived_twin(asset.key):
+            return None
+        twin = await self._twin_of(asset)
+        version_id = text_of(twin.get("currentVersionId")) if twin else None
+        key = (self.database.versions, asset.key[2], version_id or "")
+        if twin is None or version_id is None or key == asset.insertion.key or not needs_record(twin, version_id):
+            return None
+        record = (await self.tables.get([key])).get(key)
+        if (
+            record is None
+            or record.get("isCurrentVersion") != CURRENT
+            or await self._has_third(asset, key, needs_record)
+        ):
+            return None
+        return record
+
+    async def overrule(self, asset: ReadAsset, rival: Item) -> List[Claim]:
+        """Make the record that `rival_of` has found not current. Nothing is done where others were faster."""
+        claim = Claim(rival, {**rival, "isCurrentVersion": NOT_CURRENT})
+        await self.journal.save_claim(asset.key[1], claim)
+        refusal = await self.tables.write(exchange(self.key_of(rival), rival, claim.now))
+        return [claim] if refusal is None or refusal.uncertain else []
+
+    async def withdraw(self, asset: ReadAsset, claims: Sequence[Claim]) -> Tuple[Finding, ...]:
+        """Take back what was done to version records for an asset, the last first, unless somebody needs it.
+        claims: the asset's own record first. Returns a finding for what stays because another may have made it."""
+        ours = [claim for claim in claims if claim.was != claim.now]
+        if not ours:
+            return ()
+        keys = [asset.key, twin_key(asset.key)]
+        found = await self.tables.get(keys)
+        own, twin = [found.get(key) for key in keys]
+        if own and needs_record(own, claims[0].now["assetVersionId"]["S"]):
+            return ()
+        findings = ()  # type: Tuple[Finding, ...]
+        for claim in reversed(ours):
+            key = self.key_of(claim.now)
+            if claim.was is None and twin and needs_record(twin, key[2]):
+                continue
+            if not claim.certain and await self._may_be_anothers(asset, key):
+                findings += (record_stays(key, "another asset may have made it"),)
+                continue
+            refusal = await self.tables.write(undoing(key, claim))
+            self.tally.version_records -= refusal is None and claim is claims[0]
+        return findings
+
+    async def _may_be_anothers(self, asset: ReadAsset, record: Key) -> bool:
+        """Whether another asset has this assetId and version, so that it may have made the record."""
+        try:
+            await self.owners.read_all()
+        except Stopped:
+            return True
+        return await self.owners.find(record, (asset.key[1],), has_version) is not None
+
+    async def _twin_of(self, asset: ReadAsset) -> Optional[Item]:
+        key = twin_key(asset.key)
+        return (await self.tables.get([key])).get(key)
+
+    def key_of(self, record: Item) -> Key:
+        return self.database.key_of(self.database.versions, record)
+
+    async def _made(self, asset: ReadAsset, said: bool) -> Claim:
+        self.tally.version_records += 1
+        if in_archive(asset.key[1]) and asset.facts.live_twin:
+            row = (to_json(asset.insertion.key), to_json(asset.record))
+            self.archived.execute("INSERT OR REPLACE INTO archived VALUES (?, ?)", row)
+        claim = Claim(None, asset.record)
+        await self._say(asset, claim, said)
+        return claim
+
+    def _was_made_for_archived(self, record: Item) -> bool:
+        query = "SELECT record FROM archived WHERE key = ?"
+        row = self.archived.execute(query, (to_json(self.key_of(record)),)).fetchone()
+        return row is not None and not differing(json.loads(row[0]), record)
+
+    async def _say(self, asset: ReadAsset, claim: Claim, said: bool) -> bool:
+        """Have a claim in the journal, unless the record was simply made and nothing else was said of it before.
+        Returns whether something is said of it now."""
+        if said or claim != Claim(None, asset.record):
+            await self.journal.save_claim(asset.key[1], claim)
+            return True
+        return False
+
+
+def _has_the_asset_id(asset: Item, version_id: str) -> bool:
+    return True
+
+
+def is_of_version(record: Item, other: Item) -> bool:
+    return record["assetVersionId"] == other["assetVersionId"]
+
+
 def twin_findings(message: str) -> Tuple[Finding, ...]:
     return (Finding("archived_twin", "assetVersionId", message),)
+
+
+def shared_findings(record: Item, present: Item) -> Tuple[Finding, ...]:
+    message = "It shares the version record %s with another asset of this assetId: dateCreated is %s, not %s." % (
+        record["assetVersionId"]["S"],
+        shown(present.get("dateCreated", NULL)),
+        shown(record["dateCreated"]),
+    )
+    return (Finding("shared_version_record", "dateCreated", message),)
+
+
+def record_stays(record: Key, reason: str) -> Finding:
+    return Finding("record_stays", "assetVersionId", "The version record %s stays: %s." % (record[2], reason))
 
 
 def require_passed_by(refusal: Refusal, what: str) -> None:
@@ -2772,6 +2925,96 @@ def version_conflict(record: Item, present: Item) -> AssetFails:
         ", ".join("%s (%s)" % (name, shown(present.get(name, NULL))) for name in differing),
     )
     return AssetFails("version_conflict", "assetVersionId", message)
+
+
+# --------------------------------------------------------------------------------------
+# The migration: an asset's way from its plan to its outcome
+# --------------------------------------------------------------------------------------
+
+
+class Migration:
+    """Brings each asset from its plan to its outcome, in the order of spec.md section 3:
+    before image on the disk, version record confirmed, asset changed."""
+
+    def __init__(
+        self, run: Run, settings: Settings, tally: Tally, journal: Optional[Journal], started: str, show: Callable
+    ) -> None:
+        """journal: None in a dry run; started: when the run did, as ISO 8601 UTC; show: says what a dry run
+        would change."""
+        self.database = run.reader.database
+        self.tables = run.tables
+        self.dry_run = settings.dry_run
+        self.planner = Planner(self.database, run.tables.prepared, settings.asset_bucket_name, started)
+        self.journal = GroupCommit(journal, run.loop) if journal else NothingSaved()  # type: Any
+        owners = Owners(run.tables, run.reader)
+        self.records = VersionRecords(self.database, run.tables, owners, self.journal, tally, started)
+        self.turns = Turns()
+        self.tally = tally
+        self.show = show
+
+    async def migrate(self, asset: ReadAsset) -> None:
+        self.tally.scanned += 1
+        turn = self.turns.of(asset.key[2])
+        async with turn:
+            await self.tally.outcome_of(asset.key, self.way_of(asset))
+
+    async def way_of(self, asset: ReadAsset) -> Outcome:
+        """Bring one asset to its outcome. What was done to version records stays only with the asset."""
+        claims = []  # type: List[Claim]
+        try:
+            outcome, findings = await self.attempts(asset, claims)
+        except AssetFails as problem:
+            outcome, findings = "failed", (problem.finding,)
+        if outcome != "migrated":
+            findings += await self.records.withdraw(asset, claims)
+        self.tally.assets += outcome == "migrated"
+        return outcome, findings
+
+    async def attempts(self, asset: ReadAsset, claims: List[Claim]) -> Outcome:
+        """Bring one asset from its plan to its outcome; when others were faster, from a new plan.
+        claims: gets what was done to version records, the asset's own first."""
+        stays = ()  # type: Tuple[Finding, ...]
+        for attempt in range(PLAN_ATTEMPTS):
+            if asset.questions:
+                found = await self.tables.get(asset.questions.values(), keys_only=True)
+                facts = Facts(**{name: key in found for name, key in asset.questions.items()})
+                asset = self.planner.plan_with(asset, facts)
+            if claims and not (asset.record and is_of_version(asset.record, claims[0].now)):
+                stays += await self.records.withdraw(asset, claims)
+                claims.clear()
+            if asset.outcome != "migrated":
+                return asset.outcome, asset.findings + stays
+            rival = None if claims else await self.records.rival_of(asset)
+            await self.journal.save_asset(asset.text, asset.facts, again=attempt > 0)
+            findings, untouched = asset.findings + stays, attempt == 0
+            if asset.record:
+                claim, further = await self.records.claim(asset, claims[0] if claims else None, untouched)
+                claims[:1] = [claim]
+                findings, untouched = findings + further, False
+                if rival:
+                    claims += await self.records.overrule(asset, rival)
+            self.show_change(asset)
+            refusal = await self.tables.write(asset.change, droppable=untouched)
+            if refusal is None:
+                return "migrated", findings
+            if refusal.code != "ConditionalCheckFailed":
+                raise rejected(refusal, "The change of the asset")
+            item = (await self.tables.get([asset.key])).get(asset.key)
+            if item is None:
+                message = "The asset was deleted while the migration ran; it was not brought back."
+                return "vanished", (Finding("vanished", "", message),)
+            if as_planned(item, self.planner.whole_plan(asset)):
+                return "migrated", findings
+            again = self.planner.plan(item, to_json(item))
+            if refusal.uncertain and again.outcome == "already_migrated":
+                # It was our own write, whose answer was lost, and a user has gone on from there.
+                return "migrated", findings
+            asset = again
+        raise changed_by_others("changed_during_migration")
+
+    def show_change(self, asset: ReadAsset) -> None:
+        if self.dry_run and self.tally.assets < SHOWN_CHANGES:
+            self.show(json.loads(asset.text), self.planner.whole_plan(asset))
 
 
 def describe_change(asset: Item, plan: Plan, whole: bool = False) -> str:

@@ -10,7 +10,8 @@
 
 What is still as the migration left it is taken back, by conditional writes; what somebody
 changed since is reported and left alone. Attributes that the migration does not own keep
-what users made of them. Nothing depends on how far an earlier rollback came: it can be
+what users made of them. A version record goes only if a journal says that the migration made
+it, and no asset needs it. Nothing depends on how far an earlier rollback came: it can be
 interrupted at any moment and run again.
 
 Each before image has one outcome:
@@ -18,7 +19,7 @@ Each before image has one outcome:
     nothing_to_restore  the asset was not migrated, or is restored already
     superseded          a later before image of the same asset, in the same journal, counts
     record_kept         the asset is restored; its version record was changed and stays
-    changed_since       the asset is not as the migration left it, and was not touched
+    changed_since       the asset is not as the migration left it, or another one; it was not touched
     asset_deleted       the asset is gone, or was archived; it was not brought back
     failed              DynamoDB rejected the write, or others kept changing the asset
     not_finished        the run was stopped before its turn
@@ -31,14 +32,12 @@ Exit status:
     130  interrupted or declined by the operator
 """
 
-import asyncio
 import collections
 import contextlib
 import glob
 import json
 import os
 import sys
-import weakref
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 try:
@@ -71,6 +70,7 @@ Value = Dict[str, Any]  # DynamoDB JSON, as in the migration
 Item = Dict[str, Value]
 Key = Tuple[str, str, str]
 Finding = migration.Finding
+Claim = migration.Claim
 
 
 # --------------------------------------------------------------------------------------
@@ -94,22 +94,46 @@ class BeforeImage:
 
     before, after: the attributes that the migration owns, as it found and as it left them;
     None for an absent one.
+    claims: what was done to version records for it, the last first.
     """
 
     def __init__(self, entry: Any, header: Dict[str, Any], superseded: bool) -> None:
         self.asset = entry.asset
         self.key = (header["assets_table_name"], entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
-        self.bucket = header["asset_bucket_name"]
-        self.started = header["started"]
-        self.plan = migration.plan_asset(entry.asset, self.bucket, self.started, entry.facts)
+        self.plan = migration.plan_asset(entry.asset, header["asset_bucket_name"], header["started"], entry.facts)
         self.record = self.plan.record
         self.before = {name: entry.asset.get(name) for name in migration.OWNED_FIELDS}
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = entry.size
         self.superseded = superseded
-        # Another's version record that stood under the version key: what the asset's replaced, or whether it was kept.
-        self.replaced_record = None  # type: Optional[Item]
-        self.kept_record = False
+        self.claims = []  # type: List[Any]
+        # What other assets, later, put in the place of a version record of this one, and what they replaced.
+        self.later = []  # type: List[Item]
+
+    @property
+    def whole_after(self) -> Item:
+        """The whole asset as the migration left it."""
+        return {name: value for name, value in {**self.asset, **self.after}.items() if value is not None}
+
+    def set_claims(self, said: List[Any]) -> None:
+        """said: by the journal, the last first. Of several on one record the last one counts."""
+        if self.record:
+            said = said + [Claim(None, self.record)]
+        versions = set()  # type: Set[str]
+        for claim in said:
+            version_id = claim.now["assetVersionId"]["S"]
+            if version_id not in versions:
+                self.claims.append(claim)
+            versions.add(version_id)
+
+    @property
+    def own_claim(self) -> Any:
+        """What was done to the asset's own version record."""
+        return next(filter(self.is_own, self.claims))
+
+    def is_own(self, claim: Any) -> bool:
+        """Whether a claim is on the asset's own version record, and not on that of its archived twin."""
+        return migration.is_of_version(claim.now, self.record)
 
 
 def open_journals(paths: List[str]) -> List[Journal]:
@@ -119,54 +143,104 @@ def open_journals(paths: List[str]) -> List[Journal]:
     return sorted(journals, key=lambda journal: (journal.started, os.path.basename(journal.path)), reverse=True)
 
 
-def count_before_images(journal: Journal) -> int:
-    """Reads it whole, so that damage shows before anything is written."""
-    return sum(entry.asset is not None for entry in migration.read_journal_backwards(journal.path))
+class Archive:
+    """The archived assets that the journals have before images of, as the migration found and as it left them.
+
+    It tells an archived asset that was there before from one that the application has archived since. On disk, for
+    there may be many.
+    """
+
+    def __init__(self) -> None:
+        create = "CREATE TABLE images (key TEXT, item TEXT, PRIMARY KEY (key, item)) WITHOUT ROWID"
+        self.database = migration.temporary_database(create)
+
+    def add(self, image: BeforeImage) -> None:
+        key = migration.to_json(image.key)
+        rows = [(key, migration.to_json(item)) for item in (image.asset, image.whole_after)]
+        self.database.executemany("INSERT OR IGNORE INTO images VALUES (?, ?)", rows)
+
+    def explains(self, key: Key, asset: Item) -> bool:
+        """Whether an archived asset is as the migration found or left it."""
+        rows = self.database.execute("SELECT item FROM images WHERE key = ?", (migration.to_json(key),))
+        return any(not migration.differing(asset, json.loads(item)) for (item,) in rows)
+
+
+def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
+    """Read the journals whole, so that damage shows before anything is written.
+    Returns how many before images each has, and the archived ones among them."""
+    counts, archive = [], Archive()
+    for journal in journals:
+        counts.append(0)
+        for entry in migration.read_journal_backwards(journal.path):
+            if entry.asset:
+                counts[-1] += 1
+                if migration.is_archived(entry.asset):
+                    archive.add(BeforeImage(entry, journal.header, False))
+    return counts, archive
 
 
 def read_before_images(journals: List[Journal]) -> Iterator[BeforeImage]:
-    """All before images, the newest first. An image brings along what its journal says of another's
-    version record under its version key."""
+    """All before images, the newest first, each with what its journal says of version records."""
+    claims = Claims()
     for journal in journals:
-        others = OtherRecords()
         superseded: Set[Tuple[str, str]] = set()
         for entry in migration.read_journal_backwards(journal.path):
             if entry.asset is None:
-                others.add(entry)
+                claims.add(entry)
                 continue
             key = (entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
             image = BeforeImage(entry, journal.header, key in superseded)
+            image.set_claims(claims.of(*key))
             if image.record:
-                image.replaced_record, image.kept_record = others.of(key[0], image.record)
+                image.later = claims.later_than(image)
             # "again" means: older images of this asset follow, up to the first without it.
             (superseded.add if entry.again else superseded.discard)(key)
             yield image
 
 
-class OtherRecords:
-    """What a journal says of other assets' version records; on disk, for there may be as many as assets."""
+class Claims:
+    """What journals say of version records, as far as they have been read; on disk, for there may be as many as assets.
+
+    A journal is read backwards, so what was said of an asset's record comes before its image.
+    """
 
     def __init__(self) -> None:
-        create = "CREATE TABLE others (key TEXT PRIMARY KEY, replaced TEXT) WITHOUT ROWID"
-        self.database = migration.temporary_database(create)
+        self.database = migration.temporary_database(
+            "CREATE TABLE claims (number INTEGER PRIMARY KEY, database_id TEXT, asset_id TEXT, version_id TEXT,"
+            " claim TEXT, changed INTEGER, assigned INTEGER DEFAULT 0)"
+        )
+        self.database.execute("CREATE INDEX by_asset ON claims (asset_id, version_id)")
+        self.empty = True
 
     def add(self, entry: Any) -> None:
-        """Of several for one key, the first that is read, the newest, counts."""
-        key = self._key(entry.database_id, entry.replaced_record or entry.kept_record)
+        claim = entry.claim
+        names = [claim.now[name]["S"] for name in ("assetId", "assetVersionId")]
+        self.empty = False
         self.database.execute(
-            "INSERT OR IGNORE INTO others VALUES (?, ?)", (key, migration.to_json(entry.replaced_record))
+            "INSERT INTO claims (database_id, asset_id, version_id, claim, changed) VALUES (?, ?, ?, ?, ?)",
+            (entry.database_id, *names, migration.to_json(claim), claim.was not in (None, claim.now)),
         )
 
-    def of(self, database_id: str, record: Item) -> Tuple[Optional[Item], bool]:
-        """The record that an asset's replaced, and whether one was kept."""
-        query = "SELECT replaced FROM others WHERE key = ?"
-        row = self.database.execute(query, (self._key(database_id, record),)).fetchone()
-        replaced = json.loads(row[0]) if row else None
-        return replaced, bool(row) and replaced is None
+    def of(self, database_id: str, asset_id: str) -> List[Any]:
+        """What is said between an image of this asset and the next later one, the last first."""
+        if self.empty:
+            return []
+        where = "WHERE asset_id = ? AND database_id = ? AND NOT assigned"
+        query = "SELECT claim FROM claims %s ORDER BY number" % where
+        found = [Claim(*json.loads(text)) for (text,) in self.database.execute(query, (asset_id, database_id))]
+        if found:
+            self.database.execute("UPDATE claims SET assigned = 1 %s" % where, (asset_id, database_id))
+        return found
 
-    @staticmethod
-    def _key(database_id: str, record: Item) -> str:
-        return migration.to_json([database_id, record["assetId"]["S"], record["assetVersionId"]["S"]])
+    def later_than(self, image: BeforeImage) -> List[Item]:
+        """What other assets put in the place of an image's version record since, and what they replaced."""
+        if self.empty:
+            return []
+        rows = self.database.execute(
+            "SELECT claim FROM claims WHERE asset_id = ? AND version_id = ? AND database_id != ? AND changed",
+            (image.key[2], image.record["assetVersionId"]["S"], image.key[1]),
+        )
+        return [item for (text,) in rows for item in json.loads(text)[:2]]
 
 
 async def image_pages(reader: Any, journals: List[Journal]):
@@ -194,7 +268,16 @@ def _next_images(images: Iterator[BeforeImage]) -> List[BeforeImage]:
 # Decision: before image and what is there now in, Verdict out
 # --------------------------------------------------------------------------------------
 
-DELETE, PUT_BACK, KEEP = "delete", "put back", "keep"
+# What becomes of a version record. GONE: there is nothing to be done any more. CHANGED: it should go, but others
+# changed it. The last ones need a reason, which the report gives where the record is still there at the end.
+DELETE, PUT_BACK, GONE, CHANGED = "delete", "put back", "gone", "changed"
+NEEDED, NOT_OURS, IN_DOUBT, HELD = "needed", "not ours", "in doubt", "held"
+REASONS = {
+    NEEDED: "the asset under databaseId %s needs it",
+    NOT_OURS: "it was there before the migration came to this asset; the journal of what made it tells more",
+    IN_DOUBT: "the asset under databaseId %s may have made it",
+    HELD: "an asset that was not taken back relies on it",
+}
 
 
 class Now(NamedTuple):
@@ -202,35 +285,11 @@ class Now(NamedTuple):
 
     asset: Optional[Item]
     twin: Optional[Item]  # the archived asset of a live one's assetId, or the other way round
-    record: Optional[Item]
+    records: List[Optional[Item]]  # for each of its claims
 
 
-class Verdict(NamedTuple):
-    """What takes one asset back: whether it is written, and what becomes of its record."""
-
-    outcome: str
-    restore: bool
-    record: str
-    findings: Tuple[Any, ...]
-
-
-def judge(image: BeforeImage, now: Now, sent: bool) -> Verdict:
-    """Say what takes one asset back. sent: whether its restoration was asked for already."""
-    outcome, findings = judge_asset(image, now)
-    restore = outcome == "restored"
-    if outcome == "changed_since":
-        return Verdict(outcome, restore, KEEP, findings)
-    if outcome == "nothing_to_restore" and sent:
-        outcome = "restored"  # by us, a moment ago
-    step = judge_record(image, now)
-    if step is None and outcome == "restored":
-        message = "The version record was changed since the migration and was kept: %s." % _shown({"M": now.record})
-        finding = Finding("version_record_changed", "assetVersionId", message)
-        return Verdict("record_kept", restore, KEEP, (finding,))
-    return Verdict(outcome, restore, step or KEEP, findings)
-
-
-def judge_asset(image: BeforeImage, now: Now) -> Tuple[str, Tuple[Any, ...]]:
+def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tuple[Any, ...]]:
+    """What becomes of the asset: an outcome, "restored" where it is to be written; and findings."""
     if image.superseded:
         return "superseded", ()
     if now.asset is None:
@@ -239,6 +298,10 @@ def judge_asset(image: BeforeImage, now: Now) -> Tuple[str, Tuple[Any, ...]]:
             message += " The asset of its assetId under databaseId %s was left alone." % now.twin["databaseId"]["S"]
         return "asset_deleted", (Finding("asset_deleted", "", message),)
     changed = [name for name, value in image.after.items() if not migration.same(now.asset.get(name), value)]
+    if not changed and may_be_another(image, now, archive):
+        names = ", ".join(migration.differing(now.asset, image.whole_after))
+        message = "It may be another asset than the migration left: it was archived since, and differs in %s." % names
+        return "changed_since", (Finding("changed_since", names, message),)
     if not changed:
         return "restored", ()
     if was_not_migrated(image, now.asset):
@@ -250,23 +313,17 @@ def judge_asset(image: BeforeImage, now: Now) -> Tuple[str, Tuple[Any, ...]]:
     return "changed_since", (Finding("changed_since", ", ".join(changed), message),)
 
 
-def judge_record(image: BeforeImage, now: Now) -> Optional[str]:
-    """What becomes of the version record; None where it should go, but others changed it."""
-    if image.record is None or now.record is None:
-        return KEEP
-    if image.superseded and has_version(now.asset, now.record):
-        return KEEP
-    ours = as_written(now.record, image.record, image.started)
-    if has_version(now.twin, now.record):
-        return PUT_BACK if ours and image.replaced_record else KEEP
-    if ours:
-        return DELETE
-    if now.twin and migration.is_archived(image.asset):
-        # An archived asset may have been content with the live one's record, which needs it no more.
-        plan = migration.plan_asset(now.twin, image.bucket, image.started)
-        if plan.record and as_written(now.record, plan.record, image.started):
-            return DELETE
-    return KEEP if image.kept_record else None
+def may_be_another(image: BeforeImage, now: Now, archive: Archive) -> bool:
+    """Whether the application may have put another asset in the place of the one that the migration left.
+
+    It archives an asset in the place of an older archived one, which nobody edits; and after a live one was archived,
+    another can be created under its keys.
+    """
+    if not migration.differing(now.asset, image.whole_after):
+        return False
+    if migration.is_archived(image.asset):
+        return True
+    return now.twin is not None and not archive.explains(migration.twin_key(image.key), now.twin)
 
 
 def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
@@ -276,20 +333,71 @@ def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
     return same_id and all(name in asset for name in removed)
 
 
-def has_version(asset: Optional[Item], record: Item) -> bool:
-    """Whether a migrated asset's current version is that of the record."""
-    return asset is not None and asset.get("currentVersionId") == record["assetVersionId"]
+def judge_record(claim: Any, own: bool, stored: Optional[Item], owed: Optional[Item], reason: Optional[str]) -> str:
+    """What becomes of a version record that was claimed for an asset, now that this is taken back.
 
-
-def as_written(record: Item, written: Item, started: str) -> bool:
-    """Whether a record is what the migration wrote. Where that took the time of its start
-    for the date, it may be the time of an earlier, interrupted run."""
-    undated = written["dateCreated"] == {"S": started}
-    return migration.same_record(record, written) and (undated or record.get("dateCreated") == written["dateCreated"])
+    own: it is the asset's own, not that of its archived twin. owed: what a journal of ours has made under its key and
+    could not remove before. reason: NEEDED, IN_DOUBT or HELD, where it must not be removed.
+    """
+    if stored is None or (claim.was not in (None, claim.now) and not migration.differing(stored, claim.was)):
+        return GONE
+    if claim.was == claim.now:
+        if owed is None or migration.differing(stored, owed):
+            return NOT_OURS
+        return reason or DELETE
+    if migration.differing(stored, claim.now):
+        return GONE if reason or not own else CHANGED
+    if claim.was is None:
+        return reason or DELETE
+    if reason == HELD:
+        return HELD
+    return PUT_BACK if reason or not own else DELETE
 
 
 def _shown(value: Optional[Value]) -> str:
     return "absent" if value is None else migration.shown(value)
+
+
+class KeptRecords:
+    """Version records that could not be removed when their asset was taken back: why, and what a journal of ours made.
+
+    They are removed when that is not so any more; what is left at the end is reported. On disk.
+    """
+
+    def __init__(self) -> None:
+        self.database = migration.temporary_database(
+            "CREATE TABLE kept (key TEXT PRIMARY KEY, made TEXT, held INTEGER, asset TEXT, message TEXT) WITHOUT ROWID"
+        )
+
+    def hold(self, key: Key) -> None:
+        """An asset that is not taken back relies on it."""
+        self._set(key, "held = 1")
+
+    def add(self, key: Key, made: Optional[Item], asset: Optional[Key], message: str) -> None:
+        """made: by an asset of ours, None where that is not known. asset: it is reported for that, None: not at all."""
+        if made:
+            self._set(key, "made = ?", migration.to_json(made))
+        if asset:
+            self._set(key, "asset = ?, message = ?", migration.to_json(asset), message)
+
+    def _set(self, key: Key, assignments: str, *values: str) -> None:
+        text = migration.to_json(key)
+        self.database.execute("INSERT OR IGNORE INTO kept VALUES (?, NULL, 0, NULL, NULL)", (text,))
+        self.database.execute("UPDATE kept SET %s WHERE key = ?" % assignments, values + (text,))
+
+    def of(self, key: Key) -> Tuple[Optional[Item], bool]:
+        """What a journal of ours made under a key, None where that is not known; and whether it is held."""
+        query = "SELECT made, held FROM kept WHERE key = ?"
+        row = self.database.execute(query, (migration.to_json(key),)).fetchone() or (None, 0)
+        return json.loads(row[0]) if row[0] else None, bool(row[1])
+
+    def remove(self, key: Key) -> None:
+        self.database.execute("DELETE FROM kept WHERE key = ? AND NOT held", (migration.to_json(key),))
+
+    def left(self) -> Iterator[Tuple[Key, str]]:
+        """The asset that each kept record is reported for, and why it stays."""
+        for asset, message in self.database.execute("SELECT asset, message FROM kept WHERE asset IS NOT NULL"):
+            yield tuple(json.loads(asset)), message
 
 
 # --------------------------------------------------------------------------------------
@@ -298,65 +406,112 @@ def _shown(value: Optional[Value]) -> str:
 
 
 class Rollback:
-    """Brings each before image to its outcome: asset restored, then version record removed or put back.
+    """Brings each before image to its outcome: asset restored, then what was done to version records taken back.
 
     Images of one assetId, which may share a version record, take turns, the newest first.
     """
 
-    def __init__(self, run: Any, settings: Any, tally: Any, show: Callable) -> None:
+    def __init__(self, run: Any, settings: Any, tally: Any, archive: Archive, show: Callable) -> None:
         """show: says what a dry run would change."""
         self.database = run.reader.database
         self.tables = run.tables
+        self.owners = migration.Owners(run.tables, run.reader)
         self.settings = settings
         self.tally = tally
+        self.archive = archive
         self.show = show
-        self.turns = weakref.WeakValueDictionary()  # type: weakref.WeakValueDictionary
+        self.turns = migration.Turns()
+        self.kept = KeptRecords()
 
     async def roll_back(self, image: BeforeImage) -> None:
-        # A lock lets those in first that came first.
-        turn = self.turns.setdefault(image.key[2], asyncio.Lock())
+        turn = self.turns.of(image.key[2])
         async with turn:
             await self.tally.outcome_of(image.key, self.way_of(image))
 
     async def way_of(self, image: BeforeImage) -> Any:
         """Take one asset back; whenever a write finds it changed, look again."""
-        untouched, sent = True, False
+        untouched = True
         for _ in range(migration.PLAN_ATTEMPTS):
             now = await self.look(image)
-            verdict = judge(image, now, sent)
-            if verdict.restore:
+            outcome, findings = judge_asset(image, now, self.archive)
+            if outcome == "restored":
                 change = restoration(image, now)
                 self.show_change(now, change)
                 refusal = await self.tables.write(change, droppable=untouched)
-                untouched, sent = False, True
+                untouched = False
                 if refusal:
                     migration.require_passed_by(refusal, "The restoration of the asset")
                     continue
-            if verdict.record != KEEP:
-                refusal = await self.tables.write(self.settlement(image, now, verdict), droppable=untouched)
+                self.owners.keys.add(image.key[1], image.key[2], None)
+                now = now._replace(asset=image.asset)
+            elif outcome == "nothing_to_restore" and not untouched:
+                outcome = "restored"  # by us, a moment ago
+            steps = await self.settle(image, now, outcome, untouched)
+            if steps is None:
+                untouched = False
+                continue
+            self.tally.assets += outcome == "restored"
+            if CHANGED in steps and outcome == "restored":
+                stored = next(record for record, step in zip(now.records, steps) if step == CHANGED)
+                message = "The version record was changed since the migration and was kept: %s." % _shown({"M": stored})
+                return "record_kept", (Finding("version_record_changed", "assetVersionId", message),)
+            return outcome, findings
+        raise migration.changed_by_others("changed_during_rollback")
+
+    async def settle(self, image: BeforeImage, now: Now, outcome: str, untouched: bool) -> Optional[List[str]]:
+        """Take back what was done to version records for an asset. Returns what became of each; None where others
+        were faster with one."""
+        steps = []
+        for claim, stored in zip(image.claims, now.records):
+            key = self.database.key_of(self.database.versions, claim.now)
+            if outcome == "changed_since":
+                self.kept.hold(key)
+                steps.append(HELD)
+                continue
+            owed, held = self.kept.of(key)
+            reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now)
+            step = judge_record(claim, image.is_own(claim), stored, owed, reason)
+            steps.append(step)
+            if step in REASONS:
+                message = REASONS[step] % whose if "%s" in REASONS[step] else REASONS[step]
+                ours = claim.now if claim.was is None and claim.certain else None
+                self.kept.add(key, ours, image.key if outcome == "restored" else None, message)
+            if step in (DELETE, PUT_BACK):
+                gone = migration.Claim(claim.was if step == PUT_BACK else None, stored)
+                refusal = await self.tables.write(migration.undoing(key, gone), droppable=untouched)
                 untouched = False
                 if refusal:
                     migration.require_passed_by(refusal, "The removal of the version record")
-                    continue
+                    return None
                 self.tally.version_records += 1
-            self.tally.assets += verdict.outcome in ("restored", "record_kept")
-            return verdict.outcome, verdict.findings
-        raise migration.changed_by_others("changed_during_rollback")
+                self.kept.remove(key)
+        return steps
+
+    async def reason_to_keep(
+        self, image: BeforeImage, claim: Any, key: Key, now: Now
+    ) -> Tuple[Optional[str], Optional[str]]:
+        """Why a version record must not be removed, and because of which databaseId's asset; None: it may go."""
+        for asset in (now.asset, now.twin):
+            if asset and migration.needs_record(asset, key[2]):
+                return NEEDED, asset["databaseId"]["S"]
+        besides = (image.key[1], migration.twin_database(image.key[1]))
+        needing = await self.owners.find(key, besides, migration.needs_record)
+        if needing is not None:
+            return NEEDED, needing
+        if not claim.certain:
+            if now.twin and migration.has_version(now.twin, key[2]):
+                return IN_DOUBT, now.twin["databaseId"]["S"]
+            maker = await self.owners.find(key, besides, migration.has_version)
+            return (IN_DOUBT, maker) if maker is not None else (None, None)
+        return None, None
 
     async def look(self, image: BeforeImage) -> Now:
         """See what is stored now."""
         keys = [image.key, migration.twin_key(image.key)]
-        if image.record:
-            keys.append(self.database.key_of(self.database.versions, image.record))
+        keys += [self.database.key_of(self.database.versions, claim.now) for claim in image.claims]
         found = await self.tables.get(keys)
-        return Now(*[found.get(key) for key in keys] + [None] * (3 - len(keys)))
-
-    def settlement(self, image: BeforeImage, now: Now, verdict: Verdict) -> Any:
-        """The change of the version record."""
-        key = self.database.key_of(self.database.versions, now.record)
-        if verdict.record == PUT_BACK:
-            return migration.exchange(key, now.record, image.replaced_record)
-        return migration.removal(key, now.record)
+        asset, twin, *records = [found.get(key) for key in keys]
+        return Now(asset, twin, records)
 
     def show_change(self, now: Now, change: Any) -> None:
         if self.settings.dry_run and self.tally.assets < migration.SHOWN_CHANGES:
@@ -471,13 +626,31 @@ def roll_back(argv: Optional[List[str]]) -> int:
     migration.require(site.checks)
     check_journals(journals, {"account": site.account, "region": site.region})
     require_ended([journal.path for journal in journals] + journals_beside(journals))
-    counts = [count_before_images(journal) for journal in journals]
+    counts, archive = survey(journals)
     migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
     migration.confirm("Roll these tables back now?", settings)
-    return run_rollback(database, settings, site, journals, sum(counts))
+    return run_rollback(database, settings, site, journals, sum(counts), archive)
 
 
-def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal], total: int) -> int:
+async def after_owners(rollback: Rollback, item_count: int, pages: Any):
+    """Pages of before images, once it is known which assets share an assetId."""
+    try:
+        await rollback.owners.read_all(item_count)
+        async for page in pages:
+            yield page
+    finally:
+        await pages.aclose()
+
+
+def add_kept_records(rollback: Rollback) -> None:
+    """Report the version records that stay."""
+    for (_, database_id, asset_id), reason in rollback.kept.left():
+        finding = Finding("record_stays", "assetVersionId", "A version record stays: %s." % reason)
+        rollback.tally.codes[finding.code] += 1
+        rollback.tally.report.add(database_id, asset_id, "restored", finding)
+
+
+def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal], total: int, archive: Archive) -> int:
     """Restore, or say what would be, and report. Returns the exit status."""
     start = migration.utc_now()
     stem = migration.unused_stem([settings.report_dir], "rollback", start)
@@ -486,16 +659,17 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
         migration.announce("The first changes:")
     tally = migration.Tally(report)
     run = migration.Run(database, settings)
-    rollback = Rollback(run, settings, tally, migration.announce)
+    rollback = Rollback(run, settings, tally, archive, migration.announce)
     progress = migration.Progress(total, sys.stderr.isatty())
     error = migration.run_to_end(
         run,
-        image_pages(run.reader, journals),
+        after_owners(rollback, site.item_count, image_pages(run.reader, journals)),
         rollback.roll_back,
         progress,
         lambda: (tally.finished, counts_line(tally)),
     )
     tally.outcomes["not_finished"] += max(0, total - tally.finished)
+    add_kept_records(rollback)
     status = migration.exit_status_of(not_restored(tally), run, error)
     files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
     summary = migration.summarise(settings, site, tally, run, start, status, error, files)

@@ -12,8 +12,9 @@
 2. Every version record is read once: would the application accept it, and is only one of an asset's
    current? With --limit or --database-id only the records of those assets count.
 3. With --journal, every before image is transformed again and compared with what is stored, attribute by
-   attribute, also those that must not have changed. Whatever users changed since differs too: prove a
-   migration before they come back. Of several journals the newest before image of an asset counts.
+   attribute, also those that must not have changed. A version record is to be what the journal says that it came
+   to, also where the asset found or kept another's. Whatever users changed since differs too: prove a migration
+   before they come back. Of several journals the newest before image of an asset counts.
 
 A problem makes the exit status 1. A note does not: it is what a correct migration, or the v2.3 application,
 may leave. ERROR_TYPES lists both. What cannot be told from the tables alone is decided like this:
@@ -21,8 +22,8 @@ may leave. ERROR_TYPES lists both. What cannot be told from the tables alone is 
 - The application places assets too. Its own mark is `bucketId`; and only the migration's locations are
   surely "<assetId>/". So another key is a note, and another bucket beside "<assetId>/" a problem.
 - An unknown date is migrated as it was (spec.md section 2), so it is a note; v2.2's own form is a problem.
-- One assetId in several databases has a current record for each, which is a note; a current record that no
-  asset points to is a problem.
+- One assetId in several databases has a current record for each, and so has an archived asset when the application
+  has made another one of its assetId since; both are notes. A current record that no asset points to is a problem.
 - A version record does not say whose it is: a problem is reported for the asset that points to the record,
   else for a live one; without any asset the column database_id is empty.
 
@@ -91,6 +92,7 @@ ERROR_TYPES = collections.OrderedDict(
         ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/; the application may do that."),
         ("date_not_recognised", "Note: dateCreated has a form that the application may show as Invalid Date."),
         ("shared_asset_id", "Note: the assetId is in several databases, each with a current version of its own."),
+        ("archived_current", "Note: the version record of an archived asset is current beside that of another asset."),
         (
             "several_current_unclear",
             "Note: several version records are current; an asset that was not read may explain it.",
@@ -127,7 +129,8 @@ class Asset(NamedTuple):
 
     database_id: str
     asset_id: str
-    version_id: Optional[str]  # None: no record can be looked up
+    version_id: Optional[str]  # that it has or will have
+    is_migrated: bool  # else no record can be looked up
     problems: List[Problem]
 
 
@@ -216,26 +219,19 @@ def bucket_problems(location: Item, bucket: str, field: str, finding: Callable, 
     return [finding(error_type, field, bucket, actual, "%s is not the asset bucket %s." % (field, bucket))]
 
 
-def is_record_current(version_id: str, live_twin: Optional[Item], bucket: str) -> bool:
-    """What isCurrentVersion should say of an asset's record. live_twin: of an archived asset."""
-    return live_twin is None or migration.version_id_of(live_twin, bucket, "") == version_id
-
-
-def current_record_problems(
-    asset: Asset, record: Optional[Item], live_twin: Optional[Item], bucket: str
-) -> List[Problem]:
-    """Whether the record of an asset's current version is there and is the current one."""
+def current_record_problems(asset: Asset, record: Optional[Item], has_live_twin: bool) -> List[Problem]:
+    """Whether the record of an asset's current version is there and is the current one, as that of an archived asset
+    with a live twin need not be."""
     finding = functools.partial(Problem, asset.database_id, asset.asset_id)
     version_id = asset.version_id or ""
     if record is None:
         message = "There is no version record %s." % version_id
         return [finding("version_record_missing", "assetVersionId", version_id, "absent", message)]
-    expected = {"BOOL": is_record_current(version_id, live_twin, bucket)}
-    actual = record.get("isCurrentVersion", {})
-    if actual == expected or "BOOL" not in actual:  # no boolean at all: record_problems says so
+    if record.get("isCurrentVersion") != migration.NOT_CURRENT or has_live_twin:
         return []
-    message = "Version record %s is%s the current one." % (version_id, "" if expected["BOOL"] else " not")
-    return [finding("not_current_version", "isCurrentVersion", display(expected), display(actual), message)]
+    message = "Version record %s is not the current one." % version_id
+    expected, actual = display(migration.CURRENT), display(migration.NOT_CURRENT)
+    return [finding("not_current_version", "isCurrentVersion", expected, actual, message)]
 
 
 def record_problems(record: Item) -> List[Problem]:
@@ -285,18 +281,21 @@ def is_iso_date(text: str) -> bool:
 
 
 def several_current_problem(
-    asset_id: str, current: List[str], owners: Dict[str, Item], all_owners: bool, bucket: str
+    asset_id: str, current: List[str], owners: Dict[str, Optional[str]], all_owners: bool
 ) -> Problem:
     """What it means that an assetId has several current version records.
-    owners: the assets with this assetId by databaseId; all_owners: whether there are no others."""
-    rightful = set()
-    for database_id, asset in owners.items():
-        version_id = migration.version_id_of(asset, bucket, "")
-        live_twin = owners.get(migration.twin_database(database_id)) if migration.is_archived(asset) else None
-        if version_id and is_record_current(version_id, live_twin, bucket):
-            rightful.add(version_id)
+    owners: the version ids of the assets with this assetId by databaseId; all_owners: whether there are no others."""
+    of_live = {version_id for name, version_id in owners.items() if not migration.in_archive(name)}
+    of_archived = {
+        version_id
+        for name, version_id in owners.items()
+        if migration.in_archive(name) and migration.twin_database(name) in owners
+    }
+    rightful = set(owners.values()) - (of_archived - of_live)
     if rightful.issuperset(current):
         error_type = "shared_asset_id"
+    elif rightful.union(of_archived).issuperset(current):
+        error_type = "archived_current"
     else:
         error_type = "several_current_versions" if all_owners else "several_current_unclear"
     listed = ", ".join(current[:10]) + (" and %d more" % (len(current) - 10) if len(current) > 10 else "")
@@ -304,16 +303,15 @@ def several_current_problem(
     if len(owners) > 1:
         message += " The assetId is in the databases %s." % ", ".join(sorted(owners))
     database_id = owner_of(owners, current[0])
-    expected = ", ".join(sorted(rightful)) or "one"
+    expected = ", ".join(sorted(filter(None, rightful))) or "one"
     return Problem(database_id, asset_id, error_type, "isCurrentVersion", expected, listed, message)
 
 
-def owner_of(owners: Dict[str, Item], version_id: str) -> str:
+def owner_of(owners: Dict[str, Optional[str]], version_id: str) -> str:
     """The database of the asset that a version record is reported for; "" without any."""
 
     def rank(database_id: str) -> Tuple[bool, bool, str]:
-        asset = owners[database_id]
-        return (asset.get("currentVersionId") != {"S": version_id}, migration.is_archived(asset), database_id)
+        return (owners[database_id] != version_id, migration.in_archive(database_id), database_id)
 
     return min(owners, key=rank, default="")
 
@@ -323,27 +321,24 @@ def owner_of(owners: Dict[str, Item], version_id: str) -> str:
 
 def content_problems(image: Any, asset: Item, record: Optional[Item], shared: bool) -> List[Problem]:
     """Every attribute in which an asset, or its version record, differs from what its before image becomes.
-    shared: the record is that of another asset, whose content counts."""
-    before, plan = image.asset, image.plan
+    shared: the asset is archived, and the live one of its assetId has the same version."""
     finding = functools.partial(Problem, asset["databaseId"]["S"], asset["assetId"]["S"])
-    expected = {name: value for name, value in before.items() if name not in plan.remove_attributes}
-    expected.update(plan.set_attributes)
+    expected = image.whole_after
     problems = []
-    for name in differing(expected, asset):
+    for name in migration.differing(expected, asset):
         message = "%s is not what the migration leaves." % name
         problems.append(finding("asset_content_differs", name, *contrast(expected.get(name), asset.get(name)), message))
-    if plan.record is None:
+    if image.record is None:
         return problems
-    version_id = plan.record["assetVersionId"]["S"]
-    wrong = differing(plan.record, record or {})
-    if record and "dateCreated" in wrong and is_of_earlier_run(plan.record, record, image.started):
-        wrong.remove("dateCreated")
-    if wrong and record and shared:
-        message = "The version record %s is another asset's, which an archived asset keeps." % version_id
+    version_id = image.record["assetVersionId"]["S"]
+    planned = image.own_claim.now
+    wrong = migration.differing(planned, record or {}) if record else ["assetVersionId"]
+    if wrong and record and (shared or any(not migration.differing(record, other) for other in image.later)):
+        message = "The version record %s has become another asset's, which an archived asset keeps." % version_id
         return problems + [finding("archived_twin", "assetVersionId", "its own content", ", ".join(wrong), message)]
-    for name in wrong if record else ["assetVersionId"]:
-        message = "%s of version record %s is not what the migration wrote." % (name, version_id)
-        values = contrast(plan.record.get(name), (record or {}).get(name))
+    for name in wrong:
+        message = "%s of version record %s is not what the migration left." % (name, version_id)
+        values = contrast(planned.get(name), (record or {}).get(name))
         problems.append(finding("record_content_differs", name, *values, message))
     return problems
 
@@ -357,18 +352,6 @@ def contrast(expected: Optional[Dict[str, Any]], actual: Optional[Dict[str, Any]
     start = same - 40 if max(map(len, texts)) > SHOWN_CHARACTERS and same > 40 else 0
     shown = [("..." if start else "") + text[start:] for text in texts]
     return display({"S": shown[0]}), display({"S": shown[1]})
-
-
-def differing(one: Item, other: Item) -> List[str]:
-    names = sorted(set(one) | set(other))
-    return [name for name in names if not migration.same(one.get(name), other.get(name))]
-
-
-def is_of_earlier_run(planned: Item, stored: Item, started: str) -> bool:
-    """Whether dateCreated is the start of a run that was interrupted before the journal's:
-    an asset without a date gets the time of the run that wrote its record."""
-    date = stored.get("dateCreated", {}).get("S", "")
-    return planned["dateCreated"] == {"S": started} and is_iso_date(date) and date < started
 
 
 # --------------------------------------------------------------------------------------
@@ -404,7 +387,8 @@ class Verification:
         self.add = findings.add  # type: Callable[[Problem], None]
         self.tally = findings.tally
         self.scoped = settings.limit is not None or bool(settings.database_id)
-        self.databases = dict.fromkeys(settings.database_id, False)  # type: Dict[str, bool]  # whether they have assets
+        self.owners = migration.AssetKeys()
+        self.empty_databases = set(settings.database_id)
         self.asset_ids = {}  # type: Dict[str, None]
         self.seen = migration.temporary_database("CREATE TABLE images (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
@@ -416,30 +400,36 @@ class Verification:
 
     def look_at(self, item: Item, text: str) -> Asset:
         """What is to be known of an asset, in the thread that reads it."""
-        version_id = None if is_in_old_form(item) else migration.text_of(item["currentVersionId"])
+        is_migrated = not is_in_old_form(item)
+        version_id = migration.text_of(item["currentVersionId"]) if is_migrated else migration.version_id_of(item)
         problems = asset_problems(item, self.bucket)
-        return Asset(item["databaseId"]["S"], item["assetId"]["S"], version_id, problems)
+        return Asset(
+            item["databaseId"]["S"], item["assetId"]["S"], version_id, is_migrated and version_id is not None, problems
+        )
 
     async def verify_asset(self, run: Any, asset: Asset) -> None:
         self.tally.assets += 1
-        self.databases[asset.database_id] = True
+        self.empty_databases.discard(asset.database_id)
+        self.owners.add(asset.database_id, asset.asset_id, asset.version_id)
         if self.scoped and len(self.asset_ids) <= QUERIED_ASSETS:
             self.asset_ids[asset.asset_id] = None
         problems = asset.problems
-        if asset.version_id is not None:
+        if asset.is_migrated:
             record_key = (self.database.versions, asset.asset_id, asset.version_id)
             twin_key = migration.twin_key((self.database.assets, asset.database_id, asset.asset_id))
             archived = migration.in_archive(asset.database_id)
             found = await run.tables.get([record_key, twin_key] if archived else [record_key])
-            live_twin = found.get(twin_key)
-            problems = problems + current_record_problems(asset, found.get(record_key), live_twin, self.bucket)
+            twin = found.get(twin_key)
+            if twin:
+                self.owners.add(twin_key[1], asset.asset_id, migration.version_id_of(twin))
+            problems = problems + current_record_problems(asset, found.get(record_key), twin is not None)
         for problem in problems:
             self.add(problem)
 
     def add_empty_databases(self) -> None:
         """When all assets were read: what was named and does not exist was not verified. An archive may be empty."""
-        for name, has_assets in self.databases.items():
-            if not has_assets and not migration.in_archive(name):
+        for name in sorted(self.empty_databases):
+            if not migration.in_archive(name):
                 message = "No asset was found under databaseId %s: is it spelled right?" % name
                 self.add(Problem(name, "", "database_empty", "databaseId", "assets", "none", message))
 
@@ -456,23 +446,13 @@ class Verification:
         several = len(history.current) > 1
         if not history.problems and not several:
             return
-        owners = await self.owners_of(run, history.asset_id)
+        owners = self.owners.versions(history.asset_id)
         if self.scoped and not owners:
             return
         for version_id, problem in history.problems:
             self.add(problem._replace(database_id=owner_of(owners, version_id)))
         if several:
-            self.add(several_current_problem(history.asset_id, history.current, owners, not self.scoped, self.bucket))
-
-    async def owners_of(self, run: Any, asset_id: str) -> Dict[str, Item]:
-        """The assets with an assetId, by database."""
-        size = 1000 * len(self.databases)
-        run.hold(size)
-        try:
-            found = await run.tables.get([(self.database.assets, name, asset_id) for name in self.databases])
-        finally:
-            run.hold(-size)
-        return {database_id: asset for (_, database_id, _), asset in found.items()}
+            self.add(several_current_problem(history.asset_id, history.current, owners, not self.scoped))
 
     # Third pass: journals.
 
@@ -480,26 +460,23 @@ class Verification:
         if not self.is_newest(image) or not self.is_in_scope(image):
             return
         self.tally.images += 1
-        keys = [image.key]
-        if image.record:
-            keys.append(self.database.key_of(self.database.versions, image.record))
         twin_key = migration.twin_key(image.key)
+        record_key = self.database.key_of(self.database.versions, image.record) if image.record else None
         archived = migration.is_archived(image.asset)
-        found = await run.tables.get(keys + [twin_key] if archived else keys)
-        asset = found.get(image.key)
+        found = await run.tables.get([image.key] + [record_key] * bool(record_key) + [twin_key] * archived)
+        asset, twin = found.get(image.key), found.get(twin_key)
         if asset is None:
             message = "The asset does not exist any more."
             self.add(Problem(image.key[1], image.key[2], "asset_missing", "", "the asset", "absent", message))
             return
-        if is_in_old_form(asset) or not differing(asset, image.asset):
+        if is_in_old_form(asset) or not migration.differing(asset, image.asset):
             # The run that wrote the journal left it alone. The first pass has said so, unless the limit came before.
             if self.settings.limit is not None and image.key[2] not in self.asset_ids:
                 for problem in asset_problems(asset, self.bucket):
                     self.add(problem)
             return
-        record = found.get(keys[1]) if image.record else None
-        taken = record is not None and rollback.has_version(found.get(twin_key), record)
-        for problem in content_problems(image, asset, record, archived and (image.kept_record or taken)):
+        shared = twin is not None and record_key is not None and migration.needs_record(twin, record_key[2])
+        for problem in content_problems(image, asset, found.get(record_key), shared):
             self.add(problem)
 
     def is_newest(self, image: Any) -> bool:
@@ -875,8 +852,7 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     rollback.check_journals(journals, {"account": site.account, "region": site.region})
-    for journal in journals:
-        rollback.count_before_images(journal)  # so that damage shows before anything is verified
+    rollback.survey(journals)  # so that damage shows before anything is verified
     return run_verification(database, settings, site, journals, output, page, requests.counts)
 
 

@@ -110,7 +110,7 @@ def test_record_of_an_archived_asset_is_saved_before_it_is_replaced(tables):
     assert tables.record("twin", "3") == archived
     run = tables.migrate(*only("db01"))
     entries = [json.loads(line) for line in run.journal.read_text().splitlines()]
-    assert {"replaced_record": archived, "database_id": "db01"} in entries
+    assert {"claim": {"was": archived, "now": record("twin"), "certain": True}, "database_id": "db01"} in entries
 
 
 @pytest.mark.parametrize("first, second", [("db01", "db02"), ("db02", "db01")])
@@ -332,7 +332,7 @@ def test_archived_by_a_user(tables, before_sending):
     before_sending(UPDATE_ASSET, lambda: archive(tables))
     run = tables.migrate(*only("db01"))
     assert (run.status, run.summary["outcomes"]["vanished"]) == (0, 1)
-    assert tables.contents() == ({(ARCHIVE, "a"): normal(asset("a", ARCHIVE))}, {("a", "3"): record("a")})
+    assert tables.contents() == ({(ARCHIVE, "a"): normal(asset("a", ARCHIVE))}, {})
     assert tables.migrate(*only(ARCHIVE)).status == 0
     assert tables.contents() == ({(ARCHIVE, "a"): normal(migrated("a", ARCHIVE))}, {("a", "3"): record("a")})
 

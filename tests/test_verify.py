@@ -150,10 +150,10 @@ DAMAGE = [
 @pytest.mark.parametrize("error_type, field, asset_change, record_change", DAMAGE)
 def test_each_damage_is_one_problem(error_type, field, asset_change, record_change):
     problems = verify.asset_problems(migrated("a", **asset_change), BUCKET)
-    kept = verify.Asset("db01", "a", (migrated("a", **asset_change).get("currentVersionId") or {}).get("S"), [])
+    kept = verify.Asset("db01", "a", (migrated("a", **asset_change).get("currentVersionId") or {}).get("S"), True, [])
     stored = None if kept.version_id != "3" else record("a", **record_change)
     if error_type not in ("not_migrated", "invalid_version_id"):
-        problems += verify.current_record_problems(kept, stored, None, BUCKET)
+        problems += verify.current_record_problems(kept, stored, False)
     problems += verify.record_problems(record("a", **record_change))
     assert [(problem.error_type, problem.field) for problem in problems] == [(error_type, field)]
     assert problems[0].message.endswith(".")
@@ -213,15 +213,28 @@ def test_an_asset_that_the_migration_cannot_plan_says_why(tables):
     assert "The migration cannot: The version number is not an integer" in row["error_message"]
 
 
-@pytest.mark.parametrize("live, flag", [("3", TRUE), (None, FALSE)], ids=["with a live twin", "without one"])
-def test_the_record_of_an_archived_asset_is_current_only_without_a_live_twin(tables, live, flag):
+def test_the_record_of_an_archived_asset_without_a_live_twin_is_current(tables):
+    tables.put(migrated("a1", "db01" + DELETED))
+    tables.put_records(record("a1", isCurrentVersion=FALSE))
+    assert run(tables).found == [("db01" + DELETED, "a1", "not_current_version", "isCurrentVersion")]
+
+
+def test_an_archived_asset_of_which_another_was_made_anew_may_keep_its_current_record(tables):
+    """The application leaves it so."""
+    put_healthy(tables, "a1")
     tables.put(migrated("a1", "db01" + DELETED, currentVersionId="1"))
-    tables.put_records(record("a1", assetVersionId="1", isCurrentVersion=flag))
-    if live:
-        put_healthy(tables, "a1")
-    found = run(tables).found
-    assert ("db01" + DELETED, "a1", "not_current_version", "isCurrentVersion") in found
-    assert len(found) == (2 if live else 1)  # with the twin, two records are current as well
+    for flag, found in ((TRUE, ["archived_current"]), (FALSE, [])):
+        tables.put_records(record("a1", assetVersionId="1", isCurrentVersion=flag))
+        result = run(tables)
+        assert (result.status, [row["error_type"] for row in result.rows]) == (0, found)
+
+
+def test_a_third_asset_may_own_the_record_of_an_archived_one(tables):
+    put_healthy(tables, "a1")
+    tables.put(migrated("a1", "db01" + DELETED, currentVersionId="1"), migrated("a1", "db02", currentVersionId="1"))
+    tables.put_records(record("a1", assetVersionId="1"))
+    result = run(tables)
+    assert (result.status, [row["error_type"] for row in result.rows]) == (0, ["shared_asset_id"])
 
 
 # Second pass
