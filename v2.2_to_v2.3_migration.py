@@ -2773,11 +2773,11 @@ class VersionRecords:
     async def _require_of_archived_twin(self, asset: ReadAsset, present: Item) -> None:
         """Raises AssetFails unless a record was made for a live asset's archived twin, and no third asset needs it.
 
-        Of what an earlier run did nothing is known: where a third asset has this assetId, that may have made it.
+        Of what an earlier run did nothing is known: a third asset that it has migrated may have made the record.
         """
         key, third_asset_that = asset.insertion.key, needs_record
         if not self._was_made_for_archived(present):
-            third_asset_that = _has_the_asset_id
+            third_asset_that = _is_migrated
             twin = await self._twin_of(asset)
             aside = {"dateCreated": NULL, "isCurrentVersion": NULL}
             to_make = {**(own_record(twin) or {}), **aside} if twin else {}
@@ -2878,8 +2878,9 @@ class VersionRecords:
         return False
 
 
-def _has_the_asset_id(asset: Item, version_id: str) -> bool:
-    return True
+def _is_migrated(asset: Item, version_id: str) -> bool:
+    """Whether the migration has no record to make for an asset any more."""
+    return own_record(asset) is None
 
 
 def is_of_version(record: Item, other: Item) -> bool:
