@@ -3346,6 +3346,15 @@ WARNINGS = collections.OrderedDict(
             "archived_twin",
             "an archived and a live asset have the same assetId and version; the live one has the version record",
         ),
+        (
+            "shared_version_record",
+            "an asset of another database has the same assetId, version and content, with another date;"
+            " both use that record",
+        ),
+        (
+            "record_stays",
+            "a version record was left where it is, because another asset needs it or may have made it",
+        ),
         ("is_distributable_not_boolean", "`isDistributable` is not true or false; not ours to change"),
         (
             "asset_id_is_shared_prefix",
