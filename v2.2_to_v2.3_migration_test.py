@@ -168,7 +168,7 @@ def create_migrate_verify(data: TestData, settings: Any, site: Any, count: int) 
     requests = verify.RequestCounts(database.client)
     verified = verify.run_verification(database, settings, site, journals, None, None, requests.counts)
     # Had it found no asset at all, nothing would have failed.
-    if sum(map(rollback.count_before_images, journals)) < count:
+    if sum(rollback.survey(journals)[0]) < count:
         migration.announce("Not all of the %d test assets were migrated." % count)
         return migration.EXIT_FAILED_ASSETS
     return verified if verified == migration.EXIT_INTERRUPTED else max(status, verified)
