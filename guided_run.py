@@ -14,6 +14,7 @@ hold: 1 some assets failed, 2 wrong usage or settings, 3 not ready to start, 130
 """
 
 import argparse
+import glob
 import ipaddress
 import os
 import socket
@@ -186,7 +187,12 @@ class Steps:
         self._run(MIGRATION, flags_for(dict(self.typed, **settings), migration.SETTINGS))
 
     def verify(self):
-        self._run(VERIFICATION, flags_for(self.typed, self.verification.SETTINGS))
+        """With a page beside the report, and by the journals of these tables, this run's and earlier ones'."""
+        folder, log = self.settings.report_dir, self.settings.log_file
+        report = os.path.join(folder, migration.unused_stem([folder], "verification", migration.utc_now(), log))
+        own = ["--output=%s.csv" % report, "--html=%s.html" % report]
+        own += ["--journal=%s" % path for path in journals_of(self.settings)]
+        self._run(VERIFICATION, flags_for(self.typed, self.verification.SETTINGS) + own)
 
     def _run(self, script, flags):
         command = [self.python, os.path.join(FOLDER, script), "--config", self.config]
@@ -210,6 +216,20 @@ class Steps:
         if self.wants(question, default, unattended, "Not verified."):
             headline("Verification")
             self.verify()
+
+
+def journals_of(settings):
+    """The journals of these tables that lie in the journal folder."""
+    ours = migration.journal_header(settings, None, None)
+    names = ("assets_table_name", "asset_versions_table_name", "endpoint_url")
+    for path in sorted(glob.glob(os.path.join(glob.escape(settings.journal_dir), "*.jsonl"))):
+        try:
+            header = migration.read_journal_header(path)
+        except migration.MigrationError as error:
+            migration.announce("\nThe verification goes without %s: %s" % (path, error))
+            continue
+        if all(header[name] == ours[name] for name in names):
+            yield path
 
 
 def headline(text):

@@ -28,8 +28,8 @@ NAMES = {"assets_table_name": "assets", "asset_versions_table_name": "versions",
 
 
 def without(options):
-    """Options without the configuration and the log, which are looked at by themselves."""
-    rest = [option for option in options if not option.startswith("--log-file=")]
+    """Options without the configuration, the log and the reports, which are looked at by themselves."""
+    rest = [option for option in options if not option.startswith(("--log-file=", "--output=", "--html="))]
     if "--config" in rest:
         del rest[rest.index("--config") : rest.index("--config") + 2]
     return " ".join(rest)
@@ -172,6 +172,39 @@ def test_a_folder_in_which_nothing_can_be_written(guide, capsys):
     Path("logs").write_text("a file in the way")
     assert guide("migrate", guide.config()) == 3
     assert "Fix: change to a folder where you may write" in capsys.readouterr().err
+
+
+def test_the_verification_gets_a_page_beside_its_report_of_the_name_of_the_log(guide):
+    guide("migrate", guide.config(), "--report-dir", "our reports")
+    options = dict(option.split("=", 1) for option in guide.commands[1][4:])
+    time = options["--log-file"][len("logs/migration_") : -len(".log")]
+    assert options["--output"] == "our reports/verification_%s.csv" % time
+    assert options["--html"] == "our reports/verification_%s.html" % time
+
+
+def test_the_verification_gets_the_journals_of_these_tables(guide, capsys):
+    folder = guide.folder / "the [journals]"
+    folder.mkdir()
+    settings = resolved(endpoint_url="http://me@localhost:8000")
+    for name, changes in (
+        ("of_these_1", {}),
+        ("of_these_2", {"started": "later"}),
+        ("other_assets", {"assets_table_name": "other"}),
+        ("other_versions", {"asset_versions_table_name": "other"}),
+        ("elsewhere", {"endpoint_url": None}),
+    ):
+        header = {**migration.journal_header(settings, None, "us-east-1"), "started": "now", **changes}
+        migration.Journal(str(folder / (name + ".jsonl")), header).close()
+    (folder / "text.jsonl").write_text("no journal\n")
+    config = guide.config(endpoint_url="http://me@localhost:8000", journal_dir=str(folder))
+    assert guide("migrate", config) == 0
+    journals = [option.split("=", 1)[1] for option in guide.commands[1] if option.startswith("--journal=")]
+    assert [os.path.basename(path) for path in journals] == ["of_these_1.jsonl", "of_these_2.jsonl"]
+    assert "The verification goes without %s" % (folder / "text.jsonl") in capsys.readouterr().out
+
+
+def resolved(**settings):
+    return migration.resolve_settings(migration.CONFIG, {**NAMES, **settings}, {})
 
 
 def test_a_dry_run_is_not_verified(guide, capsys):
