@@ -3956,15 +3956,17 @@ def remove_header_only(path: str) -> bool:
 
 def estimate(tables: DryRunTables, journal_size: int, site: Site) -> Dict[str, Any]:
     """What a migration would take: write units by table, and the least time that they need."""
+    database = tables.reader.database
+    by_table = collections.OrderedDict((table, tables.units[table]) for table in (database.assets, database.versions))
     busiest = tables.database_units.most_common(1)
-    seconds = [units / site.capacity.get(table, TABLE_UNITS) for table, units in tables.units.items()]
+    seconds = [units / site.capacity.get(table, TABLE_UNITS) for table, units in by_table.items()]
     return collections.OrderedDict(
         [
-            ("write_units", dict(sorted(tables.units.items()))),
+            ("write_units", by_table),
             ("busiest_database_id", busiest[0][0] if busiest else None),
             ("busiest_write_units", busiest[0][1] if busiest else 0.0),
             ("busiest_seconds", round(busiest[0][1] / PARTITION_UNITS, 1) if busiest else 0.0),
-            ("tables_seconds", round(max(seconds + [0.0]), 1)),
+            ("tables_seconds", round(max(seconds), 1)),
             ("journal_bytes", journal_size),
         ]
     )

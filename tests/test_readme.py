@@ -7,8 +7,12 @@ import subprocess
 import sys
 
 import pytest
+from v22 import M, asset
 
-from load_migration import migration
+import local_dynamodb
+from benchmarks.front import Front
+from load_migration import load_script, migration
+from sample_assets import sample_assets
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,6 +85,103 @@ def test_every_code_of_a_finding_has_its_meaning():
 @pytest.mark.parametrize("outcome", [*migration.OUTCOMES, *migration.DRY_RUN_OUTCOMES.values()])
 def test_every_outcome_is_in_the_readme(outcome):
     assert "`%s`" % outcome in README
+
+
+def blocks_with(first_word):
+    blocks = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if block.startswith(first_word)]
+
+
+def shape(line):
+    """A line without its numbers, durations and the operator's name."""
+    line = re.sub(r"arn:\S+", "arn", re.sub(r"\d[\d,.]*", "0", line))
+    return re.sub(r" +", " ", re.sub(r"\b0 (s|min|h)\b", "0 s", re.sub(r"0T0Z(_0)?", "time", line))).strip()
+
+
+def preflight_of_an_account():
+    """Have the preflight run in an account of moto's."""
+    moto = pytest.importorskip("moto")
+    with moto.mock_aws():
+        import boto3
+
+        client = boto3.client("dynamodb")
+        local_dynamodb.create_tables(client, "vams-assets", "vams-asset-versions")
+        boto3.client("s3").create_bucket(Bucket="vams-bucket")
+        migration.main([*VAMS_FLAGS, "--limit", "0"])
+
+
+VAMS_FLAGS = ["--assets-table", "vams-assets", "--asset-versions-table", "vams-asset-versions"]
+VAMS_FLAGS += ["--asset-bucket", "vams-bucket"]
+
+
+def test_the_samples_of_output_are_made_of_lines_that_runs_print(tables, engine, monkeypatch, capfd):
+    monkeypatch.setattr(migration, "STATUS_SECONDS", 1)
+    monkeypatch.setattr(migration, "python_name", lambda: "python")
+    preflight_of_an_account()
+    local_dynamodb.create_tables(tables.client, "vams-assets", "vams-asset-versions")
+    try:
+        assets = [asset("a%03d" % n, previewLocation=M(Key="x.png", Bucket="old")) for n in range(150)]
+        local_dynamodb.load_items(tables.client, "vams-assets", [*assets, asset("b", currentVersion=M(Version="x"))])
+        pathlib.Path("my_config.json").write_text("{}")
+        flags = ["--config", "my_config.json", *VAMS_FLAGS]
+        with Front(engine.port, partition_units=25.0) as front:
+            connected = [*flags, "--endpoint-url", front.endpoint_url]
+            assert migration.main([*connected, "--dry-run"]) == 1
+            assert migration.main([*connected, "--log-file", "logs/migration_20261122T204426Z.log"]) == 1
+    finally:
+        for name in ("vams-assets", "vams-asset-versions"):
+            tables.client.delete_table(TableName=name)
+    captured = capfd.readouterr()
+    printed = {shape(line) for line in (captured.out + captured.err).splitlines()}
+    # The command shows the flags and the folder of this test.
+    printed.add("python v0_to_v0_migration.py --config my_config.json")
+    samples = [blocks_with(word) for word in ("Preflight:", "Plan:", "Result:", "Estimate", "scanned")]
+    assert [len(blocks) for blocks in samples] == [1] * 5
+    missing = [line for (block,) in samples for line in block.splitlines() if shape(line) not in printed]
+    assert missing == []
+
+
+def test_the_policy_is_what_the_scripts_need_and_no_more(tables, monkeypatch):
+    from botocore.client import BaseClient
+
+    used, send, call = set(), migration.Wire.call, BaseClient._make_api_call
+
+    def record_wire(self, operation, request):
+        if operation == "BatchExecuteStatement":
+            texts = [statement["Statement"] for statement in json.loads(request)["Statements"]]
+            used.update("dynamodb:PartiQL" + text.split()[0].capitalize() for text in texts)
+        else:
+            used.add("dynamodb:" + operation)
+        return send(self, operation, request)
+
+    def record_call(self, operation, request):
+        used.add("%s:%s" % (self.meta.service_model.endpoint_prefix, operation))
+        return call(self, operation, request)
+
+    tables.load(sample_assets(60, databases=1))
+    monkeypatch.setattr(migration.Wire, "call", record_wire)
+    monkeypatch.setattr(BaseClient, "_make_api_call", record_call)
+    run = tables.migrate("--database-id", "db01")
+    scripts = {
+        "v2.2_to_v2.3_migration.py": [],
+        "v2.2_to_v2.3_migration_verify.py": ["--limit", "5", "--journal", str(run.journal)],
+        "v2.2_to_v2.3_migration_rollback.py": ["--journal", str(run.journal), "--yes"],
+        "v2.2_to_v2.3_migration_test.py": ["--num-assets", "2"],
+    }
+    for script, flags in scripts.items():
+        assert load_script(script).main(tables.flags + flags) == 0, script
+    preflight_of_an_account()
+    used -= {"dynamodb:CreateTable", "dynamodb:UpdateContinuousBackups", "s3:CreateBucket"}  # moto's preparation
+    used -= {"sts:GetCallerIdentity"}  # needs no permission
+    used = {"s3:ListBucket" if action in ("s3:HeadBucket", "s3:ListObjectsV2") else action for action in used}
+    (policy,) = [
+        json.loads(block) for block in re.findall(r"```json\n(.*?)```", README, re.DOTALL) if "Version" in block
+    ]
+    assert {action for part in policy["Statement"] for action in listed(part["Action"])} == used
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
 
 
 def test_every_exit_status_is_in_the_readme():
