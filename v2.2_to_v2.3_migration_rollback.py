@@ -106,6 +106,7 @@ class BeforeImage:
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = entry.size
         self.superseded = superseded
+        self.had_live_twin = entry.facts.live_twin  # an archived one, when it was migrated
         self.claims = []  # type: List[Any]
         # What other assets, later, put in the place of a version record of this one, and what they replaced.
         self.later = []  # type: List[Item]
@@ -159,9 +160,17 @@ class Archive:
         rows = [(key, migration.to_json(item)) for item in (image.asset, image.whole_after)]
         self.database.executemany("INSERT OR IGNORE INTO images VALUES (?, ?)", rows)
 
+    def cover(self, key: Key) -> None:
+        """The live asset of an archived one's assetId is gone: it may have been archived in the place of that one."""
+        self.database.execute("INSERT OR IGNORE INTO images VALUES (?, '')", (migration.to_json(key),))
+
+    def is_covered(self, key: Key) -> bool:
+        query = "SELECT 1 FROM images WHERE key = ? AND item = ''"
+        return self.database.execute(query, (migration.to_json(key),)).fetchone() is not None
+
     def explains(self, key: Key, asset: Item) -> bool:
         """Whether an archived asset is as the migration found or left it."""
-        rows = self.database.execute("SELECT item FROM images WHERE key = ?", (migration.to_json(key),))
+        rows = self.database.execute("SELECT item FROM images WHERE key = ? AND item != ''", (migration.to_json(key),))
         return any(not migration.differing(asset, json.loads(item)) for (item,) in rows)
 
 
@@ -300,7 +309,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
     changed = [name for name, value in image.after.items() if not migration.same(now.asset.get(name), value)]
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
-        message = "It may be another asset than the migration left: it was archived since, and differs in %s." % names
+        message = "It may be another asset than the migration left: a live one of its assetId was archived since."
         return "changed_since", (Finding("changed_since", names, message),)
     if not changed:
         return "restored", ()
@@ -319,11 +328,10 @@ def may_be_another(image: BeforeImage, now: Now, archive: Archive) -> bool:
     It archives an asset in the place of an older archived one, which nobody edits; and after a live one was archived,
     another can be created under its keys.
     """
-    if not migration.differing(now.asset, image.whole_after):
-        return False
+    differs = bool(migration.differing(now.asset, image.whole_after))
     if migration.is_archived(image.asset):
-        return True
-    return now.twin is not None and not archive.explains(migration.twin_key(image.key), now.twin)
+        return differs or (now.twin is None and (image.had_live_twin or archive.is_covered(image.key)))
+    return differs and now.twin is not None and not archive.explains(migration.twin_key(image.key), now.twin)
 
 
 def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
@@ -434,6 +442,8 @@ class Rollback:
         for _ in range(migration.PLAN_ATTEMPTS):
             now = await self.look(image)
             outcome, findings = judge_asset(image, now, self.archive)
+            if outcome == "asset_deleted":
+                self.archive.cover(migration.twin_key(image.key))
             if outcome == "restored":
                 change = restoration(image, now)
                 self.show_change(now, change)
@@ -470,6 +480,8 @@ class Rollback:
                 continue
             owed, held = self.kept.of(key)
             reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now)
+            if reason and outcome == "asset_deleted":
+                reason = HELD  # it may be the same asset, archived, that needs it
             step = judge_record(claim, image.is_own(claim), stored, owed, reason)
             steps.append(step)
             if step in REASONS:

@@ -219,19 +219,22 @@ def bucket_problems(location: Item, bucket: str, field: str, finding: Callable, 
     return [finding(error_type, field, bucket, actual, "%s is not the asset bucket %s." % (field, bucket))]
 
 
-def current_record_problems(asset: Asset, record: Optional[Item], has_live_twin: bool) -> List[Problem]:
-    """Whether the record of an asset's current version is there and is the current one, as that of an archived asset
-    with a live twin need not be."""
+def current_record_problems(asset: Asset, record: Optional[Item]) -> List[Problem]:
+    """Whether the record of an asset's current version is there and, of a live asset, is the current one."""
     finding = functools.partial(Problem, asset.database_id, asset.asset_id)
     version_id = asset.version_id or ""
     if record is None:
         message = "There is no version record %s." % version_id
         return [finding("version_record_missing", "assetVersionId", version_id, "absent", message)]
-    if record.get("isCurrentVersion") != migration.NOT_CURRENT or has_live_twin:
+    if record.get("isCurrentVersion") != migration.NOT_CURRENT or migration.in_archive(asset.database_id):
         return []
+    return [not_current_problem(asset.database_id, asset.asset_id, version_id)]
+
+
+def not_current_problem(database_id: str, asset_id: str, version_id: str) -> Problem:
     message = "Version record %s is not the current one." % version_id
     expected, actual = display(migration.CURRENT), display(migration.NOT_CURRENT)
-    return [finding("not_current_version", "isCurrentVersion", expected, actual, message)]
+    return Problem(database_id, asset_id, "not_current_version", "isCurrentVersion", expected, actual, message)
 
 
 def record_problems(record: Item) -> List[Problem]:
@@ -319,9 +322,9 @@ def owner_of(owners: Dict[str, Optional[str]], version_id: str) -> str:
 # What a journal proves.
 
 
-def content_problems(image: Any, asset: Item, record: Optional[Item], shared: bool) -> List[Problem]:
+def content_problems(image: Any, asset: Item, record: Optional[Item], taken: bool) -> List[Problem]:
     """Every attribute in which an asset, or its version record, differs from what its before image becomes.
-    shared: the asset is archived, and the live one of its assetId has the same version."""
+    taken: the live asset of an archived one's assetId has its record, and nobody knows what that is to be."""
     finding = functools.partial(Problem, asset["databaseId"]["S"], asset["assetId"]["S"])
     expected = image.whole_after
     problems = []
@@ -333,7 +336,7 @@ def content_problems(image: Any, asset: Item, record: Optional[Item], shared: bo
     version_id = image.record["assetVersionId"]["S"]
     planned = image.own_claim.now
     wrong = migration.differing(planned, record or {}) if record else ["assetVersionId"]
-    if wrong and record and (shared or any(not migration.differing(record, other) for other in image.later)):
+    if wrong and record and (taken or any(not migration.differing(record, other) for other in image.later)):
         message = "The version record %s has become another asset's, which an archived asset keeps." % version_id
         return problems + [finding("archived_twin", "assetVersionId", "its own content", ", ".join(wrong), message)]
     for name in wrong:
@@ -419,10 +422,9 @@ class Verification:
             twin_key = migration.twin_key((self.database.assets, asset.database_id, asset.asset_id))
             archived = migration.in_archive(asset.database_id)
             found = await run.tables.get([record_key, twin_key] if archived else [record_key])
-            twin = found.get(twin_key)
-            if twin:
-                self.owners.add(twin_key[1], asset.asset_id, migration.version_id_of(twin))
-            problems = problems + current_record_problems(asset, found.get(record_key), twin is not None)
+            if twin_key in found:
+                self.owners.add(twin_key[1], asset.asset_id, migration.version_id_of(found[twin_key]))
+            problems = problems + current_record_problems(asset, found.get(record_key))
         for problem in problems:
             self.add(problem)
 
@@ -443,16 +445,19 @@ class Verification:
 
     async def verify_history(self, run: Any, history: "History") -> None:
         self.tally.records += history.count
-        several = len(history.current) > 1
-        if not history.problems and not several:
+        if not history.problems and len(history.current) == 1:
             return
         owners = self.owners.versions(history.asset_id)
         if self.scoped and not owners:
             return
         for version_id, problem in history.problems:
             self.add(problem._replace(database_id=owner_of(owners, version_id)))
-        if several:
+        if len(history.current) > 1:
             self.add(several_current_problem(history.asset_id, history.current, owners, not self.scoped))
+        elif not history.current and all(map(migration.in_archive, owners)):
+            # The first pass looks at the records of live assets. Of archived ones alone, one is to be current.
+            for name in sorted(name for name, version_id in owners.items() if version_id in history.not_current):
+                self.add(not_current_problem(name, history.asset_id, owners[name] or ""))
 
     # Third pass: journals.
 
@@ -461,7 +466,7 @@ class Verification:
             return
         self.tally.images += 1
         twin_key = migration.twin_key(image.key)
-        record_key = self.database.key_of(self.database.versions, image.record) if image.record else None
+        record_key = self.database.key_of(self.database.versions, image.record) if image.record else ()
         archived = migration.is_archived(image.asset)
         found = await run.tables.get([image.key] + [record_key] * bool(record_key) + [twin_key] * archived)
         asset, twin = found.get(image.key), found.get(twin_key)
@@ -475,8 +480,10 @@ class Verification:
                 for problem in asset_problems(asset, self.bucket):
                     self.add(problem)
             return
-        shared = twin is not None and record_key is not None and migration.needs_record(twin, record_key[2])
-        for problem in content_problems(image, asset, found.get(record_key), shared):
+        # A later run, whose journal was not given, may have had the live asset take the record that this one made.
+        taken = bool(record_key and twin and migration.needs_record(twin, record_key[2]))
+        taken = taken and image.own_claim.was is None and not image.later
+        for problem in content_problems(image, asset, found.get(record_key), taken):
             self.add(problem)
 
     def is_newest(self, image: Any) -> bool:
@@ -495,13 +502,16 @@ class History:
         self.asset_id = asset_id
         self.count = 0
         self.current = []  # type: List[str]
+        self.not_current = set()  # type: set
         self.problems = []  # type: List[Tuple[str, Problem]]
 
     def add(self, record: Item) -> None:
         version_id = record["assetVersionId"]["S"]
         self.count += 1
-        if record.get("isCurrentVersion") == {"BOOL": True}:
+        if record.get("isCurrentVersion") == migration.CURRENT:
             self.current.append(version_id)
+        elif record.get("isCurrentVersion") == migration.NOT_CURRENT:
+            self.not_current.add(version_id)
         self.problems += [(version_id, problem) for problem in record_problems(record)]
 
 

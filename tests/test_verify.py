@@ -153,7 +153,7 @@ def test_each_damage_is_one_problem(error_type, field, asset_change, record_chan
     kept = verify.Asset("db01", "a", (migrated("a", **asset_change).get("currentVersionId") or {}).get("S"), True, [])
     stored = None if kept.version_id != "3" else record("a", **record_change)
     if error_type not in ("not_migrated", "invalid_version_id"):
-        problems += verify.current_record_problems(kept, stored, False)
+        problems += verify.current_record_problems(kept, stored)
     problems += verify.record_problems(record("a", **record_change))
     assert [(problem.error_type, problem.field) for problem in problems] == [(error_type, field)]
     assert problems[0].message.endswith(".")

@@ -1,0 +1,374 @@
+"""One assetId in several places: whose a version record is (spec.md section 3, guarantee 4), in migration, withdrawal,
+rollback and verification. `tests/test_world.py` draws such worlds at random; here are those that were broken once."""
+
+import csv
+import itertools
+import json
+import types
+
+import pytest
+from v22 import DELETED, S, asset, changed, migrated, partiql, record, version
+
+from load_migration import load_script, migration
+
+rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+verify = load_script("v2.2_to_v2.3_migration_verify.py")
+ARCHIVE = "db01" + DELETED
+FALSE = {"BOOL": False}
+_numbers = itertools.count(1)
+
+
+def run(tables, script, *journals, flags=()):
+    """Run rollback or verification with these runs' journals; exit status, rows of the report, summary."""
+    folder = tables.folder / ("report-%d" % next(_numbers))
+    argv = tables.flags + ["--report-dir", str(folder), *flags]
+    for journal in journals:
+        argv += ["--journal", str(journal.journal)] if journal.journal else []
+    status = script.main(argv)
+    (summary,) = (json.loads(path.read_text()) for path in folder.glob("*_summary.json"))
+    (report,) = folder.glob("*.csv")
+    with open(report, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    return types.SimpleNamespace(status=status, rows=rows, summary=summary)
+
+
+def roll_back(tables, *journals):
+    return run(tables, rollback, *journals, flags=["--yes"])
+
+
+def in_turn(tables, *names):
+    """A migration of each databaseId, one after the other."""
+    return [tables.migrate("--database-id", name) for name in names]
+
+
+def claims_in(run):
+    lines = [json.loads(line) for line in run.journal.read_text().splitlines()]
+    return [(line["database_id"], line["claim"]) for line in lines if "claim" in line]
+
+
+def delete(tables, database_id, asset_id="a"):
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S(database_id), "assetId": S(asset_id)})
+
+
+def archive(tables, database_id="db01", asset_id="a"):
+    """What the application does: the item as it is, under another databaseId."""
+    item = tables.asset(database_id, asset_id)
+    tables.put(changed(item, {"databaseId": database_id + DELETED}))
+    delete(tables, database_id, asset_id)
+
+
+@pytest.fixture
+def before_first(monkeypatch):
+    """before_first(word, action): do something once, just before the first request with such a statement."""
+
+    def install(word, action):
+        execute, done = migration.Database.execute, []
+
+        def execute_after_action(database, statements):
+            if not done and any(partiql(statement).startswith(word) for statement in statements):
+                done.append(True)
+                action()
+            return execute(database, statements)
+
+        monkeypatch.setattr(migration.Database, "execute", execute_after_action)
+
+    return install
+
+
+@pytest.fixture
+def cut_off(monkeypatch):
+    """cut_off(word, action): the first such request does not arrive, and nobody knows; meanwhile something is done."""
+
+    def install(word, action=lambda: None):
+        execute, done = migration.Database.execute, []
+
+        def execute_or_not(database, statements):
+            if not done and any(partiql(statement).startswith(word) for statement in statements):
+                done.append(True)
+                action()
+                raise migration.TryAgain("no answer from DynamoDB: cut off")
+            return execute(database, statements)
+
+        monkeypatch.setattr(migration.Database, "execute", execute_or_not)
+
+    return install
+
+
+# --- Created anew under the same keys -----------------------------------------------------
+
+
+def test_an_asset_created_anew_after_the_migrated_one_was_archived_is_not_touched(tables):
+    tables.put(asset("a"))
+    first = tables.migrate()
+    archive(tables)
+    tables.put(migrated("a", assetName="Another one"))  # under the same version number
+    tables.put_records(record("a", comment="of another one", createdBy="ann"))
+    before = tables.contents()
+    undone = roll_back(tables, first)
+    assert undone.status == 1 and [row["outcome"] for row in undone.rows] == ["changed_since"]
+    assert "may be another asset" in undone.rows[0]["message"]
+    assert tables.contents() == before
+
+
+def test_an_asset_archived_in_the_place_of_an_older_archived_one_is_not_touched(tables):
+    tables.put(asset("a"), asset("a", ARCHIVE, assetName="The older one"))
+    first = tables.migrate()
+    archive(tables)
+    before = tables.contents()
+    undone = roll_back(tables, first)
+    assert undone.status == 1 and {row["outcome"] for row in undone.rows} == {"asset_deleted", "changed_since"}
+    assert tables.contents() == before
+
+
+def test_a_user_may_edit_an_asset_whose_archived_twin_was_there_before(tables):
+    tables.put(asset("a"), asset("a", ARCHIVE, currentVersion=version(Version="2")))
+    first = tables.migrate()
+    tables.put(migrated("a", assetName="Edited"))
+    assert roll_back(tables, first).status == 0
+    assert tables.asset("db01", "a") == asset("a", assetName="Edited")
+
+
+# --- A record that two databases share ------------------------------------------------------
+
+
+@pytest.mark.parametrize("edited", ["db01", "db02"])
+def test_a_record_stays_that_an_edited_asset_needs(tables, edited):
+    tables.put(asset("a"), asset("a", "db02"))
+    run_of_both = tables.migrate()
+    tables.put(migrated("a", edited, previewLocation=None))
+    undone = roll_back(tables, run_of_both)
+    assert undone.status == 1 and tables.record("a", "3") == record("a")
+    assert sorted(row["code"] for row in undone.rows)[0] == "changed_since"
+
+
+@pytest.mark.parametrize("order", [("db01", "db02"), ("db02", "db01")])
+def test_each_of_two_runs_takes_back_its_own(tables, order):
+    tables.put(asset("a"), asset("a", "db02"))
+    before = tables.contents()
+    first, second = in_turn(tables, *order)
+    between = tables.contents()
+    assert claims_in(first) == []
+    assert claims_in(second) == [(order[1], {"was": record("a"), "now": record("a"), "certain": True})]
+    # The later one alone leaves what the earlier one made.
+    undone = roll_back(tables, second)
+    assert undone.status == 0 and [row["code"] for row in undone.rows] == ["record_stays"]
+    assert tables.record("a", "3") == record("a")
+    assert tables.asset(order[0], "a") == migrated("a", order[0])
+    # The earlier one alone leaves what the later one needs.
+    (second,) = in_turn(tables, order[1])
+    assert tables.contents() == between
+    undone = roll_back(tables, first)
+    assert undone.status == 0 and order[1] in undone.rows[0]["message"]
+    assert tables.record("a", "3") == record("a")
+    # Both leave nothing.
+    assert roll_back(tables, first, second).status == 0
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("order", [("db01", "db02"), ("db02", "db01")])
+def test_another_date_is_said_and_known(tables, order):
+    tables.put(asset("a"), asset("a", "db02", currentVersion=version(DateModified="May 1 2024 - 08:00:00")))
+    before = tables.contents()
+    dry = tables.migrate("--dry-run")
+    first, second = in_turn(tables, *order)
+    assert (first.status, first.rows, second.status) == (0, [], 0)
+    (row,) = second.rows
+    assert (row["database_id"], row["code"], row["field"]) == (order[1], "shared_version_record", "dateCreated")
+    assert "2024-05-01T08:00:00Z" in row["message"] and "2025-06-24T17:59:56Z" in row["message"]
+    assert dry.codes == {"shared_version_record"}
+    assert run(tables, verify, first, second).status == 0
+    tables.put_records(record("a", dateCreated="2020-01-01T00:00:00Z"))
+    assert {row["field"] for row in run(tables, verify, first, second).rows} == {"dateCreated"}
+    tables.put_records(
+        record("a", dateCreated="2024-05-01T08:00:00Z" if order[0] == "db02" else "2025-06-24T17:59:56Z")
+    )
+    undone = roll_back(tables, first, second)
+    assert (undone.status, undone.rows) == (0, [])
+    assert tables.contents() == before
+
+
+# --- Within a run -----------------------------------------------------------------------------
+
+
+def test_the_record_of_a_vanished_asset_is_not_taken_from_the_one_that_relies_on_it(tables, before_first):
+    """Whichever of the two makes the record and is deleted before its change, the other one has it."""
+    tables.put(asset("a"), asset("a", "db02"))
+    update = 'UPDATE "%s"' % tables.assets
+
+    def delete_the_maker():
+        (line,) = list(tables.folder.glob("run-*/backups/*.jsonl"))
+        (image,) = [json.loads(text) for text in line.read_text().splitlines()[1:]]
+        delete(tables, image["asset"]["databaseId"]["S"])
+
+    before_first(update, delete_the_maker)
+    done = tables.migrate()
+    assert done.summary["outcomes"]["vanished"] == done.summary["outcomes"]["migrated"] == 1
+    assert tables.record("a", "3") == record("a") and len(tables.contents()[0]) == 1
+    assert run(tables, verify, done).summary["problems"] == {"asset_missing": 1}
+
+
+def test_an_insert_that_did_not_arrive_is_not_claimed_as_ours(tables, cut_off):
+    """Meanwhile another made the same record, which it needs: it stays when our asset is taken back."""
+    tables.put(asset("a"))
+
+    def another_makes_it():
+        tables.put(migrated("a", "db02"))
+        tables.put_records(record("a"))
+
+    cut_off("INSERT", another_makes_it)
+    done = tables.migrate("--database-id", "db01")
+    assert (done.status, done.rows) == (0, [])
+    assert claims_in(done) == [("db01", {"was": None, "now": record("a"), "certain": False})]
+    assert roll_back(tables, done).status == 0
+    assert tables.record("a", "3") == record("a")
+    # Also when the other one is in the old form, so that it may have been taken back before.
+    done = tables.migrate("--database-id", "db01")
+    delete(tables, "db02")
+    assert roll_back(tables, done).status == 0
+    assert tables.record("a", "3") == record("a")
+
+
+def test_an_insert_whose_answer_was_lost_is_taken_back_where_nobody_else_can_have_made_it(tables, monkeypatch):
+    tables.put(asset("a"), asset("b"))
+    before = tables.contents()
+    execute, lost = migration.Database.execute, []
+
+    def execute_and_lose(database, statements):
+        answer = execute(database, statements)
+        if not lost and any(partiql(statement).startswith("INSERT") for statement in statements):
+            lost.append(True)
+            raise migration.TryAgain("no answer from DynamoDB: lost")
+        return answer
+
+    monkeypatch.setattr(migration.Database, "execute", execute_and_lose)
+    done = tables.migrate()
+    assert done.status == 0 and {claim["certain"] for _, claim in claims_in(done)} == {False}
+    assert roll_back(tables, done).status == 0
+    assert tables.contents() == before
+
+
+def test_an_uncertain_record_of_a_vanished_asset_stays_where_another_may_have_made_it(tables, cut_off, before_first):
+    tables.put(asset("a"), asset("a", "db02"))
+    cut_off("INSERT", lambda: tables.put_records(record("a")))
+    before_first('UPDATE "%s"' % tables.assets, lambda: delete(tables, "db01"))
+    done = tables.migrate("--database-id", "db01")
+    assert done.summary["outcomes"]["vanished"] == 1 and done.codes == {"vanished", "record_stays"}
+    assert tables.record("a", "3") == record("a")
+
+
+# --- Live and archived ------------------------------------------------------------------------
+
+
+def test_the_archived_one_is_migrated_before_the_live_one_is_made_same_version(tables):
+    tables.put(asset("a", ARCHIVE, currentVersion=version(Comment="Archived")))
+    before_both = tables.contents()
+    first = tables.migrate()
+    assert tables.record("a", "3") == record("a", comment="Archived")
+    tables.put(asset("a"))
+    between = tables.contents()
+    second = tables.migrate()
+    assert (second.status, second.codes) == (0, {"archived_twin"})
+    assert tables.record("a", "3") == record("a")
+    assert run(tables, verify, first, second).status == 0
+    assert roll_back(tables, second).status == 0
+    assert tables.contents() == between
+    delete(tables, "db01")
+    assert roll_back(tables, first).status == 0
+    assert tables.contents() == before_both
+
+
+@pytest.mark.parametrize("scope", [[], ["--database-id", "db01"]])
+def test_the_archived_one_is_migrated_before_the_live_one_is_made_other_version(tables, scope):
+    tables.put(asset("a", ARCHIVE, currentVersion=version(Version="2")))
+    first = tables.migrate()
+    tables.put(asset("a"))
+    between = tables.contents()
+    dry = tables.migrate("--dry-run", *scope)
+    second = tables.migrate(*scope)
+    assert (dry.status, second.status, second.rows) == (0, 0, [])
+    not_current = record("a", assetVersionId="2", isCurrentVersion=FALSE)
+    assert tables.contents()[1] == {("a", "2"): not_current, ("a", "3"): record("a")}
+    verified = run(tables, verify, first, second)
+    assert (verified.status, verified.summary["problems"]) == (0, {})
+    assert tables.migrate().summary["writes"] == 0
+    assert roll_back(tables, second).status == 0
+    assert tables.contents() == between
+
+
+def test_the_archived_ones_record_stays_current_where_another_asset_needs_it(tables):
+    old = version(Version="2")
+    tables.put(asset("a", ARCHIVE, currentVersion=old), asset("a", "db02", currentVersion=old))
+    first = tables.migrate()
+    tables.put(asset("a"))
+    assert tables.migrate().status == 0
+    assert tables.record("a", "2") == record("a", assetVersionId="2")
+    assert first.status == 0
+
+
+def test_a_record_that_a_third_asset_needs_is_not_replaced_for_the_archived_twin(tables):
+    tables.put(asset("a", ARCHIVE), asset("a", "db02"))
+    tables.migrate()
+    tables.put(asset("a", currentVersion=version(Comment="Mine")))
+    done = tables.migrate()
+    assert (done.status, done.codes) == (1, {"version_conflict"})
+    assert tables.record("a", "3") == record("a")
+
+
+def test_identical_twins_of_which_the_archived_one_is_deleted_in_mid_run(tables, before_first):
+    """Before its change or after it: the live one has its record, which is current."""
+    for word in ('UPDATE "%s"' % tables.assets, 'UPDATE "%s"' % tables.versions):
+        tables.put(asset("a"), asset("a", ARCHIVE))
+        in_order = ["--database-id", ARCHIVE, "--database-id", "db01", "--workers", "1", "--batch-size", "1"]
+        before_first(word, lambda: delete(tables, ARCHIVE))
+        done = tables.migrate(*in_order)
+        assert done.status == 0 and done.codes <= {"vanished", "archived_twin"}
+        assert tables.contents()[1] == {("a", "3"): record("a")}
+        assert tables.asset("db01", "a") == migrated("a")
+        delete(tables, "db01")
+        tables.client.delete_item(TableName=tables.versions, Key={"assetId": S("a"), "assetVersionId": S("3")})
+
+
+def test_history_that_a_live_asset_took_over_is_not_removed(tables):
+    """Then the application made another version; the archived asset's record is the live one's history."""
+    tables.put(asset("a", ARCHIVE), asset("a"))
+    first, second = in_turn(tables, ARCHIVE, "db01")
+    tables.put(migrated("a", currentVersionId="4"))
+    tables.put_records(record("a", isCurrentVersion=FALSE), record("a", assetVersionId="4"))
+    records = tables.contents()[1]
+    delete(tables, ARCHIVE)
+    assert roll_back(tables, first, second).status == 1
+    assert tables.contents()[1] == records
+
+
+@pytest.mark.parametrize("name", ["One", "Another"])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_migrated_asset_archived_over_an_older_archived_one_is_left_alone(tables, name, together):
+    """Whether they look alike or not, and whether the live one was there when the older one was migrated."""
+    old = asset("a", ARCHIVE, currentVersion=version(Comment="Archived"), assetName="One")
+    tables.put(old, *[asset("a", assetName=name)] * together)
+    first = tables.migrate()
+    tables.put(*[asset("a", assetName=name)] * (not together))
+    second = tables.migrate()
+    archive(tables)
+    before = tables.contents()
+    undone = roll_back(tables, first, second)
+    assert undone.status == 1 and {row["outcome"] for row in undone.rows} == {"asset_deleted", "changed_since"}
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("scope", [[], ["--database-id", ARCHIVE]])
+@pytest.mark.parametrize("field", ["comment", "createdBy", "dateCreated"])
+def test_a_damaged_record_that_twins_share_is_seen(tables, scope, field):
+    tables.put(asset("a"), asset("a", ARCHIVE))
+    done = tables.migrate()
+    assert run(tables, verify, done, flags=scope).status == 0
+    tables.put_records(record("a", **{field: "2001-01-01T00:00:00Z"}))
+    assert {row["error_type"] for row in run(tables, verify, done, flags=scope).rows} == {"record_content_differs"}
+
+
+def test_an_archived_asset_may_keep_a_record_that_is_not_current(tables):
+    tables.put(asset("a", "db02", currentVersion=version(Version="2")), asset("a", "db02" + DELETED))
+    tables.put(asset("a", ARCHIVE))
+    runs = in_turn(tables, "db02", "db02" + DELETED, ARCHIVE)
+    assert [done.status for done in runs] == [0, 0, 0]
+    assert run(tables, verify, *runs).status == 0
