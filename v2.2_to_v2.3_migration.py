@@ -4000,6 +4000,7 @@ def open_journal(path: str, settings: Settings, site: Site, started: str) -> Jou
         [
             ("tool_version", TOOL_VERSION),
             ("started", started),
+            ("opened", time.time()),  # tells which of two runs of one second was later
             ("asset_bucket_name", settings.asset_bucket_name),
             *journal_header(settings, site.account, site.region).items(),
         ]

@@ -141,7 +141,7 @@ def open_journals(paths: List[str]) -> List[Journal]:
     """The journals, newest first, each once. Raises SettingsError for any other file."""
     unique = collections.OrderedDict((os.path.realpath(path), path) for path in paths)
     journals = [Journal(path, migration.read_journal_header(path)) for path in unique.values()]
-    return sorted(journals, key=lambda journal: (journal.started, os.path.basename(journal.path)), reverse=True)
+    return sorted(journals, key=lambda journal: (journal.started, journal.header.get("opened", 0.0)), reverse=True)
 
 
 class Archive:
