@@ -17,6 +17,7 @@ import argparse
 import glob
 import ipaddress
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -264,10 +265,23 @@ def rehearse(config, typed, settings):
         headline("Migration of these %d assets" % limit)
         steps.migrate(dry_run=False, yes=True)
         steps.offer_verification()
+        if steps.status == migration.EXIT_DONE:
+            migration.announce("\nNext: migrate all of them:\n%s" % wrapper_command(config))
     else:
         migration.announce("\nNothing was migrated. To migrate these assets, answer y on a terminal or give --yes.")
         steps.offer_verification("Verify them as they are?", default=False, unattended=False)
     return steps.status
+
+
+def wrapper_command(config):
+    """How run_migration is called from where the operator stands."""
+    windows = os.name == "nt"
+    script = os.path.join(
+        "." if os.getcwd() == FOLDER else FOLDER, "run_migration.ps1" if windows else "run_migration.sh"
+    )
+    if not windows:
+        return "%s %s" % (shlex.quote(script), shlex.quote(config))
+    return "& '%s' '%s'" % (script.replace("'", "''"), config.replace("'", "''"))
 
 
 def rehearse_on_samples(config, typed, settings):

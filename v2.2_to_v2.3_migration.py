@@ -3153,19 +3153,22 @@ def check_table(
     """The table's description, None where it cannot be had, and what is wrong with it."""
     from botocore import exceptions
 
-    where = "in %s" % client.meta.region_name
+    where, hint = "in %s" % client.meta.region_name, ""
+    if settings.endpoint_url:
+        where += " at %s" % settings.endpoint_url
+        hint = " For tables in AWS, leave out endpoint_url (--endpoint-url)."
     try:
         table = client.describe_table(TableName=name)["Table"]
     except (exceptions.BotoCoreError, exceptions.ClientError) as error:
         code = plain_code(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
         if code == "ResourceNotFound":
             fix = "check the table names and --region; `aws dynamodb list-tables` shows what this profile can see."
-            return None, [Check("error", "table %s was not found %s" % (name, where), fix)]
+            return None, [Check("error", "table %s was not found %s" % (name, where), fix + hint)]
         if code.startswith("AccessDenied"):
             fix = "grant dynamodb:DescribeTable and what else the README's IAM policy lists."
             return None, [Check("error", "table %s: %s" % (name, error), fix)]
         fix = "check the network, the credentials, --endpoint-url and --region."
-        return None, [Check("error", "table %s: %s" % (name, error), fix)]
+        return None, [Check("error", "table %s: %s" % (name, error), fix + hint)]
     if table["TableStatus"] != "ACTIVE":
         fix = "wait until it is ACTIVE."
         return table, [Check("error", "table %s is %s" % (name, table["TableStatus"]), fix)]

@@ -368,3 +368,12 @@ def test_dry_run_is_checked_too(aws, capfd):
 def test_readme_is_named_by_errors_only_if_it_is_there():
     text = Path(migration.__file__).read_text(encoding="utf-8")
     assert "README" not in text or Path(migration.__file__).with_name("README.md").exists()
+
+
+@pytest.mark.parametrize("answering", [True, False])
+def test_a_copied_test_configuration_is_led_to_its_endpoint(tables, capfd, answering):
+    endpoint = tables.engine.endpoint_url if answering else "http://127.0.0.1:1"
+    flags = ["--assets-table", "mine", "--asset-versions-table", "mine-too", "--asset-bucket", BUCKET]
+    text = outcome(capfd, main(*flags, "--endpoint-url", endpoint))
+    assert endpoint in text
+    assert "For tables in AWS, leave out endpoint_url" in text

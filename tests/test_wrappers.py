@@ -272,12 +272,20 @@ def test_the_limit_may_be_given_by_its_flag(guide, limit):
         ([True, True], [DRY, REAL, VERIFIED]),
     ],
 )
-def test_one_question_before_the_migration_and_one_after_it_or_instead(guide, answers, steps):
+def test_one_question_before_the_migration_and_one_after_it_or_instead(guide, capsys, answers, steps):
     guide.answers = list(answers)
     assert guide("rehearse", guide.config(endpoint_url="http://localhost:8000"), 5) == 0
     second = ("Verify the result now?", True) if answers[0] else ("Verify them as they are?", False)
     assert guide.questions == [("Migrate these 5 assets of assets now?", False), second]
     assert guide.calls == steps
+    next_one = "Next: migrate all of them:\n%s/run_migration.sh '%s/my config.json'\n" % (PROJECT, guide.folder)
+    assert (next_one in capsys.readouterr().out) is answers[0]
+
+
+def test_the_next_command_is_one_of_powershell_on_windows(monkeypatch):
+    monkeypatch.setattr(os, "name", "nt")
+    monkeypatch.setattr(guided_run, "FOLDER", os.getcwd())
+    assert guided_run.wrapper_command("it's.json").replace("/", "\\") == r"& '.\run_migration.ps1' 'it''s.json'"
 
 
 def test_ctrl_c_at_the_question_says_that_nothing_was_written(guide, capsys):
