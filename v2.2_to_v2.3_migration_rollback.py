@@ -282,9 +282,9 @@ def _next_images(images: Iterator[BeforeImage]) -> List[BeforeImage]:
 DELETE, PUT_BACK, GONE, CHANGED = "delete", "put back", "gone", "changed"
 NEEDED, NOT_OURS, IN_DOUBT, HELD = "needed", "not ours", "in doubt", "held"
 REASONS = {
-    NEEDED: "the asset under databaseId %s needs it",
-    NOT_OURS: "it was there before the migration came to this asset; the journal of what made it tells more",
-    IN_DOUBT: "the asset under databaseId %s may have made it",
+    NEEDED: "the asset under databaseId {} needs it",
+    NOT_OURS: "it was there before the migration came to this asset, or another's journal tells of it",
+    IN_DOUBT: "the asset under databaseId {} may have made it",
     HELD: "an asset that was not taken back relies on it",
 }
 
@@ -341,25 +341,25 @@ def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
     return same_id and all(name in asset for name in removed)
 
 
-def judge_record(claim: Any, own: bool, stored: Optional[Item], owed: Optional[Item], reason: Optional[str]) -> str:
+def judge_record(
+    claim: Any, own: bool, stored: Optional[Item], owed: Optional[Item], reason: Optional[str], twin_needs: bool
+) -> str:
     """What becomes of a version record that was claimed for an asset, now that this is taken back.
 
     own: it is the asset's own, not that of its archived twin. owed: what a journal of ours has made under its key and
-    could not remove before. reason: NEEDED, IN_DOUBT or HELD, where it must not be removed.
+    could not remove before. reason: NEEDED, IN_DOUBT or HELD, where nothing must be done to it. twin_needs: the asset's
+    twin needs a record under its key, its own or another.
     """
     if stored is None or (claim.was not in (None, claim.now) and not migration.differing(stored, claim.was)):
         return GONE
     if claim.was == claim.now:
         if owed is None or migration.differing(stored, owed):
             return NOT_OURS
-        return reason or DELETE
-    if migration.differing(stored, claim.now):
-        return GONE if reason or not own else CHANGED
-    if claim.was is None:
-        return reason or DELETE
-    if reason == HELD:
-        return HELD
-    return PUT_BACK if reason or not own else DELETE
+    elif migration.differing(stored, claim.now):
+        return GONE if reason or twin_needs or not own else CHANGED
+    elif claim.was is not None and (twin_needs or not own):
+        return reason or PUT_BACK
+    return reason or (NEEDED if twin_needs else DELETE)
 
 
 def _shown(value: Optional[Value]) -> str:
@@ -480,12 +480,13 @@ class Rollback:
                 continue
             owed, held = self.kept.of(key)
             reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now)
-            if reason and outcome == "asset_deleted":
+            twin_needs = now.twin is not None and migration.needs_record(now.twin, key[2])
+            if twin_needs and outcome == "asset_deleted":
                 reason = HELD  # it may be the same asset, archived, that needs it
-            step = judge_record(claim, image.is_own(claim), stored, owed, reason)
+            step = judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs)
             steps.append(step)
             if step in REASONS:
-                message = REASONS[step] % whose if "%s" in REASONS[step] else REASONS[step]
+                message = REASONS[step].format(whose or migration.twin_database(image.key[1]))
                 ours = claim.now if claim.was is None and claim.certain else None
                 self.kept.add(key, ours, image.key if outcome == "restored" else None, message)
             if step in (DELETE, PUT_BACK):
@@ -502,18 +503,16 @@ class Rollback:
     async def reason_to_keep(
         self, image: BeforeImage, claim: Any, key: Key, now: Now
     ) -> Tuple[Optional[str], Optional[str]]:
-        """Why a version record must not be removed, and because of which databaseId's asset; None: it may go."""
-        for asset in (now.asset, now.twin):
-            if asset and migration.needs_record(asset, key[2]):
-                return NEEDED, asset["databaseId"]["S"]
+        """Why nothing must be done to a version record, but for the twin's need; and the databaseId of the asset
+        that this is for."""
+        if now.asset and migration.needs_record(now.asset, key[2]):
+            return NEEDED, image.key[1]
         besides = (image.key[1], migration.twin_database(image.key[1]))
         needing = await self.owners.find(key, besides, migration.needs_record)
         if needing is not None:
             return NEEDED, needing
         if not claim.certain:
-            if now.twin and migration.has_version(now.twin, key[2]):
-                return IN_DOUBT, now.twin["databaseId"]["S"]
-            maker = await self.owners.find(key, besides, migration.has_version)
+            maker = await self.owners.find(key, besides[:1], migration.has_version)
             return (IN_DOUBT, maker) if maker is not None else (None, None)
         return None, None
 

@@ -372,3 +372,14 @@ def test_an_archived_asset_may_keep_a_record_that_is_not_current(tables):
     runs = in_turn(tables, "db02", "db02" + DELETED, ARCHIVE)
     assert [done.status for done in runs] == [0, 0, 0]
     assert run(tables, verify, *runs).status == 0
+
+
+def test_a_replaced_record_is_not_put_back_while_a_third_asset_needs_what_is_there(tables):
+    tables.put(asset("a", currentVersion=version(Comment="Mine")), asset("a", ARCHIVE))
+    first, second = in_turn(tables, ARCHIVE, "db01")
+    tables.put(asset("a", "db02" + DELETED))
+    (third,) = in_turn(tables, "db02" + DELETED)
+    assert third.codes == {"archived_twin"}
+    undone = roll_back(tables, second)
+    assert undone.status == 0 and tables.record("a", "3") == record("a", comment="Mine")
+    assert [row["code"] for row in undone.rows] == ["record_stays"] and "db02#deleted" in undone.rows[0]["message"]
