@@ -92,7 +92,8 @@ SEGMENTS = 64  # of a parallel scan, at most: enough that large databases rarely
 SEGMENT_ITEMS = 100  # a small table is not worth more segments than this
 READERS = 4  # reads under way at once
 LOOKUP_KEYS = 100  # keys in one BatchGetItem, its maximum
-LOOKUP_ASSETS = 25  # whole assets wanted by one, for they may be large
+LOOKUP_ASSETS = 25  # whole assets wanted by one, as long as nobody knows how large they are
+LOOKUP_UNITS = 250.0  # read units that one may take then, about: 1 MB, as a page
 ITEM_BYTES = 400 * 1024  # of one item, at most (AWS: item size)
 REQUEST_BYTES = 1000 * 1000  # a batch of writes is closed at this size
 PENDING_BYTES = 4 * 1000 * 1000  # of assets read and not yet finished
@@ -1987,6 +1988,7 @@ class Reader:
         self.requests = Requests(loop, READERS, self._send_next)
         self.ceiling = Ceiling(max_units, time.monotonic()) if max_units else None
         self.likely_units = 1.0  # of the next request: what the last one took
+        self.lookup_items = LOOKUP_ASSETS  # whole items wanted by one request
         # The lookups of each key that is wanted: of whole items, and of those wanted only as far as they exist.
         self.wanted = {False: collections.OrderedDict(), True: collections.OrderedDict()}  # type: Dict[bool, Any]
         self.pages = collections.deque()  # type: collections.deque
@@ -2045,7 +2047,7 @@ class Reader:
     def _next_keys(self) -> Tuple[collections.OrderedDict, bool]:
         keys_only = bool(self.wanted[True])
         waiting = self.wanted[keys_only]
-        most = LOOKUP_KEYS if keys_only or next(iter(waiting))[0] == self.database.versions else LOOKUP_ASSETS
+        most = LOOKUP_KEYS if keys_only else self.lookup_items
         return collections.OrderedDict(waiting.popitem(last=False) for _ in range(min(most, len(waiting)))), keys_only
 
     def _took(self, units: float, paid: float) -> None:
@@ -2067,6 +2069,8 @@ class Reader:
         except Exception as error:
             self._fail(batch, error)
             return
+        if units and not keys_only:
+            self.lookup_items = max(1, min(LOOKUP_KEYS, int(LOOKUP_UNITS * len(batch) / units)))
         for key, lookups in batch.items():
             for lookup in lookups:
                 lookup.missing.discard(key)

@@ -310,7 +310,27 @@ def test_lookups_of_many_coroutines_share_requests_and_unprocessed_keys_are_aske
         return found
 
     assert in_loop(run) == [{key(n): {"is": key(n)}, key(n + 1): {"is": key(n + 1)}} for n in range(0, 300, 2)]
-    assert max(map(len, asked)) == 100 and len(asked) <= 7
+    assert max(map(len, asked)) == 100 and len(asked) <= 9  # the first four do not know how large the items are
+
+
+@pytest.mark.parametrize("units, most", [(1.0, 100), (10.0, 25), (100.0, 2), (1000.0, 1), (0.0, 25)])
+def test_a_lookup_asks_for_as_many_items_as_their_size_permits(units, most):
+    """DynamoDB tells the size by the units; one that tells nothing is asked for few."""
+    asked = []
+
+    def get_items(keys, keys_only):
+        asked.append(len(keys))
+        return {one: {"is": one} for one in keys}, [], units * len(keys)
+
+    async def run(loop):
+        reader = migration.Reader(FakeDatabase(get_items=get_items), loop)
+        await reader.get([key(0)])
+        found = await asyncio.gather(*(reader.get([key(n)]) for n in range(200)))
+        reader.requests.threads.shutdown()
+        return found
+
+    assert in_loop(run) == [{key(n): {"is": key(n)}} for n in range(200)]
+    assert asked[0] == 1 and max(asked[1:]) == most
 
 
 def test_an_error_of_a_lookup_reaches_all_that_wait_for_it():
