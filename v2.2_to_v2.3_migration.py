@@ -1277,6 +1277,7 @@ class Journal:
     asset is written, {"asset": <before image>, "facts": {...}}. Its version record was simply made,
     unless a later line says before the asset goes on what else was done to a version record for it:
     {"claim": <a Claim>, "database_id": <of the asset>}. For one record the last such line counts.
+    Last line, where the run came to its end in good order, finished or stopped: {"end": <`counts`>}.
     `sync` puts what was added on the disk. It is locked while it is written, so that no rollback reads it meanwhile.
     """
 
@@ -1287,6 +1288,7 @@ class Journal:
         kind = [("journal", JOURNAL_KIND), ("format", JOURNAL_FORMAT)]  # type: List[Tuple[str, Any]]
         self._lines = [to_json(collections.OrderedDict(kind + list(header.items()))) + "\n"]
         self._failure = None  # type: Optional[MigrationError]
+        self.counts = {"before_images": 0, "claims": 0}
         self.sync()
 
     def add_asset(self, asset: str, facts: Facts, again: bool) -> None:
@@ -1297,9 +1299,11 @@ class Journal:
         if again:
             line += ',"again":true'
         self._lines.append(line + "}\n")
+        self.counts["before_images"] += 1
 
     def add_claim(self, database_id: str, claim: Claim) -> None:
         """What the asset under this databaseId has done to a version record."""
+        self.counts["claims"] += 1
         self._lines.append(to_json({"claim": claim._asdict(), "database_id": database_id}) + "\n")
 
     def sync(self) -> None:
@@ -1319,9 +1323,17 @@ class Journal:
             raise self._failure
         self._lines.clear()
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """End it. Returns whether its last line says so, and with that, that it is whole."""
+        whole = self._failure is None
+        self._lines.append(to_json({"end": self.counts}) + "\n")
+        try:
+            self.sync()
+        except MigrationError:
+            whole = False
         with contextlib.suppress(OSError):
             self._file.close()
+        return whole
 
 
 class JournalEntry(NamedTuple):
@@ -1358,31 +1370,54 @@ def read_journal_header(path: str) -> Dict[str, Any]:
 def read_journal_backwards(path: str) -> Iterator[JournalEntry]:
     """The entries of a journal, newest first, so that a superseded before image comes last.
 
-    A last line that was cut off by a crash is skipped: nothing was written for it.
-    Raises SettingsError for any other damage, and for a second journal in the same file.
+    A last line that was cut off is left out; `is_whole` tells of it. Raises SettingsError for any other damage, for
+    entries that the last line counts and that are not there, and for a second journal in the same file.
     """
-    newest = True
+    end, counts = None, dict.fromkeys(("before_images", "claims"), 0)
     lines = lines_backwards(path)
     for number, line in enumerate(lines):
         try:
-            entry = json.loads(str(line, "utf-8"))
-            if "journal" in entry:
+            fields = json.loads(str(line, "utf-8"))
+            if "journal" in fields:
                 break
-            facts = Facts(**entry.get("facts", {}))
-            claim = Claim(**entry["claim"]) if "claim" in entry else None
-            asset, again = entry.get("asset"), entry.get("again", False)
-            yield JournalEntry(asset, facts, again, entry.get("database_id"), claim, len(line))
+            if number == 0 and "end" in fields:
+                end = dict(fields["end"])
+                continue
+            entry = _journal_entry(fields, len(line))
         except (ValueError, TypeError, AttributeError):
-            if not newest:
+            if number > 0:
                 raise SettingsError(
                     "Journal %s is damaged, %d lines before its end." % (path, number), "use an undamaged copy of it."
                 )
-            LOG.warning("The last line of %s was cut off; nothing was written for it.", path)
-        newest = False
+            continue
+        counts["before_images" if entry.claim is None else "claims"] += 1
+        yield entry
     if next(lines, None) is not None:
         raise SettingsError(
             "%s holds several journals, one after the other." % path, "give each of them as a file of its own."
         )
+    if end not in (None, counts):
+        raise SettingsError(
+            "Journal %s holds other than its last line says: %s, not %s." % (path, to_json(counts), to_json(end)),
+            "use an undamaged copy of it.",
+        )
+
+
+def _journal_entry(fields: Dict[str, Any], size: int) -> JournalEntry:
+    if ("asset" in fields) is ("claim" in fields):
+        raise ValueError("neither an asset nor a claim")
+    facts = Facts(**fields.get("facts", {}))
+    claim = Claim(**fields["claim"]) if "claim" in fields else None
+    return JournalEntry(fields.get("asset"), facts, fields.get("again", False), fields.get("database_id"), claim, size)
+
+
+def is_whole(path: str) -> bool:
+    """Whether the last line of a journal says that its run came to its end in good order. Where not, the run was
+    interrupted hard, or still goes on, or the file is a part of the journal."""
+    try:
+        return "end" in json.loads(str(next(lines_backwards(path), b""), "utf-8"))
+    except (ValueError, TypeError):
+        return False
 
 
 def lines_backwards(path: str) -> Iterator[bytes]:
@@ -3923,16 +3958,17 @@ def run_migration(database: Database, settings: Settings, site: Site, typed: Opt
         "report": report.path,
         "summary": os.path.join(settings.report_dir, stem + "_summary.json"),
     }
-    if journal:
-        journal.close()
-        if remove_header_only(journal.path):
-            journal = None
-        else:
-            files["journal"] = journal.path
+    whole = journal.close() if journal else False
+    if journal and journal.counts["before_images"]:
+        files["journal"] = journal.path
+    elif journal:
+        os.remove(journal.path)  # so that nobody needs to ask what it is for
     if settings.log_file:
         files["log"] = settings.log_file
     status = exit_status_of(tally.outcomes["failed"], run, error)
     summary = summarise(settings, site, tally, run, start, status, error, files)
+    if journal and whole:
+        summary["journal_holds"] = journal.counts
     if settings.dry_run:
         summary["outcomes"] = {DRY_RUN_OUTCOMES.get(name, name): n for name, n in summary["outcomes"].items()}
         summary["version_records_to_write"] = summary.pop("version_records_written")
@@ -3949,16 +3985,6 @@ def run_migration(database: Database, settings: Settings, site: Site, typed: Opt
 
 def announce_change(settings: Settings, asset: Item, plan: Plan) -> None:
     announce("\n" + describe_change(asset, plan, whole=settings.asset_id is not None), level=logging.INFO)
-
-
-def remove_header_only(path: str) -> bool:
-    """Remove a journal that holds no before image, so that nobody needs to ask what it is for."""
-    with open(path, "rb") as file:
-        file.readline()
-        if file.readline().startswith(b'{"asset":'):
-            return False
-    os.remove(path)
-    return True
 
 
 def estimate(tables: DryRunTables, journal_size: int, site: Site) -> Dict[str, Any]:

@@ -83,6 +83,7 @@ class Journal(NamedTuple):
 
     path: str
     header: Dict[str, Any]
+    whole: bool  # as its last line says
 
     @property
     def started(self) -> str:
@@ -137,10 +138,17 @@ class BeforeImage:
         return migration.is_of_version(claim.now, self.record)
 
 
+def described(journal: Journal) -> str:
+    """A journal for a screen."""
+    return journal.path if journal.whole else "%s (its run was INTERRUPTED, or this is a part of it)" % journal.path
+
+
 def open_journals(paths: List[str]) -> List[Journal]:
     """The journals, newest first, each once. Raises SettingsError for any other file."""
     unique = collections.OrderedDict((os.path.realpath(path), path) for path in paths)
-    journals = [Journal(path, migration.read_journal_header(path)) for path in unique.values()]
+    journals = [
+        Journal(path, migration.read_journal_header(path), migration.is_whole(path)) for path in unique.values()
+    ]
     return sorted(journals, key=lambda journal: (journal.started, journal.header.get("opened", 0.0)), reverse=True)
 
 
@@ -186,6 +194,23 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
                 if migration.is_archived(entry.asset):
                     archive.add(BeforeImage(entry, journal.header, False))
     return counts, archive
+
+
+def require_images(journals: List[Journal], counts: List[int], report_dir: str) -> None:
+    """Raises SettingsError for a journal with fewer before images than the summary of its run says."""
+    for journal, count in zip(journals, counts):
+        stem = os.path.splitext(os.path.basename(journal.path))[0]
+        try:
+            with open(os.path.join(report_dir, stem + "_summary.json"), encoding="utf-8") as file:
+                summary = json.load(file)
+            expected = summary["journal_holds"]["before_images"] if summary["started"] == journal.started else 0
+        except (OSError, ValueError, KeyError):
+            continue
+        if count < expected:
+            raise migration.SettingsError(
+                "Journal %s is a part only: it holds %d of %d before images." % (journal.path, count, expected),
+                "use a whole copy of it.",
+            )
 
 
 def read_before_images(journals: List[Journal]) -> Iterator[BeforeImage]:
@@ -597,7 +622,7 @@ def describe_rollback(settings: Any, site: Any, journals: List[Journal], counts:
     mode = "DRY RUN, nothing is written" if settings.dry_run else "ROLLBACK, the tables are changed in place"
     rows = [("mode", mode)]
     rows += [
-        ("journal", "{}, started {}, {:,} before images".format(journal.path, journal.started, count))
+        ("journal", "{}, started {}, {:,} before images".format(described(journal), journal.started, count))
         for journal, count in zip(journals, counts)
     ]
     rows += [
@@ -638,8 +663,9 @@ def roll_back(argv: Optional[List[str]]) -> int:
     check_journals(journals, {"account": site.account, "region": site.region})
     require_ended([journal.path for journal in journals] + journals_beside(journals))
     counts, archive = survey(journals)
+    require_images(journals, counts, settings.report_dir)
     migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
-    migration.confirm("Roll these tables back now?", settings)
+    migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
     return run_rollback(database, settings, site, journals, sum(counts), archive)
 
 

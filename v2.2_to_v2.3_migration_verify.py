@@ -862,7 +862,8 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     rollback.check_journals(journals, {"account": site.account, "region": site.region})
-    rollback.survey(journals)  # so that damage shows before anything is verified
+    counts, _ = rollback.survey(journals)  # so that damage shows before anything is verified
+    rollback.require_images(journals, counts, settings.report_dir)
     return run_verification(database, settings, site, journals, output, page, requests.counts)
 
 

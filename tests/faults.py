@@ -73,7 +73,7 @@ class Scene:
 
     def start(self, file_name, *flags, kill=None):
         """Start a script; returns its process."""
-        argv = self.flags + list(flags)
+        argv = self.flags + ["--yes"] * (file_name == ROLLBACK) + list(flags)
         process = PROCESSES.Process(target=run_script, args=(file_name, argv, str(self.folder), dict(os.environ)))
         self._install(kill, process)
         process.start()

@@ -28,7 +28,7 @@ def there_and_back(tables, *assets):
     assert run.summary["outcomes"]["migrated"] == len(assets)
     assert verify.main([*tables.flags, "--journal", str(run.journal)]) == 0
     after = tables.contents()
-    back = ["--journal", str(run.journal), "--report-dir", str(tables.folder / "back")]
+    back = ["--journal", str(run.journal), "--report-dir", str(tables.folder / "back"), "--yes"]
     assert rollback.main(tables.flags + back) == 0
     assert tables.contents() == before
     return after
@@ -175,7 +175,7 @@ def test_settings_that_mean_something_to_a_shell(tables):
     assert migration.main(flags) == 0
     assert tables.asset("db01", "a")["assetLocation"] == M(Key="a/", Bucket=odd)
     (journal,) = (tables.folder / odd / "journal").iterdir()
-    back = [*tables.flags, "--asset-bucket", odd, "--journal", str(journal), "--report-dir", odd]
+    back = [*tables.flags, "--asset-bucket", odd, "--journal", str(journal), "--report-dir", odd, "--yes"]
     assert rollback.main(back) == 0
     assert tables.asset("db01", "a") == asset("a")
     assert os.listdir(str(tables.folder)) == [odd]
@@ -188,7 +188,7 @@ def test_files_are_their_owners_only(tables):
         run = tables.migrate("--log-file", "logs/log")
         made = [*tables.flags, "--journal", str(run.journal), "--report-dir"]
         assert verify.main([*made, "verified", "--html", "page.html"]) == 0
-        assert rollback.main([*made, "back"]) == 0
+        assert rollback.main([*made, "back", "--yes"]) == 0
     finally:
         os.umask(former)
     files = [path for path in tables.folder.rglob("*") if path.is_file()]

@@ -253,7 +253,7 @@ def test_changed_once(tables, before_sending, name):
         {("a", expected[1]["assetVersionId"]["S"]): expected[1]},
     )
     before_images = [json.loads(line).get("asset") for line in run.journal.read_text().splitlines()]
-    assert before_images[1:] == [asset("a"), asset("a", **edit)]
+    assert before_images[1:-1] == [asset("a"), asset("a", **edit)]
 
 
 def test_description_that_the_record_takes_from_the_asset(tables, before_sending):
@@ -1033,11 +1033,12 @@ def test_password_in_the_endpoint_is_not_written_down(tables, capfd):
 def test_first_line_of_the_journal(tables):
     tables.put(asset("a"))
     run = tables.migrate(*only("db01"))
-    header, entry = [json.loads(line) for line in run.journal.read_text().splitlines()]
+    header, entry, end = [json.loads(line) for line in run.journal.read_text().splitlines()]
     assert header["assets_table_name"] == tables.assets and header["asset_versions_table_name"] == tables.versions
     assert header["asset_bucket_name"] == BUCKET and header["started"] == run.summary["started"]
     assert header["tool_version"] == migration.TOOL_VERSION
     assert entry == {"asset": asset("a")}
+    assert end == {"end": {"before_images": 1, "claims": 0}}
 
 
 def test_journal_holds_every_changed_asset_and_no_other(tables):

@@ -27,7 +27,7 @@ _numbers = itertools.count(1)
 def roll_back(tables, *journals, flags=()):
     """Run the rollback in this process; its exit status and what it reported."""
     folder = tables.folder / ("rollback-%d" % next(_numbers))
-    argv = tables.flags + ["--report-dir", str(folder)] + list(flags)
+    argv = tables.flags + ["--report-dir", str(folder), "--yes"] + list(flags)
     for journal in journals:
         argv += ["--journal", str(getattr(journal, "journal", journal))]
     return results(rollback.main(argv), folder)
@@ -44,6 +44,13 @@ def results(status, folder):
 
 def key_of(item):
     return {name: item[name] for name in ("databaseId", "assetId")}
+
+
+def lines_of(run):
+    """The lines of a journal: header, entries, and not the end, for what is made of them has another one."""
+    header, *entries, end = run.journal.read_text().splitlines(True)
+    assert end.startswith('{"end":')
+    return [header, *entries]
 
 
 def edit(tables, item, **changes):
@@ -328,8 +335,8 @@ def test_twins_are_restored_whatever_the_order_of_lines_in_one_journal(tables, o
     before = tables.contents()
     runs = [tables.migrate("--database-id", name) for name in order]
     after = tables.contents()
-    header, *lines = runs[0].journal.read_text().splitlines(True)
-    lines += runs[1].journal.read_text().splitlines(True)[1:]
+    header, *lines = lines_of(runs[0])
+    lines += lines_of(runs[1])[1:]
     first, second, found = lines
     mixes = [mix for mix in itertools.permutations(lines) if mix.index(second) < mix.index(found)]
     assert len(mixes) == 3
@@ -389,7 +396,7 @@ def test_of_two_replaced_records_the_later_counts(tables):
     tables.put(LIVE, ARCHIVED)
     tables.migrate("--database-id", ARCHIVE)
     run = tables.migrate("--database-id", "db01")
-    header, image, replaced = run.journal.read_text().splitlines(True)
+    header, image, replaced = lines_of(run)
     earlier = replaced.replace("of the archived one", "of before")
     assert earlier != replaced
     run.journal.write_text(header + image + earlier + replaced)
@@ -546,7 +553,7 @@ def test_a_restoration_that_dynamodb_rejects_keeps_the_version_record(tables):
 
 
 def start_rollback(tables, journal, *flags):
-    command = [sys.executable, SCRIPT, "--journal", str(journal), "--report-dir", "reports", "--workers", "1"]
+    command = [sys.executable, SCRIPT, "--journal", str(journal), "--report-dir", "reports", "--workers", "1", "--yes"]
     return subprocess.Popen(command + tables.flags + list(flags), stdin=subprocess.DEVNULL)
 
 
@@ -674,8 +681,7 @@ def test_a_last_line_cut_off_by_a_crash_is_no_damage(tables):
     tables.put(asset("a"))
     before = tables.contents()
     run = tables.migrate()
-    with open(run.journal, "a") as file:
-        file.write('{"asset":{"databaseId":{"S":"db')
+    run.journal.write_text("".join(lines_of(run)) + '{"asset":{"databaseId":{"S":"db')
     assert roll_back(tables, run).outcomes == {"restored": 1}
     assert tables.contents() == before
 
@@ -736,7 +742,7 @@ def test_memory_does_not_grow_with_the_journal(tables, monkeypatch):
     """Before images are read as they are needed, and forgotten when they are finished."""
     tables.put(asset("a"))
     run = tables.migrate()
-    header, line = run.journal.read_text().splitlines(True)
+    header, line = lines_of(run)
     with open(run.journal, "w") as file:
         file.write(header)
         file.writelines(line.replace('"a"', '"a%d"' % number) for number in range(6000))
@@ -767,6 +773,62 @@ def test_memory_does_not_grow_with_the_journal(tables, monkeypatch):
 # --------------------------------------------------------------------------------------
 # Journals that are not what they should be
 # --------------------------------------------------------------------------------------
+
+
+def test_a_journal_says_in_its_last_line_that_its_run_ended_in_good_order(tables, monkeypatch, capsys):
+    tables.put(LIVE, ARCHIVED, *(asset("a%02d" % number) for number in range(40)))
+    with monkeypatch.context() as patch:
+        before_first(patch, "UPDATE", lambda: os.kill(os.getpid(), signal.SIGINT))
+        stopped = tables.migrate("--workers", "1", "--batch-size", "5")
+    finished = tables.migrate()
+    assert (stopped.status, finished.status) == (130, 0)
+    for run in (stopped, finished):
+        entries = [json.loads(line) for line in lines_of(run)[1:]]
+        counts = {name: sum(key in entry for entry in entries) for name, key in COUNTED}
+        assert run.journal.read_text().endswith(json.dumps({"end": counts}, separators=(",", ":")) + "\n")
+        assert run.summary["journal_holds"] == counts
+    finished.journal.write_text("".join(lines_of(finished)))
+    capsys.readouterr()
+    roll_back(tables, stopped, finished, flags=["--dry-run"])
+    plan = capsys.readouterr().out.split("Plan:")[1].split("Result")[0]
+    assert "%s (its run was INTERRUPTED, or this is a part of it)" % finished.journal in plan
+    assert plan.count("INTERRUPTED") == 1
+
+
+COUNTED = (("before_images", "asset"), ("claims", "claim"))
+
+
+@pytest.mark.parametrize("part", ["without a line", "without its end", "cut in a line"])
+@pytest.mark.parametrize("script", [rollback, verify])
+def test_a_part_of_a_journal_is_not_taken_for_the_whole(tables, capsys, part, script):
+    """By its last line, or by the summary of its run."""
+    tables.put(*(asset("a%d" % number) for number in range(5)))
+    run = tables.migrate()
+    text, lines = run.journal.read_text(), lines_of(run)
+    parts = {
+        "without a line": text.replace(lines[3], ""),
+        "without its end": "".join(lines[:-1]),
+        "cut in a line": "".join(lines)[:-100],
+    }
+    run.journal.write_text(parts[part])
+    before = tables.contents()
+    argv = tables.flags + ["--journal", str(run.journal), "--report-dir", str(run.folder / "reports")]
+    assert script.main(argv + ["--yes"] * (script is rollback)) == migration.EXIT_USAGE
+    message = capsys.readouterr().err
+    assert str(run.journal) in message and "Fix: use a" in message
+    assert ('"before_images":4' if part == "without a line" else "it holds 4 of 5 before images") in message
+    assert tables.contents() == before
+
+
+def test_where_nobody_can_be_asked_it_needs_yes(tables, capsys, monkeypatch):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    before = tables.contents()
+    monkeypatch.setattr(migration, "is_terminal", lambda stream: False)
+    assert rollback.main(tables.flags + ["--journal", str(run.journal)]) == migration.EXIT_USAGE
+    message = capsys.readouterr().err
+    assert "Nobody can be asked: Roll back %s and %s (" % (tables.assets, tables.versions) in message
+    assert "give --yes" in message and tables.contents() == before
 
 
 def test_the_journal_of_a_running_migration_is_refused(tables, capsys):
@@ -829,7 +891,7 @@ def test_two_journals_in_one_file_are_refused(tables, capsys):
 def test_memory_does_not_grow_with_records_of_others_in_the_journal(tables):
     tables.put(LIVE, ARCHIVED)
     runs = [tables.migrate("--database-id", name) for name in (ARCHIVE, "db01")]
-    header, image, replaced = runs[1].journal.read_text().splitlines(True)
+    header, image, replaced = lines_of(runs[1])
     with open(runs[1].journal, "w") as file:
         file.write(header + image)
         file.writelines(replaced.replace('"twin"', '"t%d"' % number) for number in range(20000))

@@ -109,7 +109,7 @@ def test_choices_of_a_configuration_do_not_apply(used_tables):
     assert run(used_tables, "--config", str(config)) == 0
     assert used_tables.contents() == before
     (journal,) = used_tables.folder.glob("saved/%s*/*.jsonl" % OWN)
-    assert len(journal.read_text().splitlines()) == 1 + 5
+    assert len(journal.read_text().splitlines()) == 1 + 5 + 1
 
 
 def test_no_cleanup_leaves_the_assets_and_cleanup_removes_them(used_tables, capsys):

@@ -160,7 +160,8 @@ def test_a_page_and_the_text_of_its_items(separators, indent, ascii_only, items,
         journal.add_asset(item_text, migration.Facts(live_twin=True), True)
     journal.sync()
     journal.close()
-    lines = (tmp_path / "journal").read_bytes().split(b"\n")[1:-1]
+    *lines, end, rest = (tmp_path / "journal").read_bytes().split(b"\n")[1:]
+    assert (json.loads(end), rest) == ({"end": {"before_images": len(items), "claims": 0}}, b"")
     assert [json.loads(line) for line in lines] == [
         {"asset": item, "facts": {"live_twin": True, "current_record": False}, "again": True} for item in items
     ]
