@@ -76,18 +76,9 @@ def find_config(typed, default):
     return path
 
 
-def flags_for(typed, keys):
-    """The typed settings as arguments of a script that knows these keys."""
-    arguments = []
-    for key, value in typed.items():
-        flag = migration.SETTINGS[key].flag
-        if key not in keys:
-            continue
-        if isinstance(value, bool):
-            arguments.append(flag if value else flag.replace("--", "--no-", 1))
-        else:
-            arguments += ["%s=%s" % (flag, text) for text in (value if isinstance(value, list) else [value])]
-    return arguments
+def known(typed, keys):
+    """Those of the typed settings that a script with these keys knows."""
+    return {key: value for key, value in typed.items() if key in keys}
 
 
 def is_local(endpoint):
@@ -185,19 +176,18 @@ class Steps:
         self.status = migration.EXIT_DONE
 
     def migrate(self, **settings):
-        self._run(MIGRATION, flags_for(dict(self.typed, **settings), migration.SETTINGS))
+        self._run(MIGRATION, dict(self.typed, **settings))
 
     def verify(self):
         """With a page beside the report, and by the journals of these tables, this run's and earlier ones'."""
         folder, log = self.settings.report_dir, self.settings.log_file
         report = os.path.join(folder, migration.unused_stem([folder], "verification", migration.utc_now(), log))
-        own = ["--output=%s.csv" % report, "--html=%s.html" % report]
-        own += ["--journal=%s" % path for path in journals_of(self.settings)]
-        self._run(VERIFICATION, flags_for(self.typed, self.verification.SETTINGS) + own)
+        own = {"output": report + ".csv", "html": report + ".html", "journal": list(journals_of(self.settings))}
+        self._run(VERIFICATION, dict(known(self.typed, self.verification.SETTINGS), **own))
 
     def _run(self, script, flags):
         command = [self.python, os.path.join(FOLDER, script), "--config", self.config]
-        status = local_dynamodb.run_command(command + flags)
+        status = local_dynamodb.run_command(command + migration.flag_words(flags))
         self.status = self.status or status
         # Assets that failed are in the report and do not hold up the others; all else does.
         if status not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS):
@@ -332,9 +322,11 @@ def is_of_embedded(settings):
 
 def run_migration(argv):
     parser = make_parser(
-        "run_migration", "Migrate, log to logs/, then offer the verification.", "[config_file] [flags]", DEFAULT_CONFIG
+        "run_migration [config_file] [flags]",
+        "Migrate, log to logs/, then offer the verification.",
+        DEFAULT_CONFIG,
+        ("run_migration my_config.json", "run_migration my_config.json --database-id db01 --yes"),
     )
-    parser.epilog = EPILOG % ("run_migration my_config.json", "run_migration my_config.json --database-id db01 --yes")
     config, typed = read_arguments(parser, argv)
     start_log(typed)
     config, settings = read_settings(config, DEFAULT_CONFIG, typed)
@@ -343,13 +335,12 @@ def run_migration(argv):
 
 def run_test_migration(argv):
     parser = make_parser(
-        "run_test_migration",
+        "run_test_migration [config_file] [limit] [flags]",
         "Dry run of a few assets, then offer their migration and verification.\n"
         "Without arguments: a rehearsal on an embedded DynamoDB with sample assets; no AWS account is used.",
-        "[config_file] [limit] [flags]",
         DEFAULT_TEST_CONFIG,
+        ("run_test_migration", "run_test_migration my_config.json 25"),
     )
-    parser.epilog = EPILOG % ("run_test_migration", "run_test_migration my_config.json 25")
     parser.add_argument("count", metavar="limit", nargs="?", default=None, type=positive, help="assets (default: 10)")
     config_typed, typed = read_arguments(parser, argv)
     log = start_log(typed)
@@ -362,14 +353,11 @@ def run_test_migration(argv):
     return rehearse(config, typed, settings)
 
 
-EPILOG = "examples:\n  %s\n  %s"
-
-
-def make_parser(name, description, arguments, default_config):
+def make_parser(usage, description, default_config, examples):
     """The migration's own parser, for its flags are passed on, with a configuration as an argument."""
     parser = migration.make_parser(description + "\nAll flags of the migration are passed on.", migration.SETTINGS)
-    parser.prog, parser.usage = name, "%s %s" % (name, arguments)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.prog, parser.usage = usage.split()[0], usage
+    parser.epilog = "\n  ".join(("examples:", *examples))
     parser.add_argument("config_file", nargs="?", default=None, help="default: %s" % default_config)
     parser.add_argument("--version", action="version", version=migration.TOOL_VERSION)
     return parser

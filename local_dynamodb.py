@@ -554,8 +554,10 @@ def main(argv=None):
 def _parser():
     parser = argparse.ArgumentParser(
         usage="%(prog)s [options] [-- COMMAND ...]",
-        description="Start DynamoDB Local, create both VAMS tables, load sample v2.2 assets; then run COMMAND"
-        " and stop, or serve until Ctrl-C. In COMMAND, the argument {endpoint} becomes the endpoint's URL.",
+        description="Start DynamoDB Local, create both VAMS tables, load sample v2.2 assets; then run COMMAND\n"
+        "and stop, or serve until Ctrl-C. In COMMAND, the argument {endpoint} becomes the endpoint's URL.",
+        epilog="examples:\n  python %(prog)s\n  python %(prog)s --assets 500 -- ./run_test_migration.sh",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, help="port (default: any free one for COMMAND, else %d)" % SERVE_PORT)
     parser.add_argument("--assets", type=int, default=200, metavar="N", help="how many assets (default: %(default)s)")

@@ -4159,21 +4159,29 @@ def next_step(summary: Dict[str, Any], settings: Settings, typed: Dict[str, Any]
 
 def command_text(script: str, flags: Dict[str, Any]) -> str:
     """A command to type where the operator stands.
-    flags: values by the names of settings, and of the flags that only one script has; a log of a run's own is left
-    out."""
+    flags: as flag_words has them; a log of a run's own is left out."""
     folder = os.path.dirname(os.path.abspath(__file__))
     words = [python_name(), script if folder == os.getcwd() else os.path.join(folder, script)]
-    for name, value in flags.items():
-        flag = SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(flag if value else flag.replace("--", "--no-", 1))
-        elif name != "log_file" or not LOG_TIME.search(value):
-            for text in map(str, value if isinstance(value, list) else [value]):
-                words += ["%s=%s" % (flag, text)] if text.startswith("-") else [flag, text]
+    words += flag_words(
+        {name: value for name, value in flags.items() if name != "log_file" or not LOG_TIME.search(value)}
+    )
     if os.name == "nt":
         # A quoted program is only a text to PowerShell.
         return ("& " if " " in words[0] else "") + subprocess.list2cmdline(words)
     return " ".join(map(shlex.quote, words))
+
+
+def flag_words(flags: Dict[str, Any]) -> List[str]:
+    """Flags as they are typed. flags: values by the names of settings, and of the flags that only one script has."""
+    words = []  # type: List[str]
+    for name, value in flags.items():
+        flag = SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+            continue
+        for text in map(str, value if isinstance(value, list) else [value]):
+            words += ["%s=%s" % (flag, text)] if text.startswith("-") else [flag, text]
+    return words
 
 
 def python_name() -> str:
