@@ -274,8 +274,33 @@ def wrapper_command(config):
     return "& '%s' '%s'" % (script.replace("'", "''"), config.replace("'", "''"))
 
 
+def rehearse_on_embedded(argv, log):
+    """Call this again as a command of the embedded DynamoDB."""
+    migration.announce("Rehearsal on an embedded DynamoDB with sample assets: no AWS account is used.")
+    again = [find_python(), os.path.abspath(__file__), "rehearse", *argv, "--log-file", log]
+    engine = [os.path.join(FOLDER, EMBEDDED_DYNAMODB), "--assets", str(SAMPLE_ASSETS), "--"]
+    return local_dynamodb.run_command([again[0], *engine, *again])
+
+
 def rehearse_on_samples(config, typed, settings):
-    """The whole migration on a DynamoDB of our own with sample assets; nothing is asked."""
+    """The whole migration on a DynamoDB of our own with sample assets, and what it came to; nothing is asked."""
+    try:
+        status = migrate_samples(config, typed, settings)
+    except Ended as ended:
+        status = ended.args[0]
+    if status == migration.EXIT_DONE:
+        migration.announce(
+            "\nREHEARSAL PASSED: all steps ended well. Reports, logs and journals are in %s.\n"
+            "Next: copy %s, fill in your values, then look at your own tables:\n"
+            "python %s --config my_config.json --dry-run" % (os.getcwd(), DEFAULT_CONFIG, MIGRATION)
+        )
+    elif status != migration.EXIT_INTERRUPTED:
+        log = settings.log_file
+        migration.announce("\nREHEARSAL FAILED with status %d: see above, or %s." % (status, log))
+    return status
+
+
+def migrate_samples(config, typed, settings):
     limit = typed.pop("limit", DEFAULT_LIMIT)
     typed.update(endpoint_url=os.environ[ENDPOINT_VARIABLE], yes=True)
     everything = Steps(config, typed, settings._replace(yes=True))
@@ -291,23 +316,6 @@ def rehearse_on_samples(config, typed, settings):
     headline("4 of 4  Once more: a second run finds nothing to write")
     everything.migrate(dry_run=False)
     return few.status or everything.status
-
-
-def rehearse_on_embedded(argv, log):
-    """Call this again as a command of the embedded DynamoDB, and then say what it came to."""
-    migration.announce("Rehearsal on an embedded DynamoDB with sample assets: no AWS account is used.")
-    again = [find_python(), os.path.abspath(__file__), "rehearse", *argv, "--log-file=" + log]
-    engine = [os.path.join(FOLDER, EMBEDDED_DYNAMODB), "--assets", str(SAMPLE_ASSETS), "--"]
-    status = local_dynamodb.run_command([again[0], *engine, *again])
-    if status == migration.EXIT_DONE:
-        migration.announce(
-            "\nREHEARSAL PASSED: all steps ended well. Reports, logs and journals are in %s.\n"
-            "Next: copy %s, fill in your values, then look at your own tables:\n  %s"
-            % (os.getcwd(), DEFAULT_CONFIG, "python %s --config my_config.json --dry-run" % MIGRATION)
-        )
-    elif status != migration.EXIT_INTERRUPTED:
-        migration.announce("\nREHEARSAL FAILED with status %d: see above, or %s." % (status, log))
-    return status
 
 
 def is_of_embedded(settings):
