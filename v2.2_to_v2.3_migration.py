@@ -184,6 +184,7 @@ class Settings(NamedTuple):
     log_level: str
     log_file: Optional[str]
     bucket_without_files: bool
+    repair: bool
     yes: bool
 
 
@@ -203,6 +204,7 @@ class Facts(NamedTuple):
 
     live_twin: bool = False  # an archived asset's id exists live too
     current_record: bool = False  # a version record for the asset's currentVersionId exists
+    repair: bool = False  # what the migration does not own is to be set right too (--repair)
 
 
 NO_FACTS = Facts()
@@ -274,6 +276,12 @@ SETTINGS = collections.OrderedDict(
     log_file=Setting("--log-file", "write the log to this file too"),
     bucket_without_files=Setting(
         "--bucket-without-files", "go on where the bucket holds no files of the assets looked at", bool, default=False
+    ),
+    repair=Setting(
+        "--repair",
+        "also set right isDistributable, assetName and description where the v2.3 application would refuse them",
+        bool,
+        default=False,
     ),
     yes=Setting("--yes", "do not ask before writing", bool, default=False),
 )  # keyword arguments keep their order from Python 3.6 on
@@ -491,6 +499,11 @@ def plan_asset(asset: Item, bucket: str, now: str, facts: Facts = NO_FACTS) -> P
     Returns the Plan: outcome, version record, attributes to set and to remove,
     findings. Planning the result again gives `already_migrated`.
     """
+    plan = _plan_of_migration(asset, bucket, now, facts)
+    return _with_repairs(asset, plan) if facts.repair and plan.outcome != "failed" else plan
+
+
+def _plan_of_migration(asset: Item, bucket: str, now: str, facts: Facts) -> Plan:
     legacy = tuple(name for name in REMOVED_FIELDS if name in asset)
     try:
         current_id = _current_version_id(asset)
@@ -693,6 +706,41 @@ def _further_findings(asset: Item) -> Tuple[Finding, ...]:
             message = "%s is missing or not text." % name
             findings.append(Finding("name_or_description_missing", name, message))
     return tuple(findings)
+
+
+def _with_repairs(asset: Item, plan: Plan) -> Plan:
+    """A plan that also sets right what the migration does not own, where it is known what is meant."""
+    repairs = _repairs(asset)
+    if not repairs:
+        return plan
+    findings = tuple(
+        Finding(
+            "repaired", name, "It was %s and is %s." % (shown(asset[name]) if name in asset else "absent", shown(value))
+        )
+        for name, value in repairs.items()
+    )
+    return plan._replace(
+        outcome="migrated",
+        set_attributes={**plan.set_attributes, **repairs},
+        expected={**plan.expected, **{name: asset.get(name) for name in repairs}},
+        findings=tuple(finding for finding in plan.findings if finding.field not in repairs) + findings,
+    )
+
+
+def _repairs(asset: Item) -> Dict[str, Value]:
+    """What the v2.3 application would refuse, as it would have written it."""
+    repairs = {}
+    value = asset.get("isDistributable", {})
+    inner = value.get("M", {}).get("value", {})
+    if "BOOL" in inner:
+        repairs["isDistributable"] = inner
+    elif value.get("S") in ("True", "False"):
+        repairs["isDistributable"] = {"BOOL": value["S"] == "True"}
+    if asset.get("assetName") in (None, NULL):
+        repairs["assetName"] = asset["assetId"]
+    if asset.get("description") in (None, NULL):
+        repairs["description"] = {"S": ""}
+    return repairs
 
 
 def text_of(value: Optional[Value]) -> Optional[str]:
@@ -1295,7 +1343,7 @@ class Journal:
         """asset: its JSON on one line. again: a before image of it was added already, which this one supersedes."""
         line = '{"asset":' + asset
         if facts != NO_FACTS:
-            line += ',"facts":' + to_json(facts._asdict())
+            line += ',"facts":' + to_json({name: True for name, holds in facts._asdict().items() if holds})
         if again:
             line += ',"again":true'
         self._lines.append(line + "}\n")
@@ -2577,12 +2625,15 @@ class Planner:
     processor's cache (benchmarks/README.md).
     """
 
-    def __init__(self, database: Database, prepared: Callable[[Change], Change], bucket: str, started: str) -> None:
+    def __init__(
+        self, database: Database, prepared: Callable[[Change], Change], settings: Settings, started: str
+    ) -> None:
         """started: when the run did, as ISO 8601 UTC."""
         self.database = database
         self.prepared = prepared
-        self.bucket = bucket
+        self.bucket = settings.asset_bucket_name
         self.started = started
+        self.facts = Facts(repair=settings.repair)
 
     def plan(self, item: Item, text: str) -> ReadAsset:
         """item: an asset as it was read; text: its JSON on one line."""
@@ -2592,10 +2643,11 @@ class Planner:
             questions["live_twin"] = twin_key(key)
         if "currentVersion" in item and text_of(item.get("currentVersionId")):
             questions["current_record"] = (self.database.versions, key[2], item["currentVersionId"]["S"])
-        return ReadAsset(key, text, questions) if questions else self._planned(key, item, text, NO_FACTS)
+        return ReadAsset(key, text, questions) if questions else self._planned(key, item, text, self.facts)
 
-    def plan_with(self, asset: ReadAsset, facts: Facts) -> ReadAsset:
+    def plan_with(self, asset: ReadAsset, answers: Dict[str, bool]) -> ReadAsset:
         """An asset that had questions, planned."""
+        facts = self.facts._replace(**answers)
         return self._planned(asset.key, json.loads(asset.text), asset.text, facts)
 
     def whole_plan(self, asset: ReadAsset) -> Plan:
@@ -2984,7 +3036,7 @@ class Migration:
         self.database = run.reader.database
         self.tables = run.tables
         self.dry_run = settings.dry_run
-        self.planner = Planner(self.database, run.tables.prepared, settings.asset_bucket_name, started)
+        self.planner = Planner(self.database, run.tables.prepared, settings, started)
         self.journal = GroupCommit(journal, run.loop) if journal else NothingSaved()  # type: Any
         owners = Owners(run.tables, run.reader)
         self.records = VersionRecords(self.database, run.tables, owners, self.journal, tally, started)
@@ -3017,8 +3069,8 @@ class Migration:
         for attempt in range(PLAN_ATTEMPTS):
             if asset.questions:
                 found = await self.tables.get(asset.questions.values(), keys_only=True)
-                facts = Facts(**{name: key in found for name, key in asset.questions.items()})
-                asset = self.planner.plan_with(asset, facts)
+                answers = {name: key in found for name, key in asset.questions.items()}
+                asset = self.planner.plan_with(asset, answers)
             if claims and not (asset.record and is_of_version(asset.record, claims[0].now)):
                 stays += await self.records.withdraw(asset, claims)
                 claims.clear()
@@ -3397,6 +3449,7 @@ WARNINGS = collections.OrderedDict(
             "record_stays",
             "a version record was left where it is, because another asset needs it or may have made it",
         ),
+        ("repaired", "with `--repair`: an attribute that the application would refuse was set right"),
         ("is_distributable_not_boolean", "`isDistributable` is not true or false; not ours to change"),
         (
             "asset_id_is_shared_prefix",

@@ -103,7 +103,8 @@ class BeforeImage:
         self.key = (header["assets_table_name"], entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
         self.plan = migration.plan_asset(entry.asset, header["asset_bucket_name"], header["started"], entry.facts)
         self.record = self.plan.record
-        self.before = {name: entry.asset.get(name) for name in migration.OWNED_FIELDS}
+        written = (*migration.OWNED_FIELDS, *self.plan.set_attributes)
+        self.before = {name: entry.asset.get(name) for name in written}
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = entry.size
         self.superseded = superseded
@@ -360,7 +361,10 @@ def may_be_another(image: BeforeImage, now: Now, archive: Archive) -> bool:
 
 
 def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
-    """Whether none of the fields is gone that the migration removes all at once."""
+    """Whether none of the fields is gone that the migration removes all at once; without such fields, whether the
+    asset is as before."""
+    if not any(name in migration.REMOVED_FIELDS for name in image.plan.remove_attributes):
+        return all(migration.same(asset.get(name), value) for name, value in image.before.items())
     removed = [name for name in image.plan.remove_attributes if name in migration.REMOVED_FIELDS]
     same_id = migration.same(asset.get("currentVersionId"), image.asset.get("currentVersionId"))
     return same_id and all(name in asset for name in removed)

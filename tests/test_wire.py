@@ -163,7 +163,7 @@ def test_a_page_and_the_text_of_its_items(separators, indent, ascii_only, items,
     *lines, end, rest = (tmp_path / "journal").read_bytes().split(b"\n")[1:]
     assert (json.loads(end), rest) == ({"end": {"before_images": len(items), "claims": 0}}, b"")
     assert [json.loads(line) for line in lines] == [
-        {"asset": item, "facts": {"live_twin": True, "current_record": False}, "again": True} for item in items
+        {"asset": item, "facts": {"live_twin": True}, "again": True} for item in items
     ]
     if indent is None:
         assert [item_text in text for _, item_text in found] == [True] * len(items)
