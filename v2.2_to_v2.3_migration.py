@@ -2858,10 +2858,16 @@ class VersionRecords:
             return found, () if undated else shared_findings(asset.record, present)
         if in_archive(asset.key[1]):
             return found, twin_findings(KEPT)
-        await self._require_of_archived_twin(asset, present)
+        own, twin = await self._own_and_twin(asset)
+        if own and needs_record(own, asset.insertion.key[2]):
+            return (
+                found,
+                (),
+            )  # the application made it for the asset since that was read, and the change will be refused
+        await self._require_of_archived_twin(asset, twin, present)
         return Claim(present, asset.record), twin_findings(REPLACED)
 
-    async def _require_of_archived_twin(self, asset: ReadAsset, present: Item) -> None:
+    async def _require_of_archived_twin(self, asset: ReadAsset, twin: Optional[Item], present: Item) -> None:
         """Raises AssetFails unless a record was made for a live asset's archived twin, and no third asset needs it.
 
         Of what an earlier run did nothing is known: a third asset that it has migrated may have made the record.
@@ -2869,7 +2875,6 @@ class VersionRecords:
         key, third_asset_that = asset.insertion.key, needs_record
         if not self._was_made_for_archived(present):
             third_asset_that = _is_migrated
-            twin = await self._twin_of(asset)
             aside = {"dateCreated": NULL, "isCurrentVersion": NULL}
             to_make = {**(own_record(twin) or {}), **aside} if twin else {}
             if twin is None or not (needs_record(twin, key[2]) or to_make == {**present, **aside}):
@@ -2887,7 +2892,7 @@ class VersionRecords:
         current any more; None where there is none, or others need it."""
         if asset.record is None or in_archive(asset.key[1]) or not await self.owners.has_archived_twin(asset.key):
             return None
-        twin = await self._twin_of(asset)
+        _, twin = await self._own_and_twin(asset)
         version_id = text_of(twin.get("currentVersionId")) if twin else None
         key = (self.database.versions, asset.key[2], version_id or "")
         if twin is None or version_id is None or key == asset.insertion.key or not needs_record(twin, version_id):
@@ -2914,9 +2919,7 @@ class VersionRecords:
         ours = [claim for claim in claims if claim.was != claim.now]
         if not ours:
             return ()
-        keys = [asset.key, twin_key(asset.key)]
-        found = await self.tables.get(keys)
-        own, twin = [found.get(key) for key in keys]
+        own, twin = await self._own_and_twin(asset)
         if own and needs_record(own, claims[0].now["assetVersionId"]["S"]):
             return ()
         findings = ()  # type: Tuple[Finding, ...]
@@ -2939,9 +2942,10 @@ class VersionRecords:
             return True
         return await self.owners.find(record, (asset.key[1],), has_version) is not None
 
-    async def _twin_of(self, asset: ReadAsset) -> Optional[Item]:
-        key = twin_key(asset.key)
-        return (await self.tables.get([key])).get(key)
+    async def _own_and_twin(self, asset: ReadAsset) -> Tuple[Optional[Item], Optional[Item]]:
+        """An asset and its live or archived twin, as they are now."""
+        found = await self.tables.get([asset.key, twin_key(asset.key)])
+        return found.get(asset.key), found.get(twin_key(asset.key))
 
     def key_of(self, record: Item) -> Key:
         return self.database.key_of(self.database.versions, record)

@@ -383,3 +383,17 @@ def test_a_replaced_record_is_not_put_back_while_a_third_asset_needs_what_is_the
     undone = roll_back(tables, second)
     assert undone.status == 0 and tables.record("a", "3") == record("a", comment="Mine")
     assert [row["code"] for row in undone.rows] == ["record_stays"] and "db02#deleted" in undone.rows[0]["message"]
+
+
+def test_a_record_that_the_application_made_meanwhile_is_not_taken_for_the_archived_twins(tables, before_first):
+    tables.put(asset("a"), asset("a", ARCHIVE))
+    of_application = record("a", comment="By the application", createdBy="ann")
+
+    def new_version_by_v23():
+        tables.put_records(of_application)
+        tables.put(migrated("a"))
+
+    before_first("INSERT", new_version_by_v23)
+    done = tables.migrate("--database-id", ARCHIVE, "--database-id", "db01", "--workers", "1", "--batch-size", "1")
+    assert done.summary["outcomes"]["failed"] == 0
+    assert tables.record("a", "3") == of_application and tables.asset("db01", "a") == migrated("a")
