@@ -21,6 +21,14 @@ BUCKET = "asset-bucket"
 _numbers = itertools.count(1)
 
 
+# They send signals, open terminals and lock files as only POSIX does.
+collect_ignore_glob = ["test_*.py"] if os.name == "nt" else []
+
+
+def pytest_report_header():
+    return "The tests run on POSIX systems only: see CONTRIBUTING.md." if os.name == "nt" else None
+
+
 def pytest_configure():
     # Engines that live for minutes: what Java's second compiler costs, and its threads, they never earn back.
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
