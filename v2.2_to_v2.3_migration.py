@@ -2766,6 +2766,7 @@ class Owners:
             if len(self._reading) >= 1000:  # there may be as many databases as assets
                 self._reading.popitem(last=False)
             self._reading[name] = self.reader.loop.create_task(self._read(segments()))
+        self._reading.move_to_end(name)
         return await self._reading[name]
 
     async def _read(self, segments: List[Segment]) -> int:
