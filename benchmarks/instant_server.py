@@ -5,8 +5,8 @@
 
 It runs in a process of its own. It serves any number of assets without holding them: items of
 realistic size, the same ones each time, in four databases of unequal size or in `databases` equal
-ones. Every write succeeds and changes nothing. With `migrated`, the assets are as the migration
-leaves them.
+ones, none of them archived. Every write succeeds and changes nothing. With `migrated`, the assets
+are as the migration leaves them.
 """
 
 import argparse
@@ -147,6 +147,8 @@ class Instant(Server):
         request = json.loads(body)
         if operation == b"Scan":
             return Answer(200, self.table.scan(request))
+        if operation == b"Query" and migration.in_archive(request["ExpressionAttributeValues"][":value"]["S"]):
+            return Answer(200, b'{"Items":[],"Count":0}')
         if operation == b"DescribeTable":
             counts = {"ItemCount": self.table.ends[-1], "TableSizeBytes": 1300 * self.table.ends[-1]}
             return Answer(200, json.dumps({"Table": {**description(request["TableName"]), **counts}}).encode())
