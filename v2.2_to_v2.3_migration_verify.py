@@ -454,7 +454,7 @@ class Verification:
             self.add(problem._replace(database_id=owner_of(owners, version_id)))
         if len(history.current) > 1:
             self.add(several_current_problem(history.asset_id, history.current, owners, not self.scoped))
-        elif not history.current and all(map(migration.in_archive, owners)):
+        elif not history.current and not self.scoped and all(map(migration.in_archive, owners)):
             # The first pass looks at the records of live assets. Of archived ones alone, one is to be current.
             for name in sorted(name for name, version_id in owners.items() if version_id in history.not_current):
                 self.add(not_current_problem(name, history.asset_id, owners[name] or ""))

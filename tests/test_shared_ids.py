@@ -397,3 +397,10 @@ def test_a_record_that_the_application_made_meanwhile_is_not_taken_for_the_archi
     done = tables.migrate("--database-id", ARCHIVE, "--database-id", "db01", "--workers", "1", "--batch-size", "1")
     assert done.summary["outcomes"]["failed"] == 0
     assert tables.record("a", "3") == of_application and tables.asset("db01", "a") == migrated("a")
+
+
+def test_a_part_of_the_tables_cannot_tell_that_an_archived_assets_record_should_be_current(tables):
+    tables.put(asset("a", "db02"), asset("a", "db02" + DELETED), asset("a", ARCHIVE))
+    runs = in_turn(tables, "db02" + DELETED, ARCHIVE)
+    assert tables.record("a", "3")["isCurrentVersion"] == FALSE
+    assert run(tables, verify, runs[1], flags=["--database-id", ARCHIVE]).status == 0
