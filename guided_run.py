@@ -291,8 +291,8 @@ def rehearse_on_samples(config, typed, settings):
     if status == migration.EXIT_DONE:
         migration.announce(
             "\nREHEARSAL PASSED: all steps ended well. Reports, logs and journals are in %s.\n"
-            "Next: copy %s, fill in your values, then look at your own tables:\n"
-            "python %s --config my_config.json --dry-run" % (os.getcwd(), DEFAULT_CONFIG, MIGRATION)
+            "Next: copy %s, fill in your values, then look at your own tables:\n%s --dry-run"
+            % (os.getcwd(), os.path.join(FOLDER, DEFAULT_CONFIG), wrapper_command("my_config.json"))
         )
     elif status != migration.EXIT_INTERRUPTED:
         log = settings.log_file

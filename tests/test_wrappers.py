@@ -355,7 +355,7 @@ def test_a_rehearsal_ends_with_a_verdict_and_the_next_step(guide, monkeypatch, c
     assert guide("rehearse") == status
     said = capsys.readouterr().out
     assert ("REHEARSAL PASSED" in said) is (status == 0)
-    assert ("\npython %s --config my_config.json --dry-run\n" % MIGRATION in said) is (status == 0)
+    assert ("\n%s/run_migration.sh my_config.json --dry-run\n" % PROJECT in said) is (status == 0)
     assert ("REHEARSAL FAILED with status %d" % status in said) is (status in (1, 3))
 
 
