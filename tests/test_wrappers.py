@@ -515,7 +515,7 @@ class Folder:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             universal_newlines=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
 
@@ -564,7 +564,7 @@ def on_terminal(folder, script, *arguments, answers=()):
             shown += chunk.decode()
             if waiting and shown.endswith("] "):
                 os.write(main_end, waiting.pop(0).encode())
-        status = process.wait(timeout=60)
+        status = process.wait(timeout=300)
     finally:
         os.close(main_end)
         process.kill()
@@ -628,7 +628,7 @@ def test_a_reader_that_goes_away_gets_no_traceback(folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert "Traceback" not in result.stderr
@@ -683,7 +683,7 @@ def test_a_call_over_a_symbolic_link(folder, tmp_path):
         cwd=str(bin_folder),
         env=environment(),
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0
@@ -723,7 +723,7 @@ def test_a_signal_waits_for_the_migration_and_keeps_its_status(folder, number, w
     while "ready" not in shown:
         shown += process.stdout.readline()
     whom(process.pid, number)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=300)
     assert "finished the writes" in rest
     assert process.returncode == 130
     assert folder.calls() == []
@@ -743,7 +743,7 @@ def test_no_python_at_all(folder, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 3
