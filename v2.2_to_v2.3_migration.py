@@ -4037,7 +4037,7 @@ def run_migration(database: Database, settings: Settings, site: Site, typed: Opt
     if error is not None:
         raise error
     if typed is not None:
-        announce("\nNext: %s:\n%s" % next_step(summary, settings, typed))
+        announce_next(*next_step(summary, settings, typed))
     return status
 
 
@@ -4190,29 +4190,43 @@ def count_line(count: int, meaning: str) -> str:
     return "  {:>11,}  {}".format(count, meaning)
 
 
+SCRIPT = os.path.basename(__file__)
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
 BEGINNING = 10  # assets, for the first migration
 
 
-def next_step(summary: Dict[str, Any], settings: Settings, typed: Dict[str, Any]) -> Tuple[str, str]:
-    """What to do after a migration or a dry run, and the command for it."""
-    script = os.path.basename(__file__)
+def next_step(summary: Dict[str, Any], settings: Settings, typed: Dict[str, Any]) -> Tuple[str, str, Dict[str, Any]]:
+    """What to do after a migration or a dry run, the script for it and its flags."""
     outcomes = summary["outcomes"]
     if summary["exit_status"] == EXIT_INTERRUPTED:
-        return "finish what is left", command_text(script, typed)
+        return "finish what is left", SCRIPT, typed
     if settings.dry_run:
-        real = {name: value for name, value in typed.items() if name != "dry_run"}
-        real.update({} if typed.get("dry_run") else {"dry_run": False})
         if settings.limit is None and not settings.database_id and outcomes["would_migrate"] > BEGINNING:
-            return "begin small", command_text(script, {**real, "limit": BEGINNING})
-        return "migrate", command_text(script, real)
+            return "begin small", SCRIPT, {**for_real(typed), "limit": BEGINNING}
+        return "migrate", SCRIPT, for_real(typed)
     if outcomes["failed"]:
-        return "mend what failed, then run it again", command_text(script, typed)
-    kept = ("config", *SHARED_SETTINGS[:-2], "limit", "database_id", "asset_id")
-    flags = {name: value for name, value in typed.items() if name in kept}
+        return "mend what failed, then run it again", SCRIPT, typed
+    flags = connection_of(typed)
+    flags.update({name: typed[name] for name in ("limit", "database_id", "asset_id") if name in typed})
     if "journal" in summary["files"]:
         flags["journal"] = summary["files"]["journal"]
-    return "verify", command_text(VERIFICATION_SCRIPT, flags)
+    return "verify", VERIFICATION_SCRIPT, flags
+
+
+def for_real(typed: Dict[str, Any]) -> Dict[str, Any]:
+    """The flags of a dry run, for what it looked at."""
+    flags = {name: value for name, value in typed.items() if name != "dry_run"}
+    return flags if typed.get("dry_run") else {**flags, "dry_run": False}  # a configuration says so
+
+
+def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:
+    """Those of the flags that say which tables."""
+    return {name: value for name, value in typed.items() if name == "config" or name in SHARED_SETTINGS[:-2]}
+
+
+def announce_next(step: str, script: str, flags: Dict[str, Any]) -> None:
+    """Say what to do next; the last line is the command."""
+    announce("\nNext: %s:\n%s" % (step, command_text(script, flags)))
 
 
 def command_text(script: str, flags: Dict[str, Any]) -> str:

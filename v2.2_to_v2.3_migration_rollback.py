@@ -36,6 +36,7 @@ import collections
 import contextlib
 import glob
 import json
+import logging
 import os
 import sys
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
@@ -58,6 +59,8 @@ OUTCOMES = (
     "failed",
     "not_finished",
 )
+# What a dry run calls them.
+DRY_RUN_OUTCOMES = {"restored": "would_restore", "record_kept": "would_keep_record", "failed": "would_fail"}
 NOT_RESTORED = ("record_kept", "changed_since", "asset_deleted", "failed")
 FLAGS = (*migration.SHARED_SETTINGS, "dry_run", "batch_size", "workers", "max_write_units", "report_dir", "yes")
 # What a journal's first line tells of the tables, and what the settings must agree with.
@@ -642,7 +645,10 @@ def describe_rollback(settings: Any, site: Any, journals: List[Journal], counts:
 
 def roll_back(argv: Optional[List[str]]) -> int:
     """Journals, settings, preflight, plan on one screen, then the run."""
-    parser = migration.make_parser("Take a migration from VAMS v2.2 to v2.3 back, from its journals.", FLAGS)
+    example = "--config my_config.json --journal backups/migration_20261122T204426Z.jsonl"
+    parser = migration.make_parser(
+        "Take a migration from VAMS v2.2 to v2.3 back, from its journals.", FLAGS, (example + " --dry-run", example)
+    )
     parser.add_argument(
         "--journal",
         action="append",
@@ -650,17 +656,14 @@ def roll_back(argv: Optional[List[str]]) -> int:
         metavar="FILE",
         help="journal of the migration, backups/migration_<time>.jsonl; may be given several times",
     )
-    flags = vars(parser.parse_args(argv))
-    journals = open_journals(flags.pop("journal"))
-    file_values = migration.read_config_file(flags.pop("config", None))
-    settings = migration.resolve_settings(migration.CONFIG, file_values, flags)
+    settings, typed = migration.configured(parser, argv)
+    journals = open_journals(typed["journal"])
     # What they choose among is in the journals already.
-    settings = settings._replace(limit=None, database_id=[])
-    migration.configure_logging(settings.log_level, settings.log_file)
+    settings = settings._replace(limit=None, database_id=[], asset_id=None)
     public = migration.public_settings(settings)
     check_journals(journals, {name: public[name] for name in SAME_SETTINGS})
     session, database = migration.connect(settings)
-    migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION)
+    migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database.client, settings, writing=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
@@ -670,7 +673,22 @@ def roll_back(argv: Optional[List[str]]) -> int:
     require_images(journals, counts, settings.report_dir)
     migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
     migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
-    return run_rollback(database, settings, site, journals, sum(counts), archive)
+    status = run_rollback(database, settings, site, journals, sum(counts), archive)
+    announce_next(status, settings, typed)
+    return status
+
+
+def announce_next(status: int, settings: Any, typed: Dict[str, Any]) -> None:
+    script = os.path.basename(__file__)
+    if status == migration.EXIT_INTERRUPTED:
+        migration.announce_next("finish what is left", script, typed)
+    elif settings.dry_run:
+        migration.announce_next("roll back", script, migration.for_real(typed))
+    elif status != migration.EXIT_DONE:
+        migration.announce_next("look at what was not restored; after mending it, run this again", script, typed)
+    else:
+        flags = migration.connection_of(typed)
+        migration.announce_next("see what a migration would do now", migration.SCRIPT, {**flags, "dry_run": True})
 
 
 async def after_owners(rollback: Rollback, item_count: int, pages: Any):
@@ -694,8 +712,10 @@ def add_kept_records(rollback: Rollback) -> None:
 def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal], total: int, archive: Archive) -> int:
     """Restore, or say what would be, and report. Returns the exit status."""
     start = migration.utc_now()
-    stem = migration.unused_stem([settings.report_dir], "rollback", start)
-    report = migration.Report(os.path.join(settings.report_dir, stem + ".csv"))
+    prefix = "dryrun_rollback" if settings.dry_run else "rollback"
+    names = DRY_RUN_OUTCOMES if settings.dry_run else {}
+    stem = migration.unused_stem([settings.report_dir], prefix, start, settings.log_file)
+    report = migration.Report(os.path.join(settings.report_dir, stem + ".csv"), names)
     if settings.dry_run:
         migration.announce("The first changes:")
     tally = migration.Tally(report)
@@ -713,14 +733,16 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
     add_kept_records(rollback)
     status = migration.exit_status_of(not_restored(tally), run, error)
     files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
+    if settings.log_file:
+        files["log"] = settings.log_file
     summary = migration.summarise(settings, site, tally, run, start, status, error, files)
-    summary["outcomes"] = {name: tally.outcomes[name] for name in OUTCOMES}
+    summary["outcomes"] = {names.get(name, name): tally.outcomes[name] for name in OUTCOMES}
     summary["assets_restored"] = summary.pop("assets_changed")
     summary["version_records_removed"] = summary.pop("version_records_written")
     summary["journals"] = [journal.path for journal in journals]
     report.close()
     migration.write_summary(files["summary"], summary)
-    migration.announce(result_text(summary))
+    migration.announce(result_text(summary, tally))
     if error is not None:
         raise error
     return status
@@ -736,7 +758,7 @@ def counts_line(tally: Any) -> str:
     )
 
 
-def result_text(summary: Dict[str, Any]) -> str:
+def result_text(summary: Dict[str, Any], tally: Any) -> str:
     """The last screen: what happened, where it is written, what to do next."""
     verb = "would be " if summary["dry_run"] else ""
     meanings = [
@@ -751,8 +773,8 @@ def result_text(summary: Dict[str, Any]) -> str:
     ]
     lines = ["", "Result%s:" % (" of the dry run" if summary["dry_run"] else "")]
     for name, meaning in meanings:
-        if summary["outcomes"][name] or name == "restored":
-            lines.append("  {:>11,}  {}".format(summary["outcomes"][name], meaning))
+        if tally.outcomes[name] or name == "restored":
+            lines.append(migration.count_line(tally.outcomes[name], meaning))
     lines.append("  {:>11,}  version records {}removed or put back".format(summary["version_records_removed"], verb))
     lines += ["  %-9s %s" % file for file in summary["files"].items()]
     return "\n".join(lines)

@@ -38,6 +38,7 @@ import datetime
 import functools
 import hashlib
 import html
+import logging
 import os
 import re
 import sys
@@ -58,7 +59,7 @@ rollback = load_script("v2.2_to_v2.3_migration_rollback.py")  # for its journals
 # Configuration
 # --------------------------------------------------------------------------------------
 
-SETTINGS = (*migration.SHARED_SETTINGS, "limit", "database_id", "report_dir")
+SETTINGS = (*migration.SHARED_SETTINGS, "limit", "database_id", "asset_id", "max_read_units", "report_dir")
 
 PAGE_ROWS = 10000  # problems in the HTML page; the CSV file has them all
 # Up to so many assets of --limit or --database-id are asked for their records one by one. For more, the whole
@@ -492,7 +493,10 @@ class Verification:
         return self.seen.execute("INSERT OR IGNORE INTO images VALUES (?)", (key,)).rowcount == 1
 
     def is_in_scope(self, image: Any) -> bool:
-        return not self.settings.database_id or image.key[1] in self.settings.database_id
+        settings = self.settings
+        if settings.asset_id not in (None, image.key[2]):
+            return False
+        return not settings.database_id or image.key[1] in settings.database_id
 
 
 class History:
@@ -832,7 +836,13 @@ def problems_html(summary: Dict[str, Any], problems: List[Problem]) -> Iterator[
 
 
 def make_parser() -> Any:
-    parser = migration.make_parser("Verify that all VAMS assets are migrated from v2.2 to v2.3. Reads only.", SETTINGS)
+    examples = (
+        "--config my_config.json",
+        "--config my_config.json --journal backups/migration_20261122T204426Z.jsonl --html page.html",
+    )
+    parser = migration.make_parser(
+        "Verify that all VAMS assets are migrated from v2.2 to v2.3. Reads only.", SETTINGS, examples
+    )
     parser.add_argument(
         "--journal",
         action="append",
@@ -848,29 +858,39 @@ def make_parser() -> Any:
 
 def verify(argv: Optional[List[str]]) -> int:
     """Settings, preflight, then the passes."""
-    flags = vars(make_parser().parse_args(argv))
-    journals = rollback.open_journals(flags.pop("journal"))
-    output, page = flags.pop("output", None), flags.pop("html", None)
-    file_values = migration.read_config_file(flags.pop("config", None))
-    settings = migration.resolve_settings(migration.CONFIG, file_values, flags)
+    settings, typed = migration.configured(make_parser(), argv)
+    journals = rollback.open_journals(typed["journal"])
     rollback.check_journals(journals, {name: getattr(settings, name) for name in migration.KEY_SCHEMAS})
-    migration.configure_logging(settings.log_level, settings.log_file)
     session, database = migration.connect(settings)
     requests = RequestCounts(database.client)
-    migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION)
+    migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database.client, settings, writing=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     rollback.check_journals(journals, {"account": site.account, "region": site.region})
     counts, _ = rollback.survey(journals)  # so that damage shows before anything is verified
     rollback.require_images(journals, counts, settings.report_dir)
-    return run_verification(database, settings, site, journals, output, page, requests.counts)
+    output, page = typed.get("output"), typed.get("html")
+    status = run_verification(database, settings, site, journals, output, page, requests.counts)
+    announce_next(status, settings, typed)
+    return status
+
+
+def announce_next(status: int, settings: Any, typed: Dict[str, Any]) -> None:
+    if status == migration.EXIT_INTERRUPTED:
+        migration.announce_next("verify to the end", os.path.basename(__file__), typed)
+    elif status != migration.EXIT_DONE:
+        migration.announce_next("mend what the report names, then verify again", os.path.basename(__file__), typed)
+    elif settings.limit is not None or settings.database_id:
+        migration.announce_next("migrate all assets", migration.SCRIPT, migration.connection_of(typed))
+    else:
+        migration.announce("\nNext: open the application to its users. Keep the journals.")
 
 
 def name_files(settings: Any, output: Optional[str], page: Optional[str], start: datetime.datetime) -> Dict[str, str]:
     """The files of this run. A report that --output or --html names is replaced."""
     if output is None:
-        stem = migration.unused_stem([settings.report_dir], "verification", start)
+        stem = migration.unused_stem([settings.report_dir], "verification", start, settings.log_file)
         output = os.path.join(settings.report_dir, stem + ".csv")
     files = collections.OrderedDict(report=output, summary=os.path.splitext(output)[0] + "_summary.json")
     if page is not None:
@@ -895,6 +915,8 @@ def run_verification(database, settings, site, journals, output, page, requests)
     """Verify and report. Returns the exit status."""
     start = migration.utc_now()
     files = name_files(settings, output, page, start)
+    if settings.log_file:
+        files["log"] = settings.log_file
     with contextlib.ExitStack() as stack:
         report = migration.CsvReport(files["report"], REPORT_COLUMNS)
         stack.callback(report.close)

@@ -213,7 +213,8 @@ def test_the_next_step(monkeypatch, outcomes, status, values, typed_flags, step,
     }
     scripts = {"M": "v2.2_to_v2.3_migration.py", "V": "v2.2_to_v2.3_migration_verify.py"}
     expected = "python " + scripts[words[0]] + words[1:]
-    assert migration.next_step(summary, settings, typed_flags) == (step, expected)
+    found, *command = migration.next_step(summary, settings, typed_flags)
+    assert (found, migration.command_text(*command)) == (step, expected)
 
 
 def test_all_files_of_a_wrappers_run_share_the_time_of_its_log(tables, capfd):

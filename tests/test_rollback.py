@@ -33,12 +33,16 @@ def roll_back(tables, *journals, flags=()):
     return results(rollback.main(argv), folder)
 
 
+WOULD = {name: outcome for outcome, name in rollback.DRY_RUN_OUTCOMES.items()}
+
+
 def results(status, folder):
+    """A dry run's outcomes are called as those of the rollback that it foresees, so that both can be compared."""
     (summary,) = (json.loads(path.read_text()) for path in folder.glob("*_summary.json"))
     (report,) = folder.glob("*.csv")
     with open(report, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    outcomes = {name: count for name, count in summary["outcomes"].items() if count}
+        rows = [{**row, "outcome": WOULD.get(row["outcome"], row["outcome"])} for row in csv.DictReader(file)]
+    outcomes = {WOULD.get(name, name): count for name, count in summary["outcomes"].items() if count}
     return types.SimpleNamespace(status=status, summary=summary, rows=rows, outcomes=outcomes)
 
 
@@ -638,6 +642,24 @@ def test_it_asks_on_a_terminal_before_it_writes(tables, monkeypatch, answer, fla
     assert rollback.main(argv + flags) == (130 if declined else 0)
     assert len(questions) == asked
     assert (tables.contents() == before) is not (declined or "--dry-run" in flags)
+
+
+def test_a_dry_run_says_that_it_is_one_and_what_comes_next(tables, capsys):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    capsys.readouterr()
+    argv = [*tables.flags, "--journal", str(run.journal), "--report-dir", "back"]
+    assert rollback.main([*argv, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    report, summary = sorted(os.listdir("back"))
+    assert report.startswith("dryrun_rollback_") and summary == report.replace(".csv", "_summary.json")
+    with open(os.path.join("back", summary)) as file:
+        assert json.load(file)["outcomes"]["would_restore"] == 1
+    *_, step, command = shown.splitlines()
+    assert step == "Next: roll back:" and "--dry-run" not in command and "--journal %s" % run.journal in command
+    assert rollback.main([*argv, "--yes", "--log-file", "back.log"]) == 0
+    shown = capsys.readouterr().out
+    assert "log       back.log" in shown and "v2.2_to_v2.3_migration.py" in shown.splitlines()[-1]
 
 
 def refusal(tables, capsys, argv):
