@@ -3502,11 +3502,18 @@ def unused_stem(folders: Iterable[str], prefix: str, moment: datetime.datetime, 
 
 def create_private(path: str, **options: Any) -> Any:
     """open_private, with a PreflightError where the file cannot be made."""
-    try:
+    with beginning(path):
         return open_private(path, **options)
+
+
+@contextlib.contextmanager
+def beginning(path: str):
+    """Nothing was written in DynamoDB yet: a file that cannot be written is a PreflightError."""
+    try:
+        yield
     except OSError as error:
         raise PreflightError(
-            "%s cannot be written: %s." % (path, error.strerror), "choose another folder or make this one writable."
+            "%s cannot be written: %s." % (path, error.strerror), "make room, or choose a folder where you may write."
         )
 
 
@@ -3520,7 +3527,8 @@ class CsvReport:
         self._file = create_private(path, newline="", encoding="utf-8-sig", buffering=1)
         self._writer = csv.writer(self._file)
         self.rows = 0
-        self._writer.writerow(list(columns))
+        with beginning(path):
+            self._writer.writerow(list(columns))
 
     def add_row(self, cells: Iterable[Any]) -> None:
         self.rows += 1
