@@ -236,7 +236,7 @@ def test_all_files_of_a_wrappers_run_share_the_time_of_its_log(tables, capfd):
 
 
 def slow_run(tables, *flags, **options):
-    flags = ["--max-write-units", "60", "--batch-size", "5", *flags]
+    flags = ["--max-write-units", "20", "--batch-size", "5", *flags]
     return subprocess.Popen([sys.executable, SCRIPT, *tables.flags, *flags], cwd=str(tables.folder), **options)
 
 

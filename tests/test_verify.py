@@ -439,7 +439,7 @@ def test_a_twin_keeps_or_replaces_a_record(tables):
 
 def test_of_several_before_images_the_newest_counts(tables):
     first = journal_of(tables, asset("a1", assetName="First"))
-    lines = first.read_text().splitlines()
+    lines = first.read_text().splitlines()[:-1]  # as an interrupted run leaves it
     superseding = json.dumps({"asset": asset("a1", assetName="Second"), "again": True})
     first.write_text("\n".join(lines + [superseding]) + "\n")
     (row,) = run(tables, "--journal", first).rows
