@@ -302,9 +302,10 @@ def rehearse_on_samples(config, typed, settings):
 
 def migrate_samples(config, typed, settings):
     limit = typed.pop("limit", DEFAULT_LIMIT)
-    typed.update(endpoint_url=os.environ[ENDPOINT_VARIABLE], yes=True)
-    everything = Steps(config, typed, settings._replace(yes=True))
-    few = Steps(config, dict(typed, limit=limit), settings._replace(yes=True))
+    own = {"endpoint_url": os.environ[ENDPOINT_VARIABLE], "yes": True}
+    typed.update(own)
+    everything = Steps(config, typed, settings._replace(**own))
+    few = Steps(config, dict(typed, limit=limit), settings._replace(**own))
     headline("1 of 4  Dry run of %d assets: nothing is written" % limit)
     few.migrate(dry_run=True)
     headline("2 of 4  The same %d assets for real, then verified" % limit)

@@ -361,13 +361,22 @@ def test_a_rehearsal_ends_with_a_verdict_and_the_next_step(guide, monkeypatch, c
 
 def test_what_runs_on_the_embedded_engine(guide, monkeypatch):
     monkeypatch.setenv(guided_run.ENDPOINT_VARIABLE, "http://localhost:4321")
+    header = migration.journal_header(
+        migration.resolve_settings(
+            {}, {name: value for name, value in EMBEDDED.items() if name != "comments"}, {}
+        )._replace(endpoint_url="http://localhost:4321"),
+        None,
+        "",
+    )
+    os.mkdir("backups")
+    migration.Journal("backups/own.jsonl", header).close()
     assert guide("rehearse", "--workers", 3) == 0
     local = "--workers=3 --endpoint-url=http://localhost:4321 --yes"
-    reading = "--endpoint-url=http://localhost:4321"
+    reading = "--endpoint-url=http://localhost:4321 --journal=%s" % os.path.join("backups", "own.jsonl")
     assert guide.calls == [
         (MIGRATION, "%s --limit=10 --dry-run" % local),
         (MIGRATION, "%s --limit=10 --no-dry-run" % local),
-        (VERIFICATION, "%s --limit=10" % reading),
+        (VERIFICATION, reading.replace(" --j", " --limit=10 --j")),
         (MIGRATION, "%s --no-dry-run" % local),
         (VERIFICATION, reading),
         (MIGRATION, "%s --no-dry-run" % local),
