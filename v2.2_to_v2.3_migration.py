@@ -789,6 +789,15 @@ def as_planned(asset: Item, plan: Plan) -> bool:
     )
 
 
+def has_gone_on(asset: Item, plan: Plan) -> bool:
+    """Whether an asset was left as planned, and a user of v2.3 has gone on from there."""
+    location = plan.set_attributes.get("assetLocation")
+    removed = [name for name in plan.remove_attributes if name in REMOVED_FIELDS]
+    return (
+        location is not None and asset.get("assetLocation") == location and not any(name in asset for name in removed)
+    )
+
+
 def record_size(record: Item) -> int:
     """Bytes of a version record, about."""
     texts = record["comment"]["S"] + record["description"]["S"]
@@ -839,8 +848,8 @@ def version_id_of(asset: Item) -> Optional[str]:
 
 
 def needs_record(asset: Item, version_id: str) -> bool:
-    """Whether an asset needs the version record of this id: that of its currentVersionId, unless the migration has
-    still to make it (spec.md section 3, guarantee 4)."""
+    """Whether an asset needs the version record of this id (spec.md section 3, guarantee 4): it is that of its
+    currentVersionId. Not where the migration has still to make the record for it, and would if it were gone."""
     return text_of(asset.get("currentVersionId")) == version_id and own_record(asset) is None
 
 
@@ -850,7 +859,8 @@ def has_version(asset: Item, version_id: str) -> bool:
 
 
 def own_record(asset: Item) -> Optional[Item]:
-    """The version record that the migration has still to make for an asset; its date may be the start of a run."""
+    """The version record that the migration has still to make for an asset, None where it has none to make. Without the
+    start of a run and the live twin: compare neither dateCreated nor isCurrentVersion."""
     return plan_asset(asset, "", "", Facts(current_record=True)).record
 
 
@@ -2748,11 +2758,13 @@ class Owners:
 
     async def find(self, record: Key, besides: Sequence[str], test: Callable[[Item, str], bool]) -> Optional[str]:
         """The databaseId of an asset of a record's assetId for which, as it is now, test(asset, version id of the
-        record) holds; None where there is none other than under `besides`."""
+        record) holds; None where there is none other than under `besides`. It may have been archived since."""
         _, asset_id, version_id = record
         versions = self.keys.versions(asset_id)
         # Those that had this version come first.
-        names = sorted(set(versions) - set(besides), key=lambda name: versions[name] != version_id)
+        known = sorted(versions, key=lambda name: versions[name] != version_id)
+        both = (name for one in known for name in (one, twin_database(one)))
+        names = [name for name in collections.OrderedDict.fromkeys(both) if name not in besides]
         for start in range(0, len(names), LOOKUP_ASSETS):
             keys = [(self.assets, name, asset_id) for name in names[start : start + LOOKUP_ASSETS]]
             for key, asset in (await self.tables.get(keys)).items():
@@ -2806,50 +2818,56 @@ class VersionRecords:
         Raises AssetFails where the record that is there is none of the asset's.
         """
         key, record = asset.insertion.key, asset.record
-        lost = None  # type: Optional[Claim]  # what it came to if the record is as wanted, for an answer was lost
-        said = False
-        if earlier and earlier.was != earlier.now:
+        # What we did if the record turns out to be as we want it: the answer to our write was lost.
+        unheard = None  # type: Optional[Claim]
+        if earlier and earlier.was != earlier.now and not await self._third_with(asset, key, earlier.certain):
             renewed = earlier._replace(now=record)
-            said = await self._say(asset, renewed, said)
-            refusal = None
-            if earlier.now != record:
-                refusal = await self.tables.write(exchange(key, earlier.now, record))
+            refusal = await self._renew(asset, earlier, renewed)
             if refusal is None:
                 return renewed, twin_findings(REPLACED) if renewed.was else ()
-            require_passed_by(refusal, "The version record")
-            self.tally.version_records -= 1  # others have changed it
-            lost = renewed if refusal.uncertain else None
-        for _ in range(PLAN_ATTEMPTS):
-            refusal = await self.tables.write(asset.insertion, droppable=untouched)
-            untouched = False
+            unheard = renewed if refusal.uncertain else None
+        for attempt in range(PLAN_ATTEMPTS):
+            refusal = await self.tables.write(asset.insertion, droppable=untouched and attempt == 0)
             if refusal is None:
-                return await self._made(asset, said), ()
+                return await self._made(asset, simply=attempt == 0 and earlier is None), ()
             if refusal.code != "DuplicateItem":
                 raise rejected(refusal, "The version record")
             if refusal.uncertain:
-                lost = lost or Claim(None, record, certain=False)
+                unheard = unheard or Claim(None, record, certain=False)
             present = (await self.tables.get([key])).get(key)
             if present is None:
                 continue
-            claim, findings = await self._claim_of_present(asset, present, lost)
-            said = await self._say(asset, claim, said)
+            claim, findings = await self._claim_of_present(asset, present, unheard)
+            await self.journal.save_claim(asset.key[1], claim)
             if claim.now != present:
                 refusal = await self.tables.write(exchange(key, present, record))
                 if refusal:
                     require_passed_by(refusal, "The version record")
-                    lost = claim if refusal.uncertain else lost
+                    unheard = claim if refusal.uncertain else unheard
                     continue
             self.tally.version_records += claim.was != claim.now
             return claim, findings
         raise changed_by_others("changed_during_migration")
 
+    async def _renew(self, asset: ReadAsset, earlier: Claim, renewed: Claim) -> Optional[Refusal]:
+        """Bring the record that this run wrote for an earlier state of an asset up to date; None when it is."""
+        if renewed != Claim(None, asset.record):
+            await self.journal.save_claim(asset.key[1], renewed)
+        if earlier.now == renewed.now:
+            return None
+        refusal = await self.tables.write(exchange(asset.insertion.key, earlier.now, renewed.now))
+        if refusal:
+            require_passed_by(refusal, "The version record")
+            self.tally.version_records -= 1  # it is the work of others now
+        return refusal
+
     async def _claim_of_present(
-        self, asset: ReadAsset, present: Item, lost: Optional[Claim]
+        self, asset: ReadAsset, present: Item, unheard: Optional[Claim]
     ) -> Tuple[Claim, Tuple[Finding, ...]]:
         """What comes of a record that is there already."""
         differences = differing(present, asset.record)
-        if lost and not differences:
-            return lost, twin_findings(REPLACED) if lost.was else ()
+        if unheard and not differences:
+            return unheard, twin_findings(REPLACED) if unheard.was else ()
         found = Claim(present, present)
         if not differences:
             return found, ()
@@ -2861,10 +2879,8 @@ class VersionRecords:
             return found, twin_findings(KEPT)
         own, twin = await self._own_and_twin(asset)
         if own and needs_record(own, asset.insertion.key[2]):
-            return (
-                found,
-                (),
-            )  # the application made it for the asset since that was read, and the change will be refused
+            # The application made it for the asset since that was read; the asset's change will be refused.
+            return found, ()
         await self._require_of_archived_twin(asset, twin, present)
         return Claim(present, asset.record), twin_findings(REPLACED)
 
@@ -2875,7 +2891,7 @@ class VersionRecords:
         """
         key, third_asset_that = asset.insertion.key, needs_record
         if not self._was_made_for_archived(present):
-            third_asset_that = _is_migrated
+            third_asset_that = _has_no_record_to_make
             aside = {"dateCreated": NULL, "isCurrentVersion": NULL}
             to_make = {**(own_record(twin) or {}), **aside} if twin else {}
             if twin is None or not (needs_record(twin, key[2]) or to_make == {**present, **aside}):
@@ -2911,12 +2927,13 @@ class VersionRecords:
         """Make the record that `rival_of` has found not current. Nothing is done where others were faster."""
         claim = Claim(rival, {**rival, "isCurrentVersion": NOT_CURRENT})
         await self.journal.save_claim(asset.key[1], claim)
-        refusal = await self.tables.write(exchange(self.key_of(rival), rival, claim.now))
+        key = self.database.key_of(self.database.versions, rival)
+        refusal = await self.tables.write(exchange(key, rival, claim.now))
         return [claim] if refusal is None or refusal.uncertain else []
 
     async def withdraw(self, asset: ReadAsset, claims: Sequence[Claim]) -> Tuple[Finding, ...]:
         """Take back what was done to version records for an asset, the last first, unless somebody needs it.
-        claims: the asset's own record first. Returns a finding for what stays because another may have made it."""
+        claims: the asset's own record first. Returns findings on what stays."""
         ours = [claim for claim in claims if claim.was != claim.now]
         if not ours:
             return ()
@@ -2925,58 +2942,60 @@ class VersionRecords:
             return ()
         findings = ()  # type: Tuple[Finding, ...]
         for claim in reversed(ours):
-            key = self.key_of(claim.now)
-            if claim.was is None and twin and needs_record(twin, key[2]):
-                continue
-            if not claim.certain and await self._may_be_anothers(asset, key):
-                findings += (record_stays(key, "another asset may have made it"),)
+            key = self.database.key_of(self.database.versions, claim.now)
+            needing = None
+            if twin and needs_record(twin, key[2]) and (claim.was is None or may_be_archived(asset, own, twin)):
+                needing = twin["databaseId"]["S"]
+            needing = needing or await self._third_with(asset, key, claim.certain)
+            if needing:
+                findings += (record_stays(key, "the asset under databaseId %s needs it or may have made it" % needing),)
                 continue
             refusal = await self.tables.write(undoing(key, claim))
             self.tally.version_records -= refusal is None and claim is claims[0]
         return findings
 
-    async def _may_be_anothers(self, asset: ReadAsset, record: Key) -> bool:
-        """Whether another asset has this assetId and version, so that it may have made the record."""
+    async def _third_with(self, asset: ReadAsset, record: Key, certain: bool) -> Optional[str]:
+        """The databaseId of another asset that needs a version record; where it is not certain that we made it, also of
+        one that may have made it."""
         try:
             await self.owners.read_all()
         except Stopped:
-            return True
-        return await self.owners.find(record, (asset.key[1],), has_version) is not None
+            # What this run did for others it knows, for they come in turn; two runs at once are rare.
+            return None if certain else "that was not looked for"
+        besides = (asset.key[1], twin_database(asset.key[1])) if certain else (asset.key[1],)
+        return await self.owners.find(record, besides, needs_record if certain else has_version)
 
     async def _own_and_twin(self, asset: ReadAsset) -> Tuple[Optional[Item], Optional[Item]]:
         """An asset and its live or archived twin, as they are now."""
         found = await self.tables.get([asset.key, twin_key(asset.key)])
         return found.get(asset.key), found.get(twin_key(asset.key))
 
-    def key_of(self, record: Item) -> Key:
-        return self.database.key_of(self.database.versions, record)
-
-    async def _made(self, asset: ReadAsset, said: bool) -> Claim:
+    async def _made(self, asset: ReadAsset, simply: bool) -> Claim:
+        """simply: nothing else was said of it in the journal before."""
         self.tally.version_records += 1
         if in_archive(asset.key[1]) and asset.facts.live_twin:
             row = (to_json(asset.insertion.key), to_json(asset.record))
             self.archived.execute("INSERT OR REPLACE INTO archived VALUES (?, ?)", row)
         claim = Claim(None, asset.record)
-        await self._say(asset, claim, said)
+        if not simply:
+            await self.journal.save_claim(asset.key[1], claim)
         return claim
 
     def _was_made_for_archived(self, record: Item) -> bool:
         query = "SELECT record FROM archived WHERE key = ?"
-        row = self.archived.execute(query, (to_json(self.key_of(record)),)).fetchone()
+        row = self.archived.execute(query, (to_json(self.database.key_of(self.database.versions, record)),)).fetchone()
         return row is not None and not differing(json.loads(row[0]), record)
 
-    async def _say(self, asset: ReadAsset, claim: Claim, said: bool) -> bool:
-        """Have a claim in the journal, unless the record was simply made and nothing else was said of it before.
-        Returns whether something is said of it now."""
-        if said or claim != Claim(None, asset.record):
-            await self.journal.save_claim(asset.key[1], claim)
-            return True
-        return False
 
-
-def _is_migrated(asset: Item, version_id: str) -> bool:
-    """Whether the migration has no record to make for an asset any more."""
+def _has_no_record_to_make(asset: Item, version_id: str) -> bool:
+    """Whether the migration is done with an asset, under whatever version."""
     return own_record(asset) is None
+
+
+def may_be_archived(asset: ReadAsset, own: Optional[Item], twin: Item) -> bool:
+    """Whether a live asset is gone and its archived twin looks like it: the application may have archived it."""
+    aside = {*OWNED_FIELDS, "databaseId"}
+    return own is None and not set(differing(json.loads(asset.text), twin)) - aside
 
 
 def is_of_version(record: Item, other: Item) -> bool:
@@ -3015,11 +3034,10 @@ def changed_by_others(code: str) -> AssetFails:
 
 
 def version_conflict(record: Item, present: Item) -> AssetFails:
-    names = sorted({*record, *present} - {"dateCreated"})
-    differing = [name for name in names if record.get(name) != present.get(name)]
+    names = [name for name in differing(record, present) if name != "dateCreated"]
     message = "There is a version record %s of other content; it differs in %s." % (
         record["assetVersionId"]["S"],
-        ", ".join("%s (%s)" % (name, shown(present.get(name, NULL))) for name in differing),
+        ", ".join("%s (%s)" % (name, shown(present.get(name, NULL))) for name in names),
     )
     return AssetFails("version_conflict", "assetVersionId", message)
 
@@ -3100,13 +3118,10 @@ class Migration:
             if item is None:
                 message = "The asset was deleted while the migration ran; it was not brought back."
                 return "vanished", (Finding("vanished", "", message),)
-            if as_planned(item, self.planner.whole_plan(asset)):
+            plan = self.planner.whole_plan(asset)
+            if as_planned(item, plan) or (refusal.uncertain and has_gone_on(item, plan)):
                 return "migrated", findings
-            again = self.planner.plan(item, to_json(item))
-            if refusal.uncertain and again.outcome == "already_migrated":
-                # It was our own write, whose answer was lost, and a user has gone on from there.
-                return "migrated", findings
-            asset = again
+            asset = self.planner.plan(item, to_json(item))
         raise changed_by_others("changed_during_migration")
 
     def show_change(self, asset: ReadAsset) -> None:
@@ -3413,8 +3428,8 @@ FAILURES = collections.OrderedDict(
         ),
         (
             "version_conflict",
-            "a version record with this key and other content exists: another asset has this assetId, or the"
-            " application made it",
+            "a version record with this key and other content exists: another asset has this assetId, the"
+            " application made it, or a killed run did, before the asset was edited",
         ),
         ("changed_during_migration", "others changed the asset five times in a row"),
         (

@@ -386,7 +386,7 @@ def judge_record(
         return GONE
     if claim.was == claim.now:
         if owed is None or migration.differing(stored, owed):
-            return NOT_OURS
+            return GONE if reason or twin_needs else NOT_OURS
     elif migration.differing(stored, claim.now):
         return GONE if reason or twin_needs or not own else CHANGED
     elif claim.was is not None and (twin_needs or not own):

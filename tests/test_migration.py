@@ -338,16 +338,19 @@ def test_archived_by_a_user(tables, before_sending):
 
 
 def test_live_asset_deleted_after_it_took_the_record_of_its_archived_twin(tables, before_sending):
-    tables.put(asset("a"), asset("a", ARCHIVE, **own(Comment="Archived")))
+    tables.put(asset("a"), asset("a", ARCHIVE, assetName="Old", **own(Comment="Archived")))
     tables.migrate(*only(ARCHIVE))
     before_sending(UPDATE_ASSET, lambda: delete(tables))
     assert tables.migrate(*only("db01")).summary["outcomes"]["vanished"] == 1
     archived = record("a", comment="Archived", isCurrentVersion={"BOOL": False})
-    assert tables.contents() == ({(ARCHIVE, "a"): normal(migrated("a", ARCHIVE))}, {("a", "3"): archived})
+    assert tables.contents() == (
+        {(ARCHIVE, "a"): normal(migrated("a", ARCHIVE, assetName="Old"))},
+        {("a", "3"): archived},
+    )
 
 
 def test_live_asset_changed_then_deleted_after_it_took_the_record(tables, monkeypatch, before_sending):
-    tables.put(asset("a"), asset("a", ARCHIVE, **own(Comment="Archived")))
+    tables.put(asset("a"), asset("a", ARCHIVE, assetName="Old", **own(Comment="Archived")))
     tables.migrate(*only(ARCHIVE))
     steps = iter([lambda: tables.put(asset("a", previewLocation=M(Key="b.png"))), lambda: delete(tables)])
     before_sending(UPDATE_ASSET, lambda: next(steps)(), times=2)
