@@ -1500,32 +1500,54 @@ def lines_backwards(path: str) -> Iterator[bytes]:
 to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-LOCKED_BYTE = 2**62  # on Windows a byte is locked; there is none at that place
+LOCKED_BYTE = 2**62  # on Windows bytes are locked, of a rollback the next one; there are none at that place
+USED_BY = ("a migration", "a rollback")
 
 
-def lock(file: Any) -> bool:
-    """Lock a file until it is closed or the process ends. Returns whether that can be, or somebody else has it."""
+def lock(file: Any, rolling_back: bool = False) -> bool:
+    """Lock a journal until it is closed or the process ends, for a migration that writes it or a rollback that takes it
+    back. Returns whether that can be; not, where somebody else has it."""
+    if locked_by(file):
+        return False
     try:
         import fcntl
     except ImportError:
-        return _lock_on_windows(file)
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        # Some network file systems have no locks.
-        LOG.debug("%s cannot be locked: %s", file.name, error)
+        return _lock_byte(file, LOCKED_BYTE + rolling_back)
+    with contextlib.suppress(OSError):  # another was faster; or a network file system that has no locks
+        fcntl.flock(file.fileno(), (fcntl.LOCK_SH if rolling_back else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     return True
 
 
-def _lock_on_windows(file: Any) -> bool:
+def locked_by(file: Any) -> str:
+    """Who has a journal locked: one of USED_BY, "" for nobody. A lock of our own on this file object is lost."""
+    try:
+        import fcntl
+    except ImportError:
+        return "".join(name for number, name in enumerate(USED_BY) if not _lock_byte(file, LOCKED_BYTE + number, False))
+    name = ""
+    for mode, holder in ((fcntl.LOCK_EX, USED_BY[1]), (fcntl.LOCK_SH, USED_BY[0])):
+        try:
+            fcntl.flock(file.fileno(), mode | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            name = holder
+        except OSError as error:
+            LOG.debug("%s cannot be locked: %s", file.name, error)
+            return ""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file.fileno(), fcntl.LOCK_UN)
+    return name
+
+
+def _lock_byte(file: Any, byte: int, keep: bool = True) -> bool:
     import msvcrt
 
     position = file.tell()
     try:
-        file.seek(LOCKED_BYTE)
+        file.seek(byte)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        if not keep:
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
     except OSError:
         return False
     finally:
@@ -3224,10 +3246,14 @@ def check_other_runs(settings: Settings, account: Optional[str], region: str) ->
         with contextlib.suppress(SettingsError, OSError):
             header = read_journal_header(path)
             with open(path, "rb") as file:
-                if all(header.get(name) == value for name, value in ours.items()) and not lock(file):
-                    text = "another run on these tables is under way, with the journal %s" % path
-                    fix = "let one of them end: they do no harm, but each one's report has a part of the assets only."
-                    checks.append(Check("warning", text, fix))
+                user = locked_by(file) if all(header.get(name) == value for name, value in ours.items()) else ""
+            if user == USED_BY[0]:
+                text = "another run on these tables is under way, with the journal %s" % path
+                fix = "let one of them end: each one's report has a part of the assets only."
+                checks.append(Check("warning", text, fix))
+            elif user and not settings.dry_run:
+                text = "a rollback on these tables is under way, with the journal %s" % path
+                checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
     return checks
 
 

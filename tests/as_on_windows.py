@@ -35,9 +35,13 @@ POSIX_MODULES = ("curses", "fcntl", "grp", "pty", "pwd", "readline", "resource",
 
 def locking(descriptor, mode, count):
     """As Windows does it: a byte of the file, which is refused where another process has it."""
+    position = os.lseek(descriptor, 0, os.SEEK_CUR)
+    if mode == 0:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, count, position)
+        return
     writing = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
     kind = fcntl.LOCK_EX if writing else fcntl.LOCK_SH  # POSIX: a file open for reading has no other lock
-    fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, count, os.lseek(descriptor, 0, os.SEEK_CUR))
+    fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, count, position)
 
 
 class Kernel32:
@@ -72,7 +76,9 @@ def become_windows():
     signal.SIGBREAK = 21
     for name in POSIX_MODULES:
         sys.modules[name] = None
-    sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, locking=locking, get_osfhandle=lambda number: number)
+    sys.modules["msvcrt"] = types.SimpleNamespace(
+        LK_NBLCK=2, LK_UNLCK=0, locking=locking, get_osfhandle=lambda number: number
+    )
     ctypes.WinDLL = lambda name: Kernel32
     os.name = "nt"
 
