@@ -121,6 +121,7 @@ class MigrationError(Exception):
 
     def __init__(self, cause: str, fix: str) -> None:
         super().__init__("%s\n  Fix: %s" % (cause, fix))
+        self.cause = cause
 
 
 class SettingsError(MigrationError):
@@ -661,14 +662,14 @@ def _locations(asset: Item, bucket: str) -> Tuple[Dict[str, Value], Tuple[str, .
     asset_id = asset["assetId"]["S"]
     findings = []
     attributes = {"assetLocation": _location(asset_id + "/", bucket)}
-    old_key = _usable_key(asset.get("assetLocation"))
+    old_key = usable_key(asset.get("assetLocation"))
     if old_key and not old_key.startswith(asset_id + "/"):
         message = "The files stay at %s and need moving to %s/." % (old_key, asset_id)
         findings.append(Finding("files_outside_prefix", "assetLocation", message))
     if "previewLocation" not in asset:
         return attributes, (), findings
     preview = asset["previewLocation"]
-    key = _usable_key(preview)
+    key = usable_key(preview)
     if key is None:
         message = "It named no file: %s." % shown(preview)
         findings.append(Finding("preview_location_removed", "previewLocation", message))
@@ -685,7 +686,7 @@ def _location(key: str, bucket: str) -> Value:
     return {"M": {"Key": {"S": key}, "Bucket": {"S": bucket}}}
 
 
-def _usable_key(location: Optional[Value]) -> Optional[str]:
+def usable_key(location: Optional[Value]) -> Optional[str]:
     """The key of a location map, or a location that is text alone."""
     if location is None:
         return None
@@ -3377,7 +3378,7 @@ def check_bucket_files(session: Any, client: Any, settings: Settings) -> Check:
         s3 = make_client(session, "s3", settings)
         for asset in client.scan(**request)["Items"]:
             prefix = asset["assetId"]["S"] + "/"
-            key = _usable_key(asset.get("assetLocation")) or ""
+            key = usable_key(asset.get("assetLocation")) or ""
             if is_archived(asset) or not key.startswith(prefix) or looked_at == LOOKED_FOR_FILES:
                 continue
             if s3.list_objects_v2(Bucket=name, Prefix=prefix, MaxKeys=1).get("KeyCount"):
@@ -4273,9 +4274,9 @@ def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:
     return {name: value for name, value in typed.items() if name == "config" or name in SHARED_SETTINGS[:-2]}
 
 
-def announce_next(step: str, script: str, flags: Dict[str, Any]) -> None:
-    """Say what to do next; the last line is the command."""
-    announce("\nNext: %s:\n%s" % (step, command_text(script, flags)))
+def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> None:
+    """Say what to do next; the last line is the command, if there is one."""
+    announce("\nNext: %s" % (step + "." if script is None else "%s:\n%s" % (step, command_text(script, flags))))
 
 
 def command_text(script: str, flags: Dict[str, Any]) -> str:
@@ -4286,6 +4287,11 @@ def command_text(script: str, flags: Dict[str, Any]) -> str:
     words += flag_words(
         {name: value for name, value in flags.items() if name != "log_file" or not LOG_TIME.search(value)}
     )
+    return shell_text(words)
+
+
+def shell_text(words: Sequence[str]) -> str:
+    """A command for the shell of this system."""
     if os.name == "nt":
         # A quoted program is only a text to PowerShell.
         return ("& " if " " in words[0] else "") + subprocess.list2cmdline(words)

@@ -39,7 +39,7 @@ import json
 import logging
 import os
 import sys
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 try:
     from load_migration import migration
@@ -62,10 +62,31 @@ OUTCOMES = (
 # What a dry run calls them.
 DRY_RUN_OUTCOMES = {"restored": "would_restore", "record_kept": "would_keep_record", "failed": "would_fail"}
 NOT_RESTORED = ("record_kept", "changed_since", "asset_deleted", "failed")
-FLAGS = (*migration.SHARED_SETTINGS, "dry_run", "batch_size", "workers", "max_write_units", "report_dir", "yes")
+# What the codes of findings mean, on the last screen.
+FAILURES = collections.OrderedDict(
+    [
+        ("changed_since", "the asset is not as the migration left it, or may be another one; it was not touched"),
+        ("asset_deleted", "the asset is gone or was archived; it was not brought back"),
+        ("version_record_changed", "the asset is restored; its version record was changed by others and stays"),
+        ("changed_during_rollback", "others changed the asset five times in a row"),
+        ("rejected_by_dynamodb", migration.FAILURES["rejected_by_dynamodb"]),
+    ]
+)
+WARNINGS = {"record_stays": migration.WARNINGS["record_stays"]}
+FLAGS = (
+    *migration.SHARED_SETTINGS,
+    "dry_run",
+    "batch_size",
+    "workers",
+    "max_write_units",
+    "max_read_units",
+    "report_dir",
+    "yes",
+)
 # What a journal's first line tells of the tables, and what the settings must agree with.
 SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
+NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
 PAGE_IMAGES = 100  # handed out at once, so that reading them goes beside what they wait for
 PAGE_BYTES = 1000 * 1000
 
@@ -87,6 +108,7 @@ class Journal(NamedTuple):
     path: str
     header: Dict[str, Any]
     whole: bool  # as its last line says
+    named: bool  # itself, not only the folder that it lies in
 
     @property
     def started(self) -> str:
@@ -142,18 +164,75 @@ class BeforeImage:
         return migration.is_of_version(claim.now, self.record)
 
 
-def described(journal: Journal) -> str:
-    """A journal for a screen."""
-    return journal.path if journal.whole else "%s (its run was INTERRUPTED, or this is a part of it)" % journal.path
-
-
-def open_journals(paths: List[str]) -> List[Journal]:
-    """The journals, newest first, each once. Raises SettingsError for any other file."""
-    unique = collections.OrderedDict((os.path.realpath(path), path) for path in paths)
-    journals = [
-        Journal(path, migration.read_journal_header(path), migration.is_whole(path)) for path in unique.values()
+def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, str]]:
+    """The journals for a screen."""
+    text = "{}{}, started {}, {:,} before images"
+    return [
+        ("journal", text.format(journal.path, "" if journal.whole else " " + NOT_WHOLE, journal.started, count))
+        for journal, count in zip(journals, counts)
     ]
-    return sorted(journals, key=lambda journal: (journal.started, journal.header.get("opened", 0.0)), reverse=True)
+
+
+def add_journal_flag(parser: Any, required: bool) -> None:
+    parser.add_argument(
+        "--journal",
+        action="append",
+        nargs="+",
+        required=required,
+        metavar="FILE",
+        help="journals of the migration, backups/migration_<time>.jsonl: files, a folder or a pattern; may be repeated",
+    )
+
+
+def named_journals(typed: Dict[str, Any]) -> List[str]:
+    """What was typed after --journal, in one list, also in what was typed."""
+    typed["journal"] = [name for names in typed.get("journal", []) for name in names]
+    return typed["journal"]
+
+
+def open_journals(names: Iterable[str]) -> List[Journal]:
+    """The journals, newest first, each once.
+
+    names: files, folders and patterns, for PowerShell does not expand those. Raises SettingsError for a file that is no
+    journal, unless it only lies in a folder, and for a folder without any.
+    """
+    journals = collections.OrderedDict()  # type: Dict[str, Journal]
+    for name in names:
+        in_folder = os.path.isdir(name)
+        paths = sorted(glob.glob(os.path.join(glob.escape(name), "*.jsonl") if in_folder else name))
+        if in_folder and not paths:
+            raise migration.SettingsError(
+                "Folder %s holds no journal." % name, "give the one that --journal-dir named."
+            )
+        for path in [name] if os.path.isfile(name) else paths or [name]:
+            try:
+                journal = Journal(path, migration.read_journal_header(path), migration.is_whole(path), not in_folder)
+                journals.setdefault(os.path.realpath(path), journal)
+            except migration.SettingsError as error:
+                if not in_folder:
+                    raise
+                migration.announce("skipped: %s" % error.cause)
+    newest_first = lambda journal: (journal.started, journal.header.get("opened", 0.0))  # noqa: E731
+    return sorted(journals.values(), key=newest_first, reverse=True)
+
+
+def of_these_tables(journals: List[Journal], facts: Dict[str, Any]) -> List[Journal]:
+    """The journals of these tables, this region and so on. Another one that only lies in a folder is skipped, with a
+    word; raises SettingsError for another one that was named, and where none is left.
+    facts: names in the journals' headers, and the values they should have."""
+    chosen = []
+    for journal in journals:
+        wrong = [name for name, value in facts.items() if journal.header.get(name) != value]
+        if not wrong:
+            chosen.append(journal)
+            continue
+        written = (journal.path, wrong[0], journal.header.get(wrong[0]), facts[wrong[0]])
+        cause = "Journal %s is of another migration: its %s is %s, not %s." % written
+        if journal.named or (journal is journals[-1] and not chosen):
+            fix = "give the connection flags of that migration, or the journals of these tables."
+            raise migration.SettingsError(cause, fix)
+        migration.announce("skipped: %s" % cause)
+    return chosen
 
 
 class Archive:
@@ -574,36 +653,39 @@ def restoration(image: BeforeImage, now: Now) -> Any:
 # --------------------------------------------------------------------------------------
 
 
-def check_journals(journals: List[Journal], facts: Dict[str, Any]) -> None:
-    """Raise SettingsError unless the journals are of these tables, this region and so on.
-    facts: names in the journals' headers, and the values they should have."""
-    for journal in journals:
-        for name, value in facts.items():
-            written = journal.header.get(name)
-            if written != value:
-                raise migration.SettingsError(
-                    "Journal %s is of another migration: its %s is %s, not %s." % (journal.path, name, written, value),
-                    "give the connection flags of that migration, or the journals of these tables.",
-                )
-
-
 def journals_beside(journals: List[Journal]) -> List[str]:
     """Other journals of the same tables that lie beside those given."""
     given = {os.path.realpath(journal.path) for journal in journals}
-    tables = [journals[0].header.get(name) for name in SAME_TABLES]
-    found = []
-    for folder in sorted({os.path.dirname(journal.path) for journal in journals}):
-        for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.jsonl"))):
-            with contextlib.suppress(migration.SettingsError):
-                header = migration.read_journal_header(path)
-                if [header.get(name) for name in SAME_TABLES] == tables and os.path.realpath(path) not in given:
-                    found.append(path)
-    return found
+    tables = {name: journals[0].header.get(name) for name in SAME_TABLES}
+    folders = sorted({os.path.dirname(journal.path) for journal in journals})
+    found = [path for folder in folders for path in journals_in(folder, tables)]
+    return [path for path in found if os.path.realpath(path) not in given]
 
 
-def journals_not_given(journals: List[Journal]) -> List[str]:
-    """Those beside that are not empty: an interrupted migration that was run again has two."""
-    return [path for path in journals_beside(journals) if not is_empty(path)]
+def journals_in(folder: str, facts: Dict[str, Any]) -> Iterator[str]:
+    """The journals in a folder whose headers say these facts."""
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.jsonl"))):
+        with contextlib.suppress(migration.SettingsError):
+            header = migration.read_journal_header(path)
+            if all(header.get(name) == value for name, value in facts.items()):
+                yield path
+
+
+def journals_not_given(journals: List[Journal], report_dir: str) -> List[str]:
+    """Those beside that are neither empty nor undone: an interrupted migration that was run again has two."""
+    undone = undone_journals(report_dir)
+    return [path for path in journals_beside(journals) if os.path.realpath(path) not in undone and not is_empty(path)]
+
+
+def undone_journals(report_dir: str) -> Set[str]:
+    """The journals that a rollback has taken back whole, as its summary says. A summary that is lost does no harm: its
+    journals are only named once more."""
+    undone = set()  # type: Set[str]
+    for path in glob.glob(os.path.join(glob.escape(report_dir), "rollback_*_summary.json")):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError), open(path, encoding="utf-8") as file:
+            summary = json.load(file)
+            undone.update(os.path.realpath(path) for path in summary["journals"] if summary["undone"])
+    return undone
 
 
 def is_empty(path: str) -> bool:
@@ -628,10 +710,7 @@ def require_ended(paths: List[str]) -> None:
 def describe_rollback(settings: Any, site: Any, journals: List[Journal], counts: List[int]) -> str:
     mode = "DRY RUN, nothing is written" if settings.dry_run else "ROLLBACK, the tables are changed in place"
     rows = [("mode", mode)]
-    rows += [
-        ("journal", "{}, started {}, {:,} before images".format(described(journal), journal.started, count))
-        for journal, count in zip(journals, counts)
-    ]
+    rows += journal_rows(journals, counts)
     rows += [
         ("assets table", settings.assets_table_name),
         ("versions table", settings.asset_versions_table_name),
@@ -639,56 +718,34 @@ def describe_rollback(settings: Any, site: Any, journals: List[Journal], counts:
         ("kept", "whatever was changed since the migration; the report names it"),
     ]
     not_given = "%s, of the same tables; give it too if that run is to be undone"
-    rows += [("NOT GIVEN", not_given % path) for path in journals_not_given(journals)]
+    rows += [("NOT GIVEN", not_given % path) for path in journals_not_given(journals, settings.report_dir)]
     return "\n".join("  %-15s %s" % row for row in rows)
 
 
 def roll_back(argv: Optional[List[str]]) -> int:
     """Journals, settings, preflight, plan on one screen, then the run."""
-    example = "--config my_config.json --journal backups/migration_20261122T204426Z.jsonl"
-    parser = migration.make_parser(
-        "Take a migration from VAMS v2.2 to v2.3 back, from its journals.", FLAGS, (example + " --dry-run", example)
-    )
-    parser.add_argument(
-        "--journal",
-        action="append",
-        required=True,
-        metavar="FILE",
-        help="journal of the migration, backups/migration_<time>.jsonl; may be given several times",
-    )
+    examples = ("--config my_config.json --journal backups --dry-run", "--config my_config.json --journal backups")
+    parser = migration.make_parser("Take a migration from VAMS v2.2 to v2.3 back, from its journals.", FLAGS, examples)
+    add_journal_flag(parser, required=True)
     settings, typed = migration.configured(parser, argv)
-    journals = open_journals(typed["journal"])
     # What they choose among is in the journals already.
     settings = settings._replace(limit=None, database_id=[], asset_id=None)
     public = migration.public_settings(settings)
-    check_journals(journals, {name: public[name] for name in SAME_SETTINGS})
+    journals = of_these_tables(open_journals(named_journals(typed)), {name: public[name] for name in SAME_SETTINGS})
     session, database = migration.connect(settings)
     migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database.client, settings, writing=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
-    check_journals(journals, {"account": site.account, "region": site.region})
+    journals = of_these_tables(journals, {"account": site.account, "region": site.region})
     require_ended([journal.path for journal in journals] + journals_beside(journals))
     counts, archive = survey(journals)
     require_images(journals, counts, settings.report_dir)
     migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
     migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
     status = run_rollback(database, settings, site, journals, sum(counts), archive)
-    announce_next(status, settings, typed)
+    migration.announce_next(*next_step(status, settings, typed))
     return status
-
-
-def announce_next(status: int, settings: Any, typed: Dict[str, Any]) -> None:
-    script = os.path.basename(__file__)
-    if status == migration.EXIT_INTERRUPTED:
-        migration.announce_next("finish what is left", script, typed)
-    elif settings.dry_run:
-        migration.announce_next("roll back", script, migration.for_real(typed))
-    elif status != migration.EXIT_DONE:
-        migration.announce_next("look at what was not restored; after mending it, run this again", script, typed)
-    else:
-        flags = migration.connection_of(typed)
-        migration.announce_next("see what a migration would do now", migration.SCRIPT, {**flags, "dry_run": True})
 
 
 async def after_owners(rollback: Rollback, item_count: int, pages: Any):
@@ -707,6 +764,19 @@ def add_kept_records(rollback: Rollback) -> None:
         finding = Finding("record_stays", "assetVersionId", "A version record stays: %s." % reason)
         rollback.tally.codes[finding.code] += 1
         rollback.tally.report.add(database_id, asset_id, "restored", finding)
+
+
+def next_step(status: int, settings: Any, typed: Dict[str, Any]) -> Tuple[str, str, Dict[str, Any]]:
+    """What to do after a rollback or its dry run, the script for it and its flags."""
+    script = os.path.basename(__file__)
+    if status == migration.EXIT_INTERRUPTED:
+        return "finish what is left", script, typed
+    if settings.dry_run:
+        return "roll back", script, migration.for_real(typed)
+    if status != migration.EXIT_DONE:
+        return "look at what was not restored; after mending it, run this again", script, typed
+    flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True}
+    return "see that everything is as it was before", migration.VERIFICATION_SCRIPT, flags
 
 
 def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal], total: int, archive: Archive) -> int:
@@ -739,10 +809,13 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
     summary["outcomes"] = {names.get(name, name): tally.outcomes[name] for name in OUTCOMES}
     summary["assets_restored"] = summary.pop("assets_changed")
     summary["version_records_removed"] = summary.pop("version_records_written")
+    summary["before_images"] = total
     summary["journals"] = [journal.path for journal in journals]
+    # Whole: what is left of it, no later rollback by these journals alone would take back.
+    summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and not tally.codes["record_stays"]
     report.close()
     migration.write_summary(files["summary"], summary)
-    migration.announce(result_text(summary, tally))
+    migration.announce(result_text(summary, tally.outcomes))
     if error is not None:
         raise error
     return status
@@ -758,24 +831,32 @@ def counts_line(tally: Any) -> str:
     )
 
 
-def result_text(summary: Dict[str, Any], tally: Any) -> str:
-    """The last screen: what happened, where it is written, what to do next."""
+def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
+    """The last screen: what happened and where it is written."""
+    codes = summary["codes"]
     verb = "would be " if summary["dry_run"] else ""
+    lines = ["", "Result%s:" % (" of the dry run" if summary["dry_run"] else "")]
+    if outcomes["not_finished"]:
+        done = summary["before_images"] - outcomes["not_finished"]
+        lines.append("  stopped: {:,} of {:,} done".format(done, summary["before_images"]))
     meanings = [
         ("restored", verb + "restored"),
         ("nothing_to_restore", "not migrated or restored already, nothing to do"),
         ("superseded", "superseded by a later before image"),
-        ("record_kept", verb + "restored, but the version record was changed by others and stays"),
-        ("changed_since", "changed since the migration, left as they are"),
-        ("asset_deleted", "deleted or archived since the migration, left as it is"),
-        ("failed", "failed"),
-        ("not_finished", "not finished; run the same command again"),
     ]
-    lines = ["", "Result%s:" % (" of the dry run" if summary["dry_run"] else "")]
     for name, meaning in meanings:
-        if tally.outcomes[name] or name == "restored":
-            lines.append(migration.count_line(tally.outcomes[name], meaning))
-    lines.append("  {:>11,}  version records {}removed or put back".format(summary["version_records_removed"], verb))
+        if outcomes[name] or name == "restored":
+            lines.append(migration.count_line(outcomes[name], meaning))
+    records = "version records %sremoved or put back" % verb
+    lines.append(migration.count_line(summary["version_records_removed"], records))
+    for title, known in (
+        ("Not restored, or not wholly", FAILURES),
+        ("Warnings, of assets that were restored", WARNINGS),
+    ):
+        found = [code for code in known if codes.get(code)]
+        lines += ["", title + ":"] if found else []
+        lines += [migration.count_line(codes[code], "%s: %s" % (code, known[code])) for code in found]
+    lines.append("")
     lines += ["  %-9s %s" % file for file in summary["files"].items()]
     return "\n".join(lines)
 

@@ -14,7 +14,11 @@
 3. With --journal, every before image is transformed again and compared with what is stored, attribute by
    attribute, also those that must not have changed. A version record is to be what the journal says that it came
    to, also where the asset found or kept another's. Whatever users changed since differs too: prove a migration
-   before they come back. Of several journals the newest before image of an asset counts.
+   before they come back. Of several journals the newest before image of an asset counts. What a person still has to do
+   is derived from the before images too, whichever run has met it.
+
+With --restored, after a rollback, only the before images are read: every asset is to be as it was, and of the version
+records that the migration made only those may be left that an asset needs.
 
 A problem makes the exit status 1. A note does not: it is what a correct migration, or the v2.3 application,
 may leave. ERROR_TYPES lists both. What cannot be told from the tables alone is decided like this:
@@ -38,12 +42,13 @@ import datetime
 import functools
 import hashlib
 import html
+import json
 import logging
 import os
 import re
 import sys
 import threading
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 try:
     from load_migration import load_script, migration
@@ -89,7 +94,12 @@ ERROR_TYPES = collections.OrderedDict(
             "Journal: the version record is not what the migration wrote from the before image.",
         ),
         ("asset_missing", "Journal: the asset does not exist any more."),
-        ("database_empty", "No asset was found under a databaseId that was named."),
+        ("not_restored", "Restored: the asset is not as it was before the migration."),
+        ("record_left", "Restored: a version record of the migration is left, and no asset needs it."),
+        ("nothing_found", "Something that was to be verified is not there: asset, databaseId or before images."),
+        ("to_do", "Note: the migration left this to a person. The message says what to do."),
+        ("no_before_image", "Note: migrated assets are in none of the journals given; their content was not compared."),
+        ("edited_since", "Note: users changed an attribute that is not the migration's; a rollback leaves it so."),
         ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/; the application may do that."),
         ("date_not_recognised", "Note: dateCreated has a form that the application may show as Invalid Date."),
         ("shared_asset_id", "Note: the assetId is in several databases, each with a current version of its own."),
@@ -131,8 +141,9 @@ class Asset(NamedTuple):
     database_id: str
     asset_id: str
     version_id: Optional[str]  # that it has or will have
-    is_migrated: bool  # else no record can be looked up
+    is_migrated: bool
     problems: List[Problem]
+    record: Optional[Item] = None  # that the migration has still to make
 
 
 # --------------------------------------------------------------------------------------
@@ -347,6 +358,66 @@ def content_problems(image: Any, asset: Item, record: Optional[Item], taken: boo
     return problems
 
 
+# What becomes of a finding of the migration afterwards, by its code. What is not here needs nobody, or shows otherwise.
+TO_DO = {
+    "files_outside_prefix": "Copy its files",
+    "preview_bucket_replaced": "Copy its preview",
+    "pipelines_dropped": "Enter the pipelines again where they are needed.",
+    "is_distributable_not_boolean": "Migrate with --repair, or set it to true or false.",
+    "asset_id_is_shared_prefix": "Tell its files from those of others before any is deleted.",
+    "name_or_description_missing": "Migrate with --repair, or fill it in.",
+}
+
+
+def to_do(image: Any, asset: Item, bucket: str, profile: Optional[str]) -> List[Problem]:
+    """What a person still has to do for an asset: what its migration found, where that is still as the migration left
+    it."""
+    rows = []
+    for finding in image.plan.findings:
+        name = finding.field
+        if finding.code in TO_DO and migration.same(asset.get(name), image.whole_after.get(name)):
+            advice = TO_DO[finding.code]
+            if not advice.endswith("."):
+                advice += ": " + copy_command(image.asset[name], asset[name], bucket, profile)
+            message = "%s %s" % (finding.message, advice)
+            values = (display(image.whole_after.get(name)), display(image.asset.get(name)))
+            rows.append(Problem(image.key[1], image.key[2], "to_do", name, *values, message))
+    return rows
+
+
+def copy_command(old: Dict[str, Any], new: Item, bucket: str, profile: Optional[str]) -> str:
+    """The command that copies what an old location names to where the new one says."""
+    key, target = migration.usable_key(old) or "", migration.usable_key(new) or ""
+    old_bucket = migration.text_of(old.get("M", {}).get("Bucket")) or bucket
+    words = ["aws"] + (["--profile", profile] if profile else []) + ["s3", "cp"]
+    if key.endswith("/"):
+        words.append("--recursive")
+    elif target.endswith("/"):
+        target += key.split("/")[-1]
+    return migration.shell_text(words + ["s3://%s/%s" % (old_bucket, key), "s3://%s/%s" % (bucket, target)])
+
+
+def missing_problem(key: Key) -> Problem:
+    message = "The asset does not exist any more."
+    return Problem(key[1], key[2], "asset_missing", "", "the asset", "absent", message)
+
+
+def restored_problems(key: Key, before: "Before", asset: Optional[Item]) -> List[Problem]:
+    """In what an asset differs from what it was before the migration."""
+    if asset is None:
+        return [missing_problem(key)]
+    finding = functools.partial(Problem, key[1], key[2])
+    problems = []
+    for name in migration.differing(before.asset, asset):
+        values = contrast(before.asset.get(name), asset.get(name))
+        if name in before.owned:
+            problems.append(finding("not_restored", name, *values, "%s is not as it was." % name))
+        else:
+            message = "%s was changed since, which a rollback leaves so." % name
+            problems.append(finding("edited_since", name, *values, message))
+    return problems
+
+
 def contrast(expected: Optional[Dict[str, Any]], actual: Optional[Dict[str, Any]]) -> Tuple[str, str]:
     """Two values for the report; of long ones what lies around the first difference."""
     if expected is None or actual is None:
@@ -368,6 +439,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.assets = self.records = self.images = 0
+        self.any_image = False  # also one that does not count
         self.types = collections.Counter()  # type: collections.Counter
 
     @property
@@ -382,11 +454,12 @@ class Tally:
 class Verification:
     """The three passes. Each has its pages and a coroutine for an item of them."""
 
-    def __init__(self, database: Any, settings: Any, findings: Any, item_count: int) -> None:
+    def __init__(self, database: Any, settings: Any, findings: Any, item_count: int, with_journals: bool) -> None:
         """item_count: of the assets table, about."""
         self.database = database
         self.settings = settings
         self.item_count = item_count
+        self.with_journals = with_journals
         self.bucket = settings.asset_bucket_name
         self.add = findings.add  # type: Callable[[Problem], None]
         self.tally = findings.tally
@@ -394,7 +467,9 @@ class Verification:
         self.owners = migration.AssetKeys()
         self.empty_databases = set(settings.database_id)
         self.asset_ids = {}  # type: Dict[str, None]
-        self.seen = migration.temporary_database("CREATE TABLE images (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        self.seen = Keys()
+        self.listed = Keys()  # assets with attributes that are to be seen to
+        self.uncovered = Keys()  # migrated assets, without those that a journal has a before image of
 
     # First pass: assets.
 
@@ -407,9 +482,10 @@ class Verification:
         is_migrated = not is_in_old_form(item)
         version_id = migration.text_of(item["currentVersionId"]) if is_migrated else migration.version_id_of(item)
         problems = asset_problems(item, self.bucket)
-        return Asset(
-            item["databaseId"]["S"], item["assetId"]["S"], version_id, is_migrated and version_id is not None, problems
-        )
+        to_be_made = self.with_journals and not is_migrated and not migration.is_archived(item)
+        record = migration.own_record(item) if to_be_made else None
+        is_migrated = is_migrated and version_id is not None
+        return Asset(item["databaseId"]["S"], item["assetId"]["S"], version_id, is_migrated, problems, record)
 
     async def verify_asset(self, run: Any, asset: Asset) -> None:
         self.tally.assets += 1
@@ -426,15 +502,35 @@ class Verification:
             if twin_key in found:
                 self.owners.add(twin_key[1], asset.asset_id, migration.version_id_of(found[twin_key]))
             problems = problems + current_record_problems(asset, found.get(record_key))
+            if self.with_journals:
+                self.uncovered.add([asset.database_id, asset.asset_id])
+        elif asset.record:
+            record_key = self.database.key_of(self.database.versions, asset.record)
+            problems = with_conflict(problems, asset.record, (await run.tables.get([record_key])).get(record_key))
         for problem in problems:
             self.add(problem)
 
-    def add_empty_databases(self) -> None:
+    def add_what_was_not_found(self) -> None:
         """When all assets were read: what was named and does not exist was not verified. An archive may be empty."""
-        for name in sorted(self.empty_databases):
-            if not migration.in_archive(name):
+        missing = [name for name in sorted(self.empty_databases) if not migration.in_archive(name)]
+        if self.settings.limit is None and self.settings.asset_id is None:
+            for name in missing:
                 message = "No asset was found under databaseId %s: is it spelled right?" % name
-                self.add(Problem(name, "", "database_empty", "databaseId", "assets", "none", message))
+                self.add(Problem(name, "", "nothing_found", "databaseId", "assets", "none", message))
+        if not self.tally.assets and not self.tally.problems:
+            message = "No asset was found: %s." % migration.describe_scope(self.settings)
+            self.add(Problem("", self.settings.asset_id or "", "nothing_found", "", "assets", "none", message))
+
+    def add_what_was_not_compared(self) -> None:
+        """When all journals were read: how many migrated assets none of them covers."""
+        count = len(self.uncovered)
+        if count:
+            names = ", ".join(migration.name_of(*key) for key in self.uncovered.first(migration.SHOWN_ASSETS))
+            message = "Migrated assets that no journal given has a before image of: %s%s." % (
+                names,
+                " and others" if count > migration.SHOWN_ASSETS else "",
+            )
+            self.add(Problem("", "", "no_before_image", "", "none", str(count), message))
 
     # Second pass: version records.
 
@@ -463,40 +559,150 @@ class Verification:
     # Third pass: journals.
 
     async def verify_image(self, run: Any, image: Any) -> None:
-        if not self.is_newest(image) or not self.is_in_scope(image):
+        self.tally.any_image = True
+        self.uncovered.discard(image.key[1:])
+        # Newest come first, so what was met before supersedes this before image, but not what its run has left to do.
+        newest = self.seen.add(image.key[1:])
+        if not is_in_scope(image, self.settings):
             return
-        self.tally.images += 1
+        self.tally.images += newest
         twin_key = migration.twin_key(image.key)
         record_key = self.database.key_of(self.database.versions, image.record) if image.record else ()
         archived = migration.is_archived(image.asset)
         found = await run.tables.get([image.key] + [record_key] * bool(record_key) + [twin_key] * archived)
         asset, twin = found.get(image.key), found.get(twin_key)
         if asset is None:
-            message = "The asset does not exist any more."
-            self.add(Problem(image.key[1], image.key[2], "asset_missing", "", "the asset", "absent", message))
+            if newest:
+                self.add(missing_problem(image.key))
             return
         if is_in_old_form(asset) or not migration.differing(asset, image.asset):
             # The run that wrote the journal left it alone. The first pass has said so, unless the limit came before.
-            if self.settings.limit is not None and image.key[2] not in self.asset_ids:
+            if newest and self.settings.limit is not None and image.key[2] not in self.asset_ids:
                 for problem in asset_problems(asset, self.bucket):
                     self.add(problem)
             return
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
         taken = bool(record_key and twin and migration.needs_record(twin, record_key[2]))
         taken = taken and image.own_claim.was is None and not image.later
-        for problem in content_problems(image, asset, found.get(record_key), taken):
+        for problem in content_problems(image, asset, found.get(record_key), taken) if newest else ():
             self.add(problem)
+        for row in to_do(image, asset, self.bucket, self.settings.aws_profile):
+            if self.listed.add([*image.key[1:], row.field]):
+                self.add(row)
 
-    def is_newest(self, image: Any) -> bool:
-        """Newest come first, so what was met before supersedes this before image."""
-        key = migration.to_json(image.key[1:])
-        return self.seen.execute("INSERT OR IGNORE INTO images VALUES (?)", (key,)).rowcount == 1
 
-    def is_in_scope(self, image: Any) -> bool:
-        settings = self.settings
-        if settings.asset_id not in (None, image.key[2]):
-            return False
-        return not settings.database_id or image.key[1] in settings.database_id
+class Before(NamedTuple):
+    """What an asset was before the migrations that the journals are of, and what of it they changed."""
+
+    asset: Item
+    owned: List[str]
+
+
+class Restoration:
+    """The one pass after a rollback: what was before, and what is stored now."""
+
+    def __init__(self, database: Any, settings: Any, findings: Any, item_count: int) -> None:
+        self.database = database
+        self.settings = settings
+        self.item_count = item_count
+        self.add = findings.add  # type: Callable[[Problem], None]
+        self.tally = findings.tally
+        self.seen = Keys()
+        self.left = Keys()
+        self.owners = None  # type: Any
+        # Of assets that were migrated before: an older journal may tell what they were before that.
+        self.migrated = migration.temporary_database(
+            "CREATE TABLE migrated (key TEXT PRIMARY KEY, before TEXT) WITHOUT ROWID"
+        )
+
+    async def pages(self, run: Any, journals: List):
+        """Pages of keys, each with what an asset was before, None where others tell it, and the claims for it."""
+        segment = migration.Segment({})
+        async for page in rollback.image_pages(run.reader, journals):
+            self.tally.any_image = True
+            images = [image for image in page.items if is_in_scope(image, self.settings)]
+            yield page._replace(items=[(image.key, self.before(image), image.claims) for image in images])
+        for key, before in self.migrated.execute("SELECT key, before FROM migrated ORDER BY key"):
+            yield migration.Page([(tuple(json.loads(key)), Before(*json.loads(before)), [])], len(before), segment)
+
+    def before(self, image: Any) -> Optional[Before]:
+        """What an asset was before, once all journals from an image on have been read; None where that was known, or
+        is not known yet. The newest come first: a rollback takes one back, and then what is older."""
+        key = migration.to_json(image.key)
+        row = self.migrated.execute("SELECT before FROM migrated WHERE key = ?", (key,)).fetchone()
+        if row is None and not self.seen.add(image.key[1:]):
+            return None
+        before = Before(image.asset, list(image.before))
+        if row is not None:
+            later = Before(*json.loads(row[0]))
+            if any(not migration.same(later.asset.get(name), value) for name, value in image.after.items()):
+                return None
+            asset = {name: value for name, value in {**later.asset, **image.before}.items() if value is not None}
+            before = Before(asset, later.owned + before.owned)
+            self.migrated.execute("DELETE FROM migrated WHERE key = ?", (key,))
+        if is_in_old_form(before.asset):
+            return before
+        self.migrated.execute("INSERT INTO migrated VALUES (?, ?)", (key, migration.to_json(before)))
+        return None
+
+    async def verify_before(self, run: Any, item: Tuple[Key, Optional[Before], List[Any]]) -> None:
+        key, before, claims = item
+        made = [claim for claim in claims if claim.was != claim.now]
+        records = [self.database.key_of(self.database.versions, claim.now) for claim in made]
+        found = await run.tables.get([key] * bool(before) + records)
+        if before:
+            self.tally.images += 1
+            for problem in restored_problems(key, before, found.get(key)):
+                self.add(problem)
+        for claim, record in zip(made, records):
+            stored = found.get(record)
+            if stored is None or (claim.was and not migration.differing(stored, claim.was)):
+                continue
+            if not await self.is_needed(run, record) and self.left.add(record):
+                message = "The version record %s is left, and no asset needs it." % record[2]
+                values = (display({"M": claim.was} if claim.was else None), display({"M": stored}))
+                self.add(Problem(key[1], key[2], "record_left", "assetVersionId", *values, message))
+
+    async def is_needed(self, run: Any, record: Key) -> bool:
+        if self.owners is None:
+            self.owners = migration.Owners(run.tables, run.reader)
+        await self.owners.read_all(self.item_count)
+        return await self.owners.find(record, (), migration.needs_record) is not None
+
+
+def is_in_scope(image: Any, settings: Any) -> bool:
+    """Whether a before image is of an asset that --database-id and --asset-id name."""
+    named = not settings.database_id or image.key[1] in settings.database_id
+    return named and settings.asset_id in (None, image.key[2])
+
+
+def with_conflict(problems: List[Problem], record: Item, present: Optional[Item]) -> List[Problem]:
+    """The problems of an asset that is not migrated, with what stands in its way: another record under its key."""
+    if present is None or not set(migration.differing(record, present)) - {"dateCreated"}:
+        return problems
+    reason = migration.version_conflict(record, present).finding.message
+    return [problem._replace(message="%s %s" % (problem.message, reason)) for problem in problems]
+
+
+class Keys:
+    """A set of keys, in a temporary file."""
+
+    def __init__(self) -> None:
+        self.rows = migration.temporary_database("CREATE TABLE keys (key TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def add(self, key: Iterable[str]) -> bool:
+        """Returns whether it was not there."""
+        row = (migration.to_json(list(key)),)
+        return self.rows.execute("INSERT OR IGNORE INTO keys VALUES (?)", row).rowcount == 1
+
+    def discard(self, key: Iterable[str]) -> None:
+        self.rows.execute("DELETE FROM keys WHERE key = ?", (migration.to_json(list(key)),))
+
+    def first(self, count: int) -> List[List[str]]:
+        return [json.loads(key) for (key,) in self.rows.execute("SELECT key FROM keys ORDER BY key LIMIT ?", (count,))]
+
+    def __len__(self) -> int:
+        return self.rows.execute("SELECT COUNT(*) FROM keys").fetchone()[0]
 
 
 class History:
@@ -580,8 +786,11 @@ def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
         counted(summary["assets"], "asset"),
         counted(summary["version_records"], "version record"),
     )
-    if summary["journals"]:
-        read += ", %s compared" % counted(summary["before_images"], "before image")
+    compared = "%s compared" % counted(summary["before_images"], "before image")
+    if summary["restored"]:
+        read = "after a rollback, %s" % compared
+    elif summary["journals"]:
+        read += ", %s" % compared
     problems, notes = sum(summary["problems"].values()), sum(summary["notes"].values())
     found = "%s; %s, %s" % (read, counted(problems, "problem"), counted(notes, "note"))
     if summary["exit_status"] not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS) or summary["error"]:
@@ -595,16 +804,51 @@ def counted(count: int, name: str) -> str:
 
 def result_text(summary: Dict[str, Any]) -> str:
     """The last screen: what was found, where it is written, and the verdict."""
-    lines = [""]
+    lines = []
     for kind in ("problems", "notes"):
-        for name, count in summary[kind].items():
-            lines.append("  {:>11,}  {}: {}".format(count, name, ERROR_TYPES[name]))
+        lines += ["", kind.capitalize() + ":"] if summary[kind] else []
+        lines += [
+            migration.count_line(count, "%s: %s" % (name, ERROR_TYPES[name])) for name, count in summary[kind].items()
+        ]
+    lines.append("")
     for name, path in summary["files"].items():
         lines.append("  %-9s %s" % (name, path))
+    lines += ["  stopped: %s" % summary["stopped"]] if summary["stopped"] else []
     return "\n".join(lines + ["%s: %s." % verdict(summary)])
 
 
-def summarise(settings, site, tally, runs, requests, journals, start, status, error, files) -> Dict[str, Any]:
+def next_step(
+    summary: Dict[str, Any], settings: Any, typed: Dict[str, Any]
+) -> Tuple[str, Optional[str], Dict[str, Any]]:
+    """What to do after a verification, the script for it and its flags; no script where nothing is to be typed."""
+    verify, roll_back = os.path.basename(__file__), os.path.basename(rollback.__file__)
+    flags = migration.connection_of(typed)
+    chosen = {name: typed[name] for name in ("database_id", "asset_id", "limit") if name in typed}
+    problems = summary["problems"]
+    if verdict(summary)[0] == "NOT FINISHED":
+        return "verify to the end", verify, typed
+    if summary["restored"] and problems:
+        flags["journal"] = typed["journal"]
+        return "look at the problems in the report; what a rollback can do, this does", roll_back, flags
+    if "not_migrated" in problems:
+        return "mend what failed, then migrate", migration.SCRIPT, {**flags, **chosen}
+    if problems:
+        return "mend what the report names, then verify again", verify, typed
+    if summary["restored"]:
+        return "nothing is left to do; file the report and the page with your change ticket", None, {}
+    if chosen:
+        return "migrate all assets", migration.SCRIPT, flags
+    tables = migration.journal_header(settings, summary["account"], summary["region"])
+    if not typed.get("journal") and any(rollback.journals_in(settings.journal_dir, tables)):
+        flags = {"html": "verification.html", **typed, "journal": settings.journal_dir}
+        return "prove the content too, by the journals", verify, flags
+    first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
+    return first + "open the application to its users, file report and page, keep the journals", None, {}
+
+
+def summarise(
+    settings, site, tally, runs, requests, journals, start, status, error, files, restored, stopped
+) -> Dict[str, Any]:
     """What the JSON summary says."""
     end = migration.utc_now()
     counts = [(name, tally.types[name]) for name in ERROR_TYPES if tally.types[name]]
@@ -626,7 +870,10 @@ def summarise(settings, site, tally, runs, requests, journals, start, status, er
             ("notes", collections.OrderedDict(pair for pair in counts if pair[0] in NOTES)),
             ("read_units", sum(run.reader.units for run in runs)),
             ("requests", dict(sorted(requests.items()))),
+            ("restored", restored),
+            ("stopped", stopped),
             ("journals", [journal.path for journal in journals]),
+            ("interrupted_journals", [journal.path for journal in journals if not journal.whole]),
             ("settings", migration.public_settings(settings)),
             ("files", files),
         ]
@@ -768,7 +1015,7 @@ def facts_html(summary: Dict[str, Any]) -> str:
         ("Asset versions table", settings["asset_versions_table_name"]),
         ("Asset bucket", settings["asset_bucket_name"]),
         ("Scope", summary["scope"]),
-        ("Journals", ", ".join(summary["journals"]) or "none: the content was not compared with before images"),
+        ("Journals", journals_text(summary) or "none: the content was not compared with before images"),
         ("Requests", requests),
         ("CSV report", summary["files"]["report"]),
         ("Tool", "version %s, exit status %s" % (summary["tool_version"], summary["exit_status"])),
@@ -778,9 +1025,18 @@ def facts_html(summary: Dict[str, Any]) -> str:
     return "<dl>\n%s</dl>\n" % "".join("<dt>%s</dt><dd>%s</dd>\n" % (name, escaped(value)) for name, value in rows)
 
 
+def journals_text(summary: Dict[str, Any]) -> str:
+    interrupted = summary["interrupted_journals"]
+    return ", ".join(
+        "%s %s" % (path, rollback.NOT_WHOLE) if path in interrupted else path for path in summary["journals"]
+    )
+
+
 def counts_html(summary: Dict[str, Any]) -> str:
     """What was read and what was found, as bars."""
     read = [("Assets", summary["assets"]), ("Version records", summary["version_records"])]
+    if summary["restored"]:
+        read = []
     if summary["journals"]:
         read.append(("Before images", summary["before_images"]))
     found = list(summary["problems"].items()) + list(summary["notes"].items())
@@ -836,19 +1092,13 @@ def problems_html(summary: Dict[str, Any], problems: List[Problem]) -> Iterator[
 
 
 def make_parser() -> Any:
-    examples = (
-        "--config my_config.json",
-        "--config my_config.json --journal backups/migration_20261122T204426Z.jsonl --html page.html",
-    )
+    examples = ("--config my_config.json", "--config my_config.json --journal backups --html page.html")
     parser = migration.make_parser(
         "Verify that all VAMS assets are migrated from v2.2 to v2.3. Reads only.", SETTINGS, examples
     )
+    rollback.add_journal_flag(parser, required=False)
     parser.add_argument(
-        "--journal",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="prove the content by this journal's before images; may be given several times",
+        "--restored", action="store_true", help="after a rollback: is everything as the journals have it from before?"
     )
     parser.add_argument("--output", metavar="FILE", help="CSV report; default: a new file in the report folder")
     parser.add_argument("--html", metavar="FILE", help="write a page for the change ticket too")
@@ -859,32 +1109,28 @@ def make_parser() -> Any:
 def verify(argv: Optional[List[str]]) -> int:
     """Settings, preflight, then the passes."""
     settings, typed = migration.configured(make_parser(), argv)
-    journals = rollback.open_journals(typed["journal"])
-    rollback.check_journals(journals, {name: getattr(settings, name) for name in migration.KEY_SCHEMAS})
+    ours = migration.journal_header(settings, None, None)
+    facts = {name: ours[name] for name in ours if name not in ("account", "region")}
+    journals = rollback.of_these_tables(rollback.open_journals(rollback.named_journals(typed)), facts)
+    restored = typed.get("restored", False)
+    if restored and not journals:
+        raise migration.SettingsError("--restored is given without journals.", "give them with --journal.")
+    if restored:
+        settings = settings._replace(limit=None)  # what it looks at is in the journals
     session, database = migration.connect(settings)
     requests = RequestCounts(database.client)
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database.client, settings, writing=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
-    rollback.check_journals(journals, {"account": site.account, "region": site.region})
+    journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region})
     counts, _ = rollback.survey(journals)  # so that damage shows before anything is verified
     rollback.require_images(journals, counts, settings.report_dir)
+    if journals:
+        rows = rollback.journal_rows(journals, counts)
+        migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
     output, page = typed.get("output"), typed.get("html")
-    status = run_verification(database, settings, site, journals, output, page, requests.counts)
-    announce_next(status, settings, typed)
-    return status
-
-
-def announce_next(status: int, settings: Any, typed: Dict[str, Any]) -> None:
-    if status == migration.EXIT_INTERRUPTED:
-        migration.announce_next("verify to the end", os.path.basename(__file__), typed)
-    elif status != migration.EXIT_DONE:
-        migration.announce_next("mend what the report names, then verify again", os.path.basename(__file__), typed)
-    elif settings.limit is not None or settings.database_id:
-        migration.announce_next("migrate all assets", migration.SCRIPT, migration.connection_of(typed))
-    else:
-        migration.announce("\nNext: open the application to its users. Keep the journals.")
+    return run_verification(database, settings, site, journals, output, page, requests.counts, restored, typed)
 
 
 def name_files(settings: Any, output: Optional[str], page: Optional[str], start: datetime.datetime) -> Dict[str, str]:
@@ -895,11 +1141,13 @@ def name_files(settings: Any, output: Optional[str], page: Optional[str], start:
     files = collections.OrderedDict(report=output, summary=os.path.splitext(output)[0] + "_summary.json")
     if page is not None:
         files["page"] = page
+    if settings.log_file:
+        files["log"] = settings.log_file
     if len({os.path.abspath(path) for path in files.values()}) < len(files):
         raise migration.SettingsError(
             "Two reports would be one file: %s." % ", ".join(files.values()), "give another --output or --html."
         )
-    for path in files.values():
+    for path in [files[name] for name in files if name != "log"]:
         try:
             os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
             if os.path.isfile(path) and not os.path.islink(path):
@@ -911,21 +1159,23 @@ def name_files(settings: Any, output: Optional[str], page: Optional[str], start:
     return files
 
 
-def run_verification(database, settings, site, journals, output, page, requests) -> int:
-    """Verify and report. Returns the exit status."""
+def run_verification(
+    database, settings, site, journals, output, page, requests, restored=False, typed: Optional[Dict[str, Any]] = None
+) -> int:
+    """Verify and report. Returns the exit status.
+    typed: the flags, where the operator is to be told the next command."""
     start = migration.utc_now()
     files = name_files(settings, output, page, start)
-    if settings.log_file:
-        files["log"] = settings.log_file
     with contextlib.ExitStack() as stack:
         report = migration.CsvReport(files["report"], REPORT_COLUMNS)
         stack.callback(report.close)
         page_file = stack.enter_context(migration.create_private(files["page"])) if page else None
         findings = Findings(report, PAGE_ROWS if page else 0)
-        verification = Verification(database, settings, findings, site.item_count)
-        runs, error = run_passes(verification, site, journals)
+        runs, error, stopped = run_passes(database, settings, site, findings, journals, restored)
         status = migration.exit_status_of(findings.tally.problems, runs[-1], error)
-        summary = summarise(settings, site, findings.tally, runs, requests, journals, start, status, error, files)
+        summary = summarise(
+            settings, site, findings.tally, runs, requests, journals, start, status, error, files, restored, stopped
+        )
         migration.write_summary(files["summary"], summary)
         if page_file:
             with migration.reporting(files["page"]):
@@ -933,33 +1183,63 @@ def run_verification(database, settings, site, journals, output, page, requests)
     migration.announce(result_text(summary))
     if error is not None:
         raise error
+    if typed is not None:
+        migration.announce_next(*next_step(summary, settings, typed))
     return status
 
 
-def run_passes(verification: Verification, site: Any, journals: List) -> Tuple[List[Any], Optional[BaseException]]:
-    """Run one pass after the other. Returns their runs and what stopped them early."""
-    tally, settings = verification.tally, verification.settings
-    total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
-    passes = [
-        ("assets", verification.assets, verification.verify_asset, 0 if settings.database_id else total),
-        ("version records", verification.records, verification.verify_history, 0),
-    ]  # type: List[Any]
-    if journals:
-        images = functools.partial(rollback.image_pages, journals=journals)
-        passes.append(("before images", lambda run: images(run.reader), verification.verify_image, 0))
-    runs = []  # type: List[Any]
-    for name, pages, verify_item, expected in passes:
+def run_passes(
+    database: Any, settings: Any, site: Any, findings: Findings, journals: List, restored: bool
+) -> Tuple[List[Any], Optional[BaseException], Optional[str]]:
+    """Run one pass after the other. Returns their runs, what stopped them early, and how far they came then."""
+    tally, runs = findings.tally, []  # type: Tally, List[Any]
+    for name, pages, verify_item, expected, at_its_end in passes_of(
+        database, settings, site, findings, journals, restored
+    ):
         progress = migration.Progress(expected, sys.stderr.isatty())
-        run = migration.Run(verification.database, settings)
+        run = migration.Run(database, settings)
         runs.append(run)
         error = migration.run_to_end(
             run, pages(run), functools.partial(verify_item, run), progress, functools.partial(counts, tally, name)
         )
         if error or run.stopping:
-            return runs, error
-        if name == "assets" and settings.limit is None:
-            verification.add_empty_databases()
-    return runs, None
+            done = counts(tally, name)[0]
+            of_total = " of about {:,}".format(expected) if expected >= done else ""
+            return runs, error, "{:,}{} {} done".format(done, of_total, name)
+        at_its_end()
+    return runs, None, None
+
+
+def passes_of(database: Any, settings: Any, site: Any, findings: Findings, journals: List, restored: bool) -> List[Any]:
+    """The passes: name, pages, what is done with an item, how many there are, about, and what comes at the end."""
+
+    def images(run: Any) -> Any:
+        return rollback.image_pages(run.reader, journals)
+
+    def require_an_image() -> None:
+        if not findings.tally.any_image:
+            message = "The journals hold no before image."
+            findings.add(Problem("", "", "nothing_found", "", "before images", "none", message))
+
+    if restored:
+        restoration = Restoration(database, settings, findings, site.item_count)
+        pages = functools.partial(restoration.pages, journals=journals)
+        return [("before images", pages, restoration.verify_before, 0, require_an_image)]
+    verification = Verification(database, settings, findings, site.item_count, bool(journals))
+    total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
+    total = 0 if settings.database_id else total
+    passes = [
+        ("assets", verification.assets, verification.verify_asset, total, verification.add_what_was_not_found),
+        ("version records", verification.records, verification.verify_history, 0, lambda: None),
+    ]  # type: List[Any]
+    if journals:
+
+        def end_of_journals() -> None:
+            verification.add_what_was_not_compared()
+            require_an_image()
+
+        passes.append(("before images", images, verification.verify_image, 0, end_of_journals))
+    return passes
 
 
 def counts(tally: Tally, name: str) -> Tuple[int, str]:

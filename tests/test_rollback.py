@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -659,7 +660,7 @@ def test_a_dry_run_says_that_it_is_one_and_what_comes_next(tables, capsys):
     assert step == "Next: roll back:" and "--dry-run" not in command and "--journal %s" % run.journal in command
     assert rollback.main([*argv, "--yes", "--log-file", "back.log"]) == 0
     shown = capsys.readouterr().out
-    assert "log       back.log" in shown and "v2.2_to_v2.3_migration.py" in shown.splitlines()[-1]
+    assert "log       back.log" in shown and shown.splitlines()[-1].endswith(" --restored")
 
 
 def refusal(tables, capsys, argv):
@@ -741,6 +742,124 @@ def test_it_names_journals_of_the_same_tables_that_were_not_given(tables, capsys
     assert empty not in output
     roll_back(tables, second, first)
     assert "NOT GIVEN" not in capsys.readouterr().out
+
+
+def test_a_journal_that_is_undone_is_not_named_as_not_given(tables, capsys):
+    tables.put(asset("a"), asset("b"))
+    folder = ["--journal-dir", "backups"]
+    assert migration.main(tables.flags + folder + ["--limit", "1"]) == 0
+    assert migration.main(tables.flags + folder) == 0
+    first, second = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
+    flags = [*tables.flags, "--yes", "--journal"]
+    for further, named in ((["--dry-run"], True), ([], False)):
+        assert rollback.main([*flags, first, *further]) == 0
+        capsys.readouterr()
+        assert rollback.main([*flags, second, "--dry-run"]) == 0
+        assert ("NOT GIVEN       %s, " % first in capsys.readouterr().out) is named
+    for report in os.listdir("reports"):  # a summary that is lost or damaged makes it named again
+        if "rollback" in report:
+            with open(os.path.join("reports", report), "w") as file:
+                file.write("[")
+    assert rollback.main([*flags, second, "--dry-run"]) == 0
+    assert "NOT GIVEN       %s, " % first in capsys.readouterr().out
+
+
+def test_a_journal_of_which_a_record_stays_is_not_undone(tables, capsys):
+    tables.put(LIVE, ARCHIVED)
+    first, second = [tables.migrate("--database-id", name) for name in ("db01", ARCHIVE)]
+    undone = roll_back(tables, first)
+    assert (undone.status, {row["code"] for row in undone.rows}) == (0, {"record_stays"})
+    assert undone.summary["undone"] is False
+    assert "Warnings, of assets that were restored:\n            1  record_stays: " in capsys.readouterr().out
+    assert roll_back(tables, first, second).summary["undone"] is True
+
+
+@pytest.mark.parametrize("given", [["{0}", "{1}"], ["backups"], ["backups/mig*.jsonl"], ["{1}", "backups", "{0}"]])
+@pytest.mark.parametrize("script", [rollback, verify])
+def test_journals_are_files_a_folder_or_a_pattern(tables, capsys, given, script):
+    tables.put(asset("a"), asset("b"))
+    folder = ["--journal-dir", "backups"]
+    assert migration.main(tables.flags + folder + ["--limit", "1"]) == 0
+    assert migration.main(tables.flags + folder) == 0
+    paths = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
+    other, none = os.path.join("backups", "other.jsonl"), os.path.join("backups", "none.jsonl")
+    with open(paths[0]) as journal, open(other, "w") as copy, open(none, "w") as file:
+        copy.write(journal.read().replace(tables.assets, "others"))
+        file.write("{}\n")
+    capsys.readouterr()
+    flags = [*tables.flags, "--journal", *(name.format(*paths) for name in given), "--report-dir", "out"]
+    assert script.main(flags + ["--yes"] * (script is rollback)) == 0
+    shown = capsys.readouterr().out
+    assert ("skipped: Journal %s is of another migration: its assets_table_name is others" % other in shown) is (
+        "backups" in given
+    )
+    assert ("skipped: %s is not a journal" % none in shown) is ("backups" in given)
+    (summary,) = tables.folder.glob("out/*_summary.json")
+    found = json.loads(summary.read_text())
+    assert (found["before_images"], set(found["journals"])) == (2, set(paths))
+
+
+@pytest.mark.parametrize("given", ["empty", "others", "backups/*.jsonl", "others/*.jsonl"])
+@pytest.mark.parametrize("script", [rollback, verify])
+def test_no_journal_of_these_tables_is_wrong_usage(tables, capsys, given, script):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    for name in ("empty", "others"):
+        os.mkdir(name)
+    with open("others/other.jsonl", "w") as file:
+        file.write(run.journal.read_text().replace(tables.assets, "other-assets"))
+    before = tables.contents()
+    assert script.main([*tables.flags, "--journal", given]) == migration.EXIT_USAGE
+    message = capsys.readouterr().err
+    assert "\n  Fix: give " in message and ("of another migration" in message) is given.startswith("others")
+    assert tables.contents() == before
+
+
+def test_the_last_line_is_the_next_command_until_everything_is_back(tables, capsys):
+    tables.put(asset("a"), asset("b"))
+    before = tables.contents()
+    assert migration.main(tables.flags) == 0
+    command, shown = [sys.executable, SCRIPT, *tables.flags, "--journal", "backups", "--yes", "--dry-run"], []
+    for _ in range(2):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+        *_, step, line = done.stdout.decode().splitlines()
+        shown.append((step, line))
+        command = shlex.split(line)
+    flags = " ".join(tables.flags)
+    assert shown[0][0] == "Next: roll back:" and shown[0][1].endswith("%s --journal backups --yes" % flags)
+    assert shown[1][0] == "Next: see that everything is as it was before:"
+    verification = "v2.2_to_v2.3_migration_verify.py"
+    assert shown[1][1].endswith("%s %s --journal backups --restored" % (verification, flags))
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize(
+    "status, dry_run, typed, step, words",
+    [
+        (130, False, {"journal": ["a b"], "yes": True}, "finish what is left", "R --journal 'a b' --yes"),
+        (0, True, {"config": "c", "journal": ["a", "b"]}, "roll back",
+         "R --config c --journal a --journal b --no-dry-run"),
+        (1, False, {"journal": ["a"]}, "look at what was not restored; after mending it, run this again",
+         "R --journal a"),
+        (0, False, {"config": "c", "journal": ["a"], "yes": True, "workers": 3},
+         "see that everything is as it was before", "V --config c --journal a --restored"),
+    ],
+)  # fmt: skip
+def test_the_next_step(monkeypatch, status, dry_run, typed, step, words):
+    monkeypatch.setattr(migration, "python_name", lambda: "python")
+    monkeypatch.chdir(HERE)
+    found, *command = rollback.next_step(status, types.SimpleNamespace(dry_run=dry_run), typed)
+    scripts = {"R": os.path.basename(SCRIPT), "V": migration.VERIFICATION_SCRIPT}
+    assert (found, migration.command_text(*command)) == (step, "python " + scripts[words[0]] + words[1:])
+
+
+def test_the_result_says_how_far_it_came_and_what_was_not_restored_apart():
+    outcomes = {**dict.fromkeys(rollback.OUTCOMES, 0), "restored": 60, "changed_since": 3, "not_finished": 37}
+    summary = {"codes": {"changed_since": 3}, "dry_run": False, "before_images": 100, "files": {}}
+    result = rollback.result_text({**summary, "version_records_removed": 60}, outcomes)
+    assert "  stopped: 63 of 100 done\n           60  restored\n" in result
+    failures = result.split("Not restored, or not wholly:\n")[1]
+    assert failures.startswith("            3  changed_since: %s\n" % rollback.FAILURES["changed_since"])
 
 
 def test_a_journal_given_twice_is_read_once(tables):

@@ -63,7 +63,7 @@ def test_the_migrated_samples_are_verified_and_not_touched(tables):
     assert (
         set(result.summary["notes"])
         == {row["error_type"] for row in result.rows}
-        == {"shared_asset_id", "archived_twin"}
+        == {"shared_asset_id", "archived_twin", "to_do"}
     )
     assert (result.summary["assets"], result.summary["before_images"]) == (200, 200)
     assert result.summary["version_records"] == len(before[1])
@@ -78,8 +78,9 @@ def test_a_healthy_table_gives_the_header_and_one_line(tables, capsys):
     assert (tables.folder / "out" / "verification.csv").read_text("utf-8-sig").strip() == ",".join(
         verify.REPORT_COLUMNS
     )
-    last_line = capsys.readouterr().out.split("\n\nNext: ")[0].splitlines()[-1]
-    assert last_line == "VERIFIED: 2 assets and 2 version records read; no problems, no notes."
+    *_, verdict, empty, step = capsys.readouterr().out.strip().splitlines()
+    assert verdict == "VERIFIED: 2 assets and 2 version records read; no problems, no notes."
+    assert step.startswith("Next: open the application ")
 
 
 def test_what_the_application_made_and_archived_is_healthy(tables):
@@ -439,7 +440,7 @@ def test_a_twin_keeps_or_replaces_a_record(tables):
 
 def test_of_several_before_images_the_newest_counts(tables):
     first = journal_of(tables, asset("a1", assetName="First"))
-    lines = first.read_text().splitlines()[:-1]  # as an interrupted run leaves it
+    lines = first.read_text().splitlines()[:-1]
     superseding = json.dumps({"asset": asset("a1", assetName="Second"), "again": True})
     first.write_text("\n".join(lines + [superseding]) + "\n")
     (row,) = run(tables, "--journal", first).rows
@@ -621,7 +622,7 @@ def test_a_damaged_record_of_an_archived_asset_without_a_twin_is_a_problem(table
 def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
     put_healthy(tables, "a1")
     result = run(tables, "--database-id", "db01", "--database-id", "db1")
-    assert (result.status, result.found) == (1, [("db1", "", "database_empty", "databaseId")])
+    assert (result.status, result.found) == (1, [("db1", "", "nothing_found", "databaseId")])
     assert "is it spelled right?" in result.rows[0]["error_message"]
     assert "NOT VERIFIED" in capsys.readouterr().out
     # An archive may be empty.
@@ -635,3 +636,327 @@ def test_a_damaged_journal_shows_before_anything_is_verified(tables, capsys):
     journal.write_text("".join(lines[:2] + ["{\n"] + lines[2:]))
     assert verify.main(tables.flags + ["--journal", str(journal)]) == migration.EXIT_USAGE
     assert "is damaged" in capsys.readouterr().err and not (tables.folder / "reports").exists()
+
+
+# --------------------------------------------------------------------------------------
+# What was not there is not verified
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [[], ["--database-id", "db01" + DELETED], ["--limit", "5"], ["--database-id", "db01", "--asset-id", "a1"]],
+)
+def test_nothing_is_verified_where_there_is_nothing(tables, capsys, flags):
+    tables.put(*[migrated("a2")] * ("--asset-id" in flags))
+    result = run(tables, *flags)
+    assert (result.status, [row["error_type"] for row in result.rows]) == (1, ["nothing_found"])
+    shown = capsys.readouterr().out
+    assert "\nNOT VERIFIED: no assets and " in shown and "No asset was found: " in result.rows[0]["error_message"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--restored"]])
+def test_a_journal_without_before_images_proves_nothing(tables, flags):
+    journal = journal_of(tables, asset("a1"))
+    journal.write_text(journal.read_text().splitlines(True)[0])
+    result = run(tables, "--journal", journal, *flags)
+    assert result.status == 1 and ("", "", "nothing_found", "") in result.found
+
+
+def test_a_journal_of_another_endpoint_is_refused(tables, capsys):
+    journal = journal_of(tables, asset("a1"))
+    journal.write_text(journal.read_text().replace(tables.engine.endpoint_url, "http://localhost:1"))
+    assert verify.main(tables.flags + ["--journal", str(journal)]) == migration.EXIT_USAGE
+    assert "its endpoint_url is http://localhost:1, not " in capsys.readouterr().err
+
+
+def test_migrated_assets_that_no_journal_covers_are_counted(tables):
+    first = journal_of(tables, asset("a1"), asset("a2"))
+    second = journal_of(tables, asset("b1"))
+    put_healthy(tables, *("c%02d" % number for number in range(12)))
+    tables.put(asset("old"))
+    result = run(tables, "--journal", first)
+    (row,) = [row for row in result.rows if row["error_type"] == "no_before_image"]
+    assert row["actual"] == "13" and "db01 / b1, db01 / c00, " in row["error_message"]
+    assert row["error_message"].endswith("db01 / c08 and others.")
+    result = run(tables, "--journal", first, second)
+    assert [row["actual"] for row in result.rows if row["error_type"] == "no_before_image"] == ["12"]
+    assert run(tables).summary["notes"] == {}
+
+
+def test_one_asset_alone(tables):
+    journal = journal_of(tables, asset("a1"), asset("a2"), asset("a1", "db02"))
+    for database_id in ("db01", "db02"):
+        tables.put(changed(tables.asset(database_id, "a1"), {"isMultiFile": FALSE}))
+    flags = ["--database-id", "db01", "--asset-id", "a1"]
+    result = run(tables, *flags)
+    assert (result.summary["assets"], result.found) == (1, [("db01", "a1", "legacy_field", "isMultiFile")])
+    result = run(tables, *flags, "--journal", journal)
+    assert result.summary["before_images"] == 1 and {row[:2] for row in result.found} == {("db01", "a1")}
+
+
+def test_a_rehearsal_of_any_size_ends_verified(tables):
+    """Whatever the limit leaves out: twins, other databases' assets of the same assetId."""
+    tables.load(sample_assets(120))
+    for limit in (1, 2, 3, 5, 8, 13, 21, 34, 55, 70, 89, 119, 120):
+        assert tables.migrate("--limit", str(limit)).status == 0
+        result = run(tables, "--limit", str(limit), "--journal", *tables.folder.glob("run-*/backups"))
+        assert (result.status, result.summary["problems"]) == (0, {}), limit
+        assert result.summary["assets"] == result.summary["before_images"] == limit
+        assert "no_before_image" not in result.summary["notes"]
+
+
+def test_a_rehearsal_of_one_partition_ends_verified(tables):
+    tables.load(sample_assets(200))
+    names = sorted({key[0] for key in tables.contents()[0]})
+    assert any(name.endswith(DELETED) for name in names)
+    for name in names:
+        run_of_one = tables.migrate("--database-id", name)
+        result = run(tables, "--database-id", name, "--journal", run_of_one.journal)
+        assert (run_of_one.status, result.status, result.summary["problems"]) == (0, 0, {}), name
+
+
+# --------------------------------------------------------------------------------------
+# What is still to do, over all runs
+# --------------------------------------------------------------------------------------
+
+
+def to_do_of(result):
+    return {
+        (row["asset_id"], row["field"]): row["error_message"] for row in result.rows if row["error_type"] == "to_do"
+    }
+
+
+def test_what_a_person_has_to_do_is_known_without_any_report(tables):
+    """Whichever run met it: one was killed, of another the report is lost."""
+    tables.put(asset("done"), asset("file", assetLocation=M(Key="old/radio 1.glb")))
+    first = tables.migrate()
+    tables.put(
+        asset("folder", assetLocation=M(Key="old/", Bucket="former")),
+        asset("preview", previewLocation=M(Key="previews/p.png", Bucket="former")),
+        asset("odd", isDistributable=S("False"), description=None, tags=None),
+        asset("pipes", currentVersion=version(specifiedPipelines=L("p1", N(1)))),
+        asset("previews"),
+    )
+    second = tables.migrate()
+    result = run(tables, "--journal", first.journal, second.journal)
+    assert result.status == 0
+    messages = to_do_of(result)
+    assert set(messages) == {
+        ("file", "assetLocation"), ("folder", "assetLocation"), ("preview", "previewLocation"),
+        ("odd", "isDistributable"), ("odd", "description"), ("pipes", "specifiedPipelines"), ("previews", "assetId"),
+    }  # fmt: skip
+    assert messages["file", "assetLocation"].endswith(
+        "Copy its files: aws s3 cp 's3://%s/old/radio 1.glb' 's3://%s/file/radio 1.glb'" % (BUCKET, BUCKET)
+    )
+    assert messages["folder", "assetLocation"].endswith(
+        "Copy its files: aws s3 cp --recursive s3://former/old/ s3://%s/folder/" % BUCKET
+    )
+    assert messages["preview", "previewLocation"].endswith(
+        "aws s3 cp s3://former/previews/p.png s3://%s/previews/p.png" % BUCKET
+    )
+    assert to_do_of(run(tables)) == {}
+
+
+def test_what_is_done_is_not_to_do_any_more(tables):
+    journal = journal_of(tables, asset("a1", isDistributable=S("False"), assetLocation=M(Key="old/a.glb")))
+    assert len(to_do_of(run(tables, "--journal", journal))) == 2
+    tables.put(changed(tables.asset("db01", "a1"), {"isDistributable": TRUE}))
+    assert set(to_do_of(run(tables, "--journal", journal))) == {("a1", "assetLocation")}
+
+
+def test_the_copying_command_names_the_profile():
+    command = verify.copy_command(M(Key="-a.glb"), M(Key="a1/", Bucket=BUCKET), BUCKET, "my profile")
+    assert command == "aws --profile 'my profile' s3 cp s3://%s/-a.glb s3://%s/a1/-a.glb" % (BUCKET, BUCKET)
+
+
+def test_an_asset_that_failed_says_why_whichever_run_met_it(tables):
+    tables.put(asset("a1"), asset("b1"), asset("c1", currentVersion=version(Version="three")))
+    tables.put_records(record("a1", comment="another asset's"))
+    failed = tables.migrate()
+    assert failed.codes == {"version_conflict", "invalid_version_id"}
+    messages = {row["asset_id"]: row["error_message"] for row in run(tables, "--journal", failed.journal).rows}
+    assert "There is a version record 3 of other content; it differs in comment" in messages["a1"]
+    assert "The migration cannot: The version number is not an integer" in messages["c1"] and "b1" not in messages
+
+
+# --------------------------------------------------------------------------------------
+# After a rollback
+# --------------------------------------------------------------------------------------
+
+
+def roll_back(tables, *journals):
+    rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+    return rollback.main([*tables.flags, "--yes", "--journal", *map(str, journals)])
+
+
+def test_after_a_rollback_everything_is_as_it_was(tables, capsys):
+    tables.load(sample_assets(200))
+    before = tables.contents()
+    runs = [tables.migrate("--limit", "90"), tables.migrate()]
+    folders = [run_of.journal.parent for run_of in runs]
+    result = run(tables, "--restored", "--journal", *folders)
+    assert (result.status, set(result.summary["problems"])) == (1, {"not_restored"})
+    assert roll_back(tables, *folders) == 0
+    capsys.readouterr()
+    page = tables.folder / "page.html"
+    result = run(tables, "--restored", "--journal", *folders, "--html", page)
+    assert (result.status, result.rows, result.summary["before_images"]) == (0, [], 200)
+    assert (
+        "\nVERIFIED: after a rollback, 200 before images compared; no problems, no notes.\n" in capsys.readouterr().out
+    )
+    assert "after a rollback, 200 before images compared" in page.read_text(encoding="utf-8")
+    assert tables.contents() == before
+
+
+def test_what_a_rollback_left_is_named(tables):
+    assets = [asset(name) for name in ("asis", "deleted", "edited", "owned", "record", "other")]
+    journal = journal_of(tables, *assets)
+    tables.put(changed(tables.asset("db01", "owned"), {"previewLocation": None}))
+    tables.put(changed(tables.asset("db01", "edited"), {"description": "new"}))
+    assert roll_back(tables, journal) == 1
+    tables.put_records(record("record"))
+    tables.put_records(record("other", comment="of others"))
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S("deleted")})
+    result = run(tables, "--restored", "--journal", journal)
+    owned = {
+        name for name in migration.OWNED_FIELDS if asset("owned").get(name) != tables.asset("db01", "owned").get(name)
+    }
+    assert result.status == 1
+    assert result.found == sorted(
+        [
+            ("db01", "deleted", "asset_missing", ""),
+            ("db01", "edited", "edited_since", "description"),
+            ("db01", "other", "record_left", "assetVersionId"),
+            ("db01", "record", "record_left", "assetVersionId"),
+        ]
+        + [("db01", "owned", "not_restored", name) for name in owned]
+    )
+
+
+def test_a_record_that_somebody_needs_may_be_left(tables):
+    """Taken back by the live asset's journal alone, while the archived one relies on its record."""
+    tables.put(asset("a1"), asset("a1", "db01" + DELETED))
+    live = tables.migrate("--database-id", "db01")
+    archived = tables.migrate("--database-id", "db01" + DELETED)
+    assert roll_back(tables, live.journal) == 0
+    assert tables.record("a1", "3")
+    assert run(tables, "--restored", "--journal", live.journal).found == []
+    assert roll_back(tables, archived.journal) == 0
+    result = run(tables, "--restored", "--journal", live.journal, archived.journal)
+    assert [row[2] for row in result.found] == ["record_left"]
+    assert roll_back(tables, live.journal, archived.journal) == 0
+    assert run(tables, "--restored", "--journal", live.journal, archived.journal).found == []
+
+
+@pytest.mark.parametrize("order", [("db01", "db01" + DELETED), ("db01" + DELETED, "db01")])
+def test_twins_are_seen_to_be_back(tables, order):
+    tables.put(asset("a1"), asset("a1", "db01" + DELETED, currentVersion=version(Comment="Archived")))
+    journals = [tables.migrate("--database-id", name).journal for name in order]
+    assert roll_back(tables, *journals) == 0
+    assert run(tables, "--restored", "--journal", *journals).found == []
+    tables.put_records(record("a1", comment="Archived"))
+    assert [row[2] for row in run(tables, "--restored", "--journal", *journals).found] == ["record_left"]
+
+
+def test_restored_needs_journals(tables, capsys):
+    assert verify.main([*tables.flags, "--restored"]) == migration.EXIT_USAGE
+    assert "Fix: give them with --journal." in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------
+# What comes next, and how far it came
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes, typed, step, words",
+    [
+        ({"exit_status": 130}, {"config": "c", "restored": True, "journal": ["j"]},
+         "verify to the end", "V --config c --restored --journal j"),
+        ({"restored": True, "problems": {"not_restored": 1}}, {"config": "c", "restored": True, "journal": ["j"]},
+         "look at the problems in the report; what a rollback can do, this does", "R --config c --journal j"),
+        ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]}, "nothing is left to do; ", None),
+        ({"problems": {"not_migrated": 2}}, {"config": "c", "limit": 5, "journal": ["j"]},
+         "mend what failed, then migrate", "M --config c --limit 5"),
+        ({"problems": {"legacy_field": 2}}, {"config": "c", "journal": ["j"]},
+         "mend what the report names, then verify again", "V --config c --journal j"),
+        ({}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c"),
+        ({}, {"config": "c"}, "prove the content too, by the journals",
+         "V --html verification.html --config c --journal backups"),
+        ({"notes": {"to_do": 3}}, {"config": "c", "journal": ["j"]},
+         "do what the rows to_do of the report say; then open the application", None),
+        ({}, {"config": "c", "journal": ["j"]}, "open the application", None),
+    ],
+)  # fmt: skip
+def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
+    """With the scripts' own folder as that where one stands."""
+    monkeypatch.setattr(migration, "python_name", lambda: "python")
+    tables.put(asset("a1"))
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    monkeypatch.setattr(migration.os, "getcwd", lambda: os.path.dirname(migration.__file__))
+    parsed = vars(verify.make_parser().parse_args(tables.flags))
+    settings = migration.resolve_settings(migration.CONFIG, {}, {**parsed, "journal_dir": "backups"})
+    summary = {
+        "exit_status": 1 if changes.get("problems") else 0, "error": None, "assets": 1, "version_records": 1,
+        "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
+        "account": None, "region": local_dynamodb.REGION, **changes,
+    }  # fmt: skip
+    found, *command = verify.next_step(summary, settings, typed)
+    assert found.startswith(step)
+    scripts = {"V": "_verify.py", "R": "_rollback.py", "M": ".py"}
+    if words is None:
+        assert command == [None, {}]
+    else:
+        expected = "python v2.2_to_v2.3_migration%s%s" % (scripts[words[0]], words[1:])
+        assert migration.command_text(*command) == expected
+
+
+def test_a_stopped_verification_says_how_far_it_came(tables, monkeypatch, capsys):
+    put_healthy(tables, *("a%02d" % number for number in range(40)))
+    monkeypatch.setattr(migration, "PAGE_ITEMS", 5)
+    original = verify.Verification.verify_asset
+
+    async def stop_at_ten(self, run, asset):
+        await original(self, run, asset)
+        if self.tally.assets >= 10:
+            run.stop()
+
+    monkeypatch.setattr(verify.Verification, "verify_asset", stop_at_ten)
+    result = run(tables)
+    shown = capsys.readouterr().out
+    assert result.status == migration.EXIT_INTERRUPTED
+    assert result.summary["stopped"] == "%d of about 40 assets done" % result.summary["assets"]
+    assert "\n  stopped: %s\n" % result.summary["stopped"] in shown
+    assert shown.splitlines()[-2:-1] == ["Next: verify to the end:"]
+
+
+def test_an_interrupted_journal_is_named_on_the_screen_and_on_the_page(tables, capsys):
+    journal = journal_of(tables, asset("a1"))
+    journal.write_text("".join(journal.read_text().splitlines(True)[:-1]))
+    page = tables.folder / "page.html"
+    result = run(tables, "--journal", journal, "--html", page)
+    named = "%s (its run was INTERRUPTED, or this is a part of it)" % journal
+    assert result.status == 0 and result.summary["interrupted_journals"] == [str(journal)]
+    assert "journal         %s, started " % named in capsys.readouterr().out
+    assert named in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("taken_back", [2, 1])
+def test_an_asset_that_was_migrated_and_then_repaired(tables, taken_back):
+    """The older journal tells what it was before, if that is given."""
+    tables.put(asset("a1", isDistributable=S("True"), assetLocation=M(Key="old/a.glb")), asset("b1"))
+    journals = [tables.migrate().journal, tables.migrate("--repair").journal]
+    result = run(tables, "--journal", *journals)
+    assert result.status == 0 and set(to_do_of(result)) == {("a1", "assetLocation")}
+    journals = journals[-taken_back:]
+    assert {row[1] for row in run(tables, "--restored", "--journal", *journals).found} == {"a1", "b1"} - (
+        {"b1"} if taken_back == 1 else set()
+    )
+    assert roll_back(tables, *journals) == 0
+    result = run(tables, "--restored", "--journal", *journals)
+    assert (result.found, result.summary["before_images"]) == ([], taken_back)
+    tables.put(changed(tables.asset("db01", "a1"), {"isDistributable": FALSE}))
+    assert run(tables, "--restored", "--journal", *journals).found == [
+        ("db01", "a1", "not_restored", "isDistributable")
+    ]

@@ -42,7 +42,9 @@ def summary_of(problems, **changes):
         "problems": {name: count for name, count in counts.items() if name not in verify.NOTES},
         "notes": {name: count for name, count in counts.items() if name in verify.NOTES},
         "requests": {"BatchGetItem": 12044, "Scan": 2412},
+        "restored": False,
         "journals": [],
+        "interrupted_journals": [],
         "settings": {
             "endpoint_url": None,
             "assets_table_name": "assets",
