@@ -14,7 +14,6 @@ hold: 1 some assets failed, 2 wrong usage or settings, 3 not ready to start, 130
 """
 
 import argparse
-import glob
 import ipaddress
 import os
 import shlex
@@ -39,6 +38,7 @@ FITTING = "import boto3, sys; sys.exit(tuple(map(int, boto3.__version__.split('.
 
 MIGRATION = "v2.2_to_v2.3_migration.py"
 VERIFICATION = "v2.2_to_v2.3_migration_verify.py"
+ROLLBACK = "v2.2_to_v2.3_migration_rollback.py"
 EMBEDDED_DYNAMODB = "local_dynamodb.py"
 
 DEFAULT_CONFIG = "v2.2_to_v2.3_migration_config.json"
@@ -182,7 +182,9 @@ class Steps:
         """With a page beside the report, and by the journals of these tables, this run's and earlier ones'."""
         folder, log = self.settings.report_dir, self.settings.log_file
         report = os.path.join(folder, migration.unused_stem([folder], "verification", migration.utc_now(), log))
-        own = {"output": report + ".csv", "html": report + ".html", "journal": list(journals_of(self.settings))}
+        own = {"output": report + ".csv", "html": report + ".html"}
+        if has_journals(self.settings):
+            own["journal"] = self.settings.journal_dir
         self._run(VERIFICATION, dict(known(self.typed, self.verification.SETTINGS), **own))
 
     def _run(self, script, flags):
@@ -209,18 +211,11 @@ class Steps:
             self.verify()
 
 
-def journals_of(settings):
-    """The journals of these tables that lie in the journal folder."""
-    ours = migration.journal_header(settings, None, None)
-    names = ("assets_table_name", "asset_versions_table_name", "endpoint_url")
-    for path in sorted(glob.glob(os.path.join(glob.escape(settings.journal_dir), "*.jsonl"))):
-        try:
-            header = migration.read_journal_header(path)
-        except migration.MigrationError as error:
-            migration.announce("\nThe verification goes without %s: %s" % (path, error))
-            continue
-        if all(header[name] == ours[name] for name in names):
-            yield path
+def has_journals(settings):
+    """Whether a journal of these tables lies in the journal folder. The verification skips those of others."""
+    ours = migration.journal_header(settings, None, "")
+    facts = {name: ours[name] for name in ("assets_table_name", "asset_versions_table_name", "endpoint_url")}
+    return any(load_script(ROLLBACK).journals_in(settings.journal_dir, facts))
 
 
 def headline(text):
