@@ -2952,7 +2952,10 @@ class VersionRecords:
         await self.journal.save_claim(asset.key[1], claim)
         key = self.database.key_of(self.database.versions, rival)
         refusal = await self.tables.write(exchange(key, rival, claim.now))
-        return [claim] if refusal is None or refusal.uncertain else []
+        if refusal and not refusal.uncertain:
+            await self.journal.save_claim(asset.key[1], Claim(claim.now, claim.now))  # whoever did it, it was not we
+            return []
+        return [claim]
 
     async def withdraw(self, asset: ReadAsset, claims: Sequence[Claim]) -> Tuple[Finding, ...]:
         """Take back what was done to version records for an asset, the last first, unless somebody needs it.

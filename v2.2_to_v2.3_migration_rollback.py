@@ -17,7 +17,8 @@ interrupted at any moment and run again.
 Each before image has one outcome:
     restored            the asset is as before, and so are the version records
     nothing_to_restore  the asset was not migrated, or is restored already
-    superseded          a later before image of the same asset, in the same journal, counts
+    superseded          a later before image of the same asset counts, in the same journal or in that of a
+                        later run beside it that was not given
     record_kept         the asset is restored; its version record was changed and stays
     changed_since       the asset is not as the migration left it, or another one; it was not touched
     asset_deleted       the asset is gone, or was archived; it was not brought back
@@ -39,7 +40,7 @@ import json
 import logging
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 try:
     from load_migration import migration
@@ -114,6 +115,11 @@ class Journal(NamedTuple):
     def started(self) -> str:
         return self.header["started"]
 
+    @property
+    def order(self) -> Tuple[str, float]:
+        """What tells which of two runs was later."""
+        return self.started, self.header.get("opened", 0.0)
+
 
 class BeforeImage:
     """An asset as it was before the migration, with the plan that was made from it then.
@@ -135,8 +141,6 @@ class BeforeImage:
         self.superseded = superseded
         self.had_live_twin = entry.facts.live_twin  # an archived one, when it was migrated
         self.claims = []  # type: List[Any]
-        # What other assets, later, put in the place of a version record of this one, and what they replaced.
-        self.later = []  # type: List[Item]
 
     @property
     def whole_after(self) -> Item:
@@ -212,8 +216,7 @@ def open_journals(names: Iterable[str]) -> List[Journal]:
                 if not in_folder:
                     raise
                 migration.announce("skipped: %s" % error.cause)
-    newest_first = lambda journal: (journal.started, journal.header.get("opened", 0.0))  # noqa: E731
-    return sorted(journals.values(), key=newest_first, reverse=True)
+    return sorted(journals.values(), key=lambda journal: journal.order, reverse=True)
 
 
 def of_these_tables(journals: List[Journal], facts: Dict[str, Any]) -> List[Journal]:
@@ -236,7 +239,8 @@ def of_these_tables(journals: List[Journal], facts: Dict[str, Any]) -> List[Jour
 
 
 class Archive:
-    """The archived assets that the journals have before images of, as the migration found and as it left them.
+    """The archived assets that the journals have before images of, as the migration found and as it left them; and what
+    was put in the place of their version records.
 
     It tells an archived asset that was there before from one that the application has archived since. On disk, for
     there may be many.
@@ -245,6 +249,23 @@ class Archive:
     def __init__(self) -> None:
         create = "CREATE TABLE images (key TEXT, item TEXT, PRIMARY KEY (key, item)) WITHOUT ROWID"
         self.database = migration.temporary_database(create)
+        self.database.execute("CREATE TABLE exchanges (asset_id TEXT, version_id TEXT, database_id TEXT, claim TEXT)")
+        self.database.execute("CREATE INDEX by_record ON exchanges (asset_id, version_id)")
+
+    def add_claim(self, database_id: str, claim: Any) -> None:
+        if claim.was not in (None, claim.now):
+            names = [claim.now[name]["S"] for name in ("assetId", "assetVersionId")]
+            self.database.execute(
+                "INSERT INTO exchanges VALUES (?, ?, ?, ?)", (*names, database_id, migration.to_json(claim))
+            )
+
+    def exchanged_by_others(self, image: BeforeImage) -> List[Item]:
+        """What other assets put in the place of an image's version record, and what they replaced."""
+        rows = self.database.execute(
+            "SELECT claim FROM exchanges WHERE asset_id = ? AND version_id = ? AND database_id != ?",
+            (image.key[2], image.record["assetVersionId"]["S"], image.key[1]),
+        )
+        return [item for (text,) in rows for item in json.loads(text)[:2]]
 
     def add(self, image: BeforeImage) -> None:
         key = migration.to_json(image.key)
@@ -276,6 +297,8 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
                 counts[-1] += 1
                 if migration.is_archived(entry.asset):
                     archive.add(BeforeImage(entry, journal.header, False))
+            elif entry.claim:
+                archive.add_claim(entry.database_id, entry.claim)
     return counts, archive
 
 
@@ -296,7 +319,32 @@ def require_images(journals: List[Journal], counts: List[int], report_dir: str) 
             )
 
 
-def read_before_images(journals: List[Journal]) -> Iterator[BeforeImage]:
+class LaterImages:
+    """The assets of which runs that are not taken back have before images: what they left is not an earlier run's."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        """paths: of the journals that are not given."""
+        self.superseded = 0  # before images that do not count because of them
+        self.database = migration.temporary_database(
+            "CREATE TABLE later (key TEXT PRIMARY KEY, started TEXT) WITHOUT ROWID"
+        )
+        for journal in reversed(open_journals(paths)):
+            for entry in migration.read_journal_backwards(journal.path):
+                if entry.asset:
+                    key = migration.to_json([entry.asset[name]["S"] for name in ("databaseId", "assetId")])
+                    row = (key, migration.to_json(journal.order))
+                    self.database.execute("INSERT OR REPLACE INTO later VALUES (?, ?)", row)
+
+    def have(self, key: Sequence[str], journal: Journal) -> bool:
+        """Whether there is a before image of an asset that is later than this journal."""
+        query = "SELECT started FROM later WHERE key = ?"
+        row = self.database.execute(query, (migration.to_json(list(key)),)).fetchone()
+        is_later = row is not None and tuple(json.loads(row[0])) > journal.order
+        self.superseded += is_later
+        return is_later
+
+
+def read_before_images(journals: List[Journal], later: Optional[LaterImages] = None) -> Iterator[BeforeImage]:
     """All before images, the newest first, each with what its journal says of version records."""
     claims = Claims()
     for journal in journals:
@@ -306,10 +354,9 @@ def read_before_images(journals: List[Journal]) -> Iterator[BeforeImage]:
                 claims.add(entry)
                 continue
             key = (entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
-            image = BeforeImage(entry, journal.header, key in superseded)
+            superseded_by_run = later is not None and later.have(key, journal)
+            image = BeforeImage(entry, journal.header, key in superseded or superseded_by_run)
             image.set_claims(claims.of(*key))
-            if image.record:
-                image.later = claims.later_than(image)
             # "again" means: older images of this asset follow, up to the first without it.
             (superseded.add if entry.again else superseded.discard)(key)
             yield image
@@ -324,7 +371,7 @@ class Claims:
     def __init__(self) -> None:
         self.database = migration.temporary_database(
             "CREATE TABLE claims (number INTEGER PRIMARY KEY, database_id TEXT, asset_id TEXT, version_id TEXT,"
-            " claim TEXT, changed INTEGER, assigned INTEGER DEFAULT 0)"
+            " claim TEXT, assigned INTEGER DEFAULT 0)"
         )
         self.database.execute("CREATE INDEX by_asset ON claims (asset_id, version_id)")
         self.empty = True
@@ -334,8 +381,8 @@ class Claims:
         names = [claim.now[name]["S"] for name in ("assetId", "assetVersionId")]
         self.empty = False
         self.database.execute(
-            "INSERT INTO claims (database_id, asset_id, version_id, claim, changed) VALUES (?, ?, ?, ?, ?)",
-            (entry.database_id, *names, migration.to_json(claim), claim.was not in (None, claim.now)),
+            "INSERT INTO claims (database_id, asset_id, version_id, claim) VALUES (?, ?, ?, ?)",
+            (entry.database_id, *names, migration.to_json(claim)),
         )
 
     def of(self, database_id: str, asset_id: str) -> List[Any]:
@@ -349,20 +396,10 @@ class Claims:
             self.database.execute("UPDATE claims SET assigned = 1 %s" % where, (asset_id, database_id))
         return found
 
-    def later_than(self, image: BeforeImage) -> List[Item]:
-        """What other assets put in the place of an image's version record since, and what they replaced."""
-        if self.empty:
-            return []
-        rows = self.database.execute(
-            "SELECT claim FROM claims WHERE asset_id = ? AND version_id = ? AND database_id != ? AND changed",
-            (image.key[2], image.record["assetVersionId"]["S"], image.key[1]),
-        )
-        return [item for (text,) in rows for item in json.loads(text)[:2]]
 
-
-async def image_pages(reader: Any, journals: List[Journal]):
+async def image_pages(reader: Any, journals: List[Journal], later: Optional[LaterImages] = None):
     """Pages of before images for a Run, one read after the other, so their order holds."""
-    images = read_before_images(journals)
+    images = read_before_images(journals, later)
     journal = migration.Segment({})
     while True:
         page = await reader.requests.in_thread(_next_images, images)
@@ -417,7 +454,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
     changed = [name for name, value in image.after.items() if not migration.same(now.asset.get(name), value)]
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
-        message = "It may be another asset than the migration left: a live one of its assetId was archived since."
+        message = "It may be another asset than the migration left: one of its assetId was archived or made since."
         return "changed_since", (Finding("changed_since", names, message),)
     if not changed:
         return "restored", ()
@@ -439,14 +476,22 @@ def may_be_another(image: BeforeImage, now: Now, archive: Archive) -> bool:
     differs = bool(migration.differing(now.asset, image.whole_after))
     if migration.is_archived(image.asset):
         return differs or (now.twin is None and (image.had_live_twin or archive.is_covered(image.key)))
+    if differs and any(is_of_others(image, claim, stored) for claim, stored in zip(image.claims, now.records)):
+        return True
     return differs and now.twin is not None and not archive.explains(migration.twin_key(image.key), now.twin)
 
 
+def is_of_others(image: BeforeImage, claim: Any, stored: Optional[Item]) -> bool:
+    """Whether there is another version record in the place of the one that the migration left for an asset."""
+    known = [item for item in (claim.now, claim.was) if item]
+    return stored is not None and image.is_own(claim) and all(migration.differing(stored, item) for item in known)
+
+
 def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
-    """Whether none of the fields is gone that the migration removes all at once; without such fields, whether the
-    asset is as before."""
+    """Whether none of the fields is gone that the migration removes all at once; without such fields, whether what it
+    set is as before."""
     if not any(name in migration.REMOVED_FIELDS for name in image.plan.remove_attributes):
-        return all(migration.same(asset.get(name), value) for name, value in image.before.items())
+        return all(migration.same(asset.get(name), image.before[name]) for name in image.plan.set_attributes)
     removed = [name for name in image.plan.remove_attributes if name in migration.REMOVED_FIELDS]
     same_id = migration.same(asset.get("currentVersionId"), image.asset.get("currentVersionId"))
     return same_id and all(name in asset for name in removed)
@@ -599,7 +644,7 @@ class Rollback:
             if step in REASONS:
                 message = REASONS[step].format(whose or migration.twin_database(image.key[1]))
                 ours = claim.now if claim.was is None and claim.certain else None
-                self.kept.add(key, ours, image.key if outcome == "restored" else None, message)
+                self.kept.add(key, ours, image.key if outcome in ("restored", "nothing_to_restore") else None, message)
             if step in (DELETE, PUT_BACK):
                 gone = migration.Claim(claim.was if step == PUT_BACK else None, stored)
                 refusal = await self.tables.write(migration.undoing(key, gone), droppable=untouched)
@@ -622,10 +667,8 @@ class Rollback:
         needing = await self.owners.find(key, besides, migration.needs_record)
         if needing is not None:
             return NEEDED, needing
-        if not claim.certain:
-            maker = await self.owners.find(key, besides[:1], migration.has_version)
-            return (IN_DOUBT, maker) if maker is not None else (None, None)
-        return None, None
+        maker = None if claim.certain else await self.owners.find(key, besides[:1], migration.has_version)
+        return (IN_DOUBT, maker) if maker is not None else (None, None)
 
     async def look(self, image: BeforeImage) -> Now:
         """See what is stored now."""
@@ -696,15 +739,18 @@ def is_empty(path: str) -> bool:
         return True
 
 
-def require_ended(paths: List[str]) -> None:
-    """Raises PreflightError where a migration still writes one of these journals: it may rely on what is taken back."""
+def require_ended(paths: List[str], locks: contextlib.ExitStack) -> None:
+    """Lock these journals. Raises PreflightError where a migration still writes one, for it may rely on what is taken
+    back, or another rollback reads one."""
     for path in paths:
-        with open(path, "rb") as file:
-            if not migration.lock(file):
-                raise migration.PreflightError(
-                    "The migration that writes journal %s is still running; nothing was written." % path,
-                    "wait until it has ended, or stop it with Ctrl-C and wait, then run the same command again.",
-                )
+        file = locks.enter_context(open(path, "rb"))  # noqa: SIM115
+        user = migration.locked_by(file)
+        if user or not migration.lock(file, rolling_back=True):
+            raise migration.PreflightError(
+                "The run that uses journal %s, %s, is still running; nothing was written."
+                % (path, user or "a rollback"),
+                "wait until it has ended, or stop it with Ctrl-C and wait, then run the same command again.",
+            )
 
 
 def describe_rollback(settings: Any, site: Any, journals: List[Journal], counts: List[int]) -> str:
@@ -738,12 +784,14 @@ def roll_back(argv: Optional[List[str]]) -> int:
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region})
-    require_ended([journal.path for journal in journals] + journals_beside(journals))
-    counts, archive = survey(journals)
-    require_images(journals, counts, settings.report_dir)
-    migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
-    migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
-    status = run_rollback(database, settings, site, journals, sum(counts), archive)
+    with contextlib.ExitStack() as locks:
+        require_ended([journal.path for journal in journals] + journals_beside(journals), locks)
+        counts, archive = survey(journals)
+        require_images(journals, counts, settings.report_dir)
+        later = LaterImages(journals_not_given(journals, settings.report_dir))
+        migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
+        migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
+        status = run_rollback(database, settings, site, journals, sum(counts), archive, later)
     migration.announce_next(*next_step(status, settings, typed))
     return status
 
@@ -779,7 +827,9 @@ def next_step(status: int, settings: Any, typed: Dict[str, Any]) -> Tuple[str, s
     return "see that everything is as it was before", migration.VERIFICATION_SCRIPT, flags
 
 
-def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal], total: int, archive: Archive) -> int:
+def run_rollback(
+    database: Any, settings: Any, site: Any, journals: List[Journal], total: int, archive: Archive, later: LaterImages
+) -> int:
     """Restore, or say what would be, and report. Returns the exit status."""
     start = migration.utc_now()
     prefix = "dryrun_rollback" if settings.dry_run else "rollback"
@@ -794,7 +844,7 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
     progress = migration.Progress(total, sys.stderr.isatty())
     error = migration.run_to_end(
         run,
-        after_owners(rollback, site.item_count, image_pages(run.reader, journals)),
+        after_owners(rollback, site.item_count, image_pages(run.reader, journals, later)),
         rollback.roll_back,
         progress,
         lambda: (tally.finished, counts_line(tally)),
@@ -812,7 +862,8 @@ def run_rollback(database: Any, settings: Any, site: Any, journals: List[Journal
     summary["before_images"] = total
     summary["journals"] = [journal.path for journal in journals]
     # Whole: what is left of it, no later rollback by these journals alone would take back.
-    summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and not tally.codes["record_stays"]
+    whole = not tally.codes["record_stays"] and not later.superseded
+    summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and whole
     report.close()
     migration.write_summary(files["summary"], summary)
     migration.announce(result_text(summary, tally.outcomes))

@@ -334,8 +334,11 @@ def owner_of(owners: Dict[str, Optional[str]], version_id: str) -> str:
 # What a journal proves.
 
 
-def content_problems(image: Any, asset: Item, record: Optional[Item], taken: bool) -> List[Problem]:
+def content_problems(
+    image: Any, asset: Item, record: Optional[Item], exchanged: List[Item], taken: bool
+) -> List[Problem]:
     """Every attribute in which an asset, or its version record, differs from what its before image becomes.
+    exchanged: what others put in the place of its record, and what they replaced.
     taken: the live asset of an archived one's assetId has its record, and nobody knows what that is to be."""
     finding = functools.partial(Problem, asset["databaseId"]["S"], asset["assetId"]["S"])
     expected = image.whole_after
@@ -348,7 +351,7 @@ def content_problems(image: Any, asset: Item, record: Optional[Item], taken: boo
     version_id = image.record["assetVersionId"]["S"]
     planned = image.own_claim.now
     wrong = migration.differing(planned, record or {}) if record else ["assetVersionId"]
-    if wrong and record and (taken or any(not migration.differing(record, other) for other in image.later)):
+    if wrong and record and (taken or any(not migration.differing(record, other) for other in exchanged)):
         message = "The version record %s has become another asset's, which an archived asset keeps." % version_id
         return problems + [finding("archived_twin", "assetVersionId", "its own content", ", ".join(wrong), message)]
     for name in wrong:
@@ -454,7 +457,9 @@ class Tally:
 class Verification:
     """The three passes. Each has its pages and a coroutine for an item of them."""
 
-    def __init__(self, database: Any, settings: Any, findings: Any, item_count: int, with_journals: bool) -> None:
+    def __init__(
+        self, database: Any, settings: Any, findings: Any, item_count: int, archive: Any, with_journals: bool
+    ) -> None:
         """item_count: of the assets table, about."""
         self.database = database
         self.settings = settings
@@ -467,6 +472,8 @@ class Verification:
         self.owners = migration.AssetKeys()
         self.empty_databases = set(settings.database_id)
         self.asset_ids = {}  # type: Dict[str, None]
+        self.archive = archive
+        self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.seen = Keys()
         self.listed = Keys()  # assets with attributes that are to be seen to
         self.uncovered = Keys()  # migrated assets, without those that a journal has a before image of
@@ -499,6 +506,8 @@ class Verification:
             twin_key = migration.twin_key((self.database.assets, asset.database_id, asset.asset_id))
             archived = migration.in_archive(asset.database_id)
             found = await run.tables.get([record_key, twin_key] if archived else [record_key])
+            if archived and (found.get(record_key) or {}).get("isCurrentVersion") == migration.NOT_CURRENT:
+                self.archived_not_current.add([asset.asset_id])
             if twin_key in found:
                 self.owners.add(twin_key[1], asset.asset_id, migration.version_id_of(found[twin_key]))
             problems = problems + current_record_problems(asset, found.get(record_key))
@@ -542,7 +551,8 @@ class Verification:
 
     async def verify_history(self, run: Any, history: "History") -> None:
         self.tally.records += history.count
-        if not history.problems and len(history.current) == 1:
+        not_current = not self.scoped and self.archived_not_current.has([history.asset_id])
+        if not history.problems and len(history.current) == 1 and not not_current:
             return
         owners = self.owners.versions(history.asset_id)
         if self.scoped and not owners:
@@ -551,7 +561,7 @@ class Verification:
             self.add(problem._replace(database_id=owner_of(owners, version_id)))
         if len(history.current) > 1:
             self.add(several_current_problem(history.asset_id, history.current, owners, not self.scoped))
-        elif not history.current and not self.scoped and all(map(migration.in_archive, owners)):
+        elif not_current and all(map(migration.in_archive, owners)) and not set(owners.values()) & set(history.current):
             # The first pass looks at the records of live assets. Of archived ones alone, one is to be current.
             for name in sorted(name for name, version_id in owners.items() if version_id in history.not_current):
                 self.add(not_current_problem(name, history.asset_id, owners[name] or ""))
@@ -575,7 +585,8 @@ class Verification:
             if newest:
                 self.add(missing_problem(image.key))
             return
-        if is_in_old_form(asset) or not migration.differing(asset, image.asset):
+        has_legacy = any(name in asset for name in migration.REMOVED_FIELDS)
+        if is_in_old_form(asset) or (has_legacy and not migration.differing(asset, image.asset)):
             # The run that wrote the journal left it alone. The first pass has said so, unless the limit came before.
             if newest and self.settings.limit is not None and image.key[2] not in self.asset_ids:
                 for problem in asset_problems(asset, self.bucket):
@@ -583,8 +594,10 @@ class Verification:
             return
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
         taken = bool(record_key and twin and migration.needs_record(twin, record_key[2]))
-        taken = taken and image.own_claim.was is None and not image.later
-        for problem in content_problems(image, asset, found.get(record_key), taken) if newest else ():
+        exchanged = self.archive.exchanged_by_others(image) if record_key and archived else []
+        taken = taken and image.own_claim.was is None and not exchanged
+        record = found.get(record_key)
+        for problem in content_problems(image, asset, record, exchanged, taken) if newest else ():
             self.add(problem)
         for row in to_do(image, asset, self.bucket, self.settings.aws_profile):
             if self.listed.add([*image.key[1:], row.field]):
@@ -689,9 +702,17 @@ class Keys:
 
     def __init__(self) -> None:
         self.rows = migration.temporary_database("CREATE TABLE keys (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        self.unused = True
+
+    def has(self, key: Iterable[str]) -> bool:
+        if self.unused:
+            return False
+        row = (migration.to_json(list(key)),)
+        return self.rows.execute("SELECT 1 FROM keys WHERE key = ?", row).fetchone() is not None
 
     def add(self, key: Iterable[str]) -> bool:
         """Returns whether it was not there."""
+        self.unused = False
         row = (migration.to_json(list(key)),)
         return self.rows.execute("INSERT OR IGNORE INTO keys VALUES (?)", row).rowcount == 1
 
@@ -1124,13 +1145,13 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region})
-    counts, _ = rollback.survey(journals)  # so that damage shows before anything is verified
+    counts, archive = rollback.survey(journals)  # so that damage shows before anything is verified
     rollback.require_images(journals, counts, settings.report_dir)
     if journals:
         rows = rollback.journal_rows(journals, counts)
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
     output, page = typed.get("output"), typed.get("html")
-    return run_verification(database, settings, site, journals, output, page, requests.counts, restored, typed)
+    return run_verification(database, settings, site, journals, output, page, requests.counts, restored, typed, archive)
 
 
 def name_files(settings: Any, output: Optional[str], page: Optional[str], start: datetime.datetime) -> Dict[str, str]:
@@ -1160,9 +1181,19 @@ def name_files(settings: Any, output: Optional[str], page: Optional[str], start:
 
 
 def run_verification(
-    database, settings, site, journals, output, page, requests, restored=False, typed: Optional[Dict[str, Any]] = None
+    database: Any,
+    settings: Any,
+    site: Any,
+    journals: List,
+    output: Optional[str],
+    page: Optional[str],
+    requests: Any,
+    restored: bool = False,
+    typed: Optional[Dict[str, Any]] = None,
+    archive: Any = None,
 ) -> int:
     """Verify and report. Returns the exit status.
+    archive: what `rollback.survey` says of the journals, where they were read for that already.
     typed: the flags, where the operator is to be told the next command."""
     start = migration.utc_now()
     files = name_files(settings, output, page, start)
@@ -1171,7 +1202,7 @@ def run_verification(
         stack.callback(report.close)
         page_file = stack.enter_context(migration.create_private(files["page"])) if page else None
         findings = Findings(report, PAGE_ROWS if page else 0)
-        runs, error, stopped = run_passes(database, settings, site, findings, journals, restored)
+        runs, error, stopped = run_passes(database, settings, site, findings, journals, restored, archive)
         status = migration.exit_status_of(findings.tally.problems, runs[-1], error)
         summary = summarise(
             settings, site, findings.tally, runs, requests, journals, start, status, error, files, restored, stopped
@@ -1189,12 +1220,12 @@ def run_verification(
 
 
 def run_passes(
-    database: Any, settings: Any, site: Any, findings: Findings, journals: List, restored: bool
+    database: Any, settings: Any, site: Any, findings: Findings, journals: List, restored: bool, archive: Any
 ) -> Tuple[List[Any], Optional[BaseException], Optional[str]]:
     """Run one pass after the other. Returns their runs, what stopped them early, and how far they came then."""
     tally, runs = findings.tally, []  # type: Tally, List[Any]
     for name, pages, verify_item, expected, at_its_end in passes_of(
-        database, settings, site, findings, journals, restored
+        database, settings, site, findings, journals, restored, archive
     ):
         progress = migration.Progress(expected, sys.stderr.isatty())
         run = migration.Run(database, settings)
@@ -1210,7 +1241,9 @@ def run_passes(
     return runs, None, None
 
 
-def passes_of(database: Any, settings: Any, site: Any, findings: Findings, journals: List, restored: bool) -> List[Any]:
+def passes_of(
+    database: Any, settings: Any, site: Any, findings: Findings, journals: List, restored: bool, archive: Any
+) -> List[Any]:
     """The passes: name, pages, what is done with an item, how many there are, about, and what comes at the end."""
 
     def images(run: Any) -> Any:
@@ -1225,7 +1258,8 @@ def passes_of(database: Any, settings: Any, site: Any, findings: Findings, journ
         restoration = Restoration(database, settings, findings, site.item_count)
         pages = functools.partial(restoration.pages, journals=journals)
         return [("before images", pages, restoration.verify_before, 0, require_an_image)]
-    verification = Verification(database, settings, findings, site.item_count, bool(journals))
+    archive = archive or rollback.survey(journals)[1]
+    verification = Verification(database, settings, findings, site.item_count, archive, bool(journals))
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
     total = 0 if settings.database_id else total
     passes = [

@@ -497,3 +497,110 @@ def test_the_record_of_an_asset_that_was_archived_during_the_rollback_stays(tabl
     undone = roll_back(tables, first)
     assert undone.status == 0 and tables.record("a", "3") == record("a")
     assert "db02#deleted" in undone.rows[0]["message"]
+
+
+# --- Several journals, and several runs at once -----------------------------------------------
+
+
+def beside(runs):
+    """Their journals in one folder, as an operator has them."""
+    for done in runs[1:]:
+        moved = runs[0].journal.with_name("%s_%d.jsonl" % (done.journal.stem, next(_numbers)))
+        done.journal.rename(moved)
+        done.journal = moved
+
+
+def test_the_journal_of_an_earlier_run_takes_back_nothing_of_a_later_one(tables):
+    tables.put(asset("a"))
+    first = tables.migrate()
+    assert roll_back(tables, first).status == 0
+    edited = asset("a", Parent="moved by a user", specifiedPipelines={"L": []})
+    tables.put(edited)
+    second = tables.migrate()
+    beside([first, second])
+    after = tables.contents()
+    undone = roll_back(tables, first)
+    assert tables.contents() == after and undone.summary["outcomes"]["superseded"] == 1
+    assert not undone.summary["undone"]
+    assert roll_back(tables, first, second).status == 0
+    assert tables.asset("db01", "a") == edited
+
+
+def test_a_killed_run_alone_takes_back_nothing_of_the_one_that_finished_it(tables, before_first):
+    tables.put(asset("a"))
+
+    def crash():
+        raise SystemError("as if killed")
+
+    before_first('UPDATE "%s"' % tables.assets, crash)
+    with pytest.raises(SystemError):
+        tables.migrate()
+    (path,) = tables.folder.glob("run-*/backups/*.jsonl")
+    killed = types.SimpleNamespace(journal=path)
+    tables.put(asset("a", Parent="moved by a user"))
+    second = tables.migrate()
+    beside([killed, second])
+    after = tables.contents()
+    assert roll_back(tables, killed).summary["outcomes"]["superseded"] == 1
+    assert tables.contents() == after
+    assert roll_back(tables, killed, second).status == 0
+    assert tables.asset("db01", "a") == asset("a", Parent="moved by a user") and tables.contents()[1] == {}
+
+
+def test_no_migration_begins_while_a_rollback_takes_back_what_it_would_rely_on(tables, before_first, capsys):
+    tables.put(asset("a"))
+    first = tables.migrate()
+    statuses = []
+
+    def migrate():
+        folder = ["--journal-dir", str(first.journal.parent), "--report-dir", str(tables.folder / "other")]
+        statuses.append(migration.main(tables.flags + folder))
+        statuses.append(rollback.main(tables.flags + ["--yes", "--journal", str(first.journal)]))
+
+    before_first('DELETE FROM "%s"' % tables.versions, migrate)
+    assert roll_back(tables, first).status == 0
+    assert statuses == [migration.EXIT_PREFLIGHT] * 2
+    assert tables.contents() == ({("db01", "a"): asset("a")}, {})
+    assert "a rollback" in capsys.readouterr().err
+
+
+def test_an_asset_deleted_for_good_and_made_anew_is_not_touched(tables):
+    tables.put(asset("a"))
+    first = tables.migrate()
+    tables.put(migrated("a", assetName="Another one"))
+    tables.put_records(record("a", comment="of another one", createdBy="ann"))
+    before = tables.contents()
+    assert roll_back(tables, first).status == 1
+    assert tables.contents() == before
+
+
+def test_repairs_rolled_back_with_the_run_before_and_once_more(tables):
+    tables.put(asset("a", isDistributable=S("True")))
+    before = tables.contents()
+    first, second = tables.migrate(), tables.migrate("--repair")
+    for _ in range(2):
+        assert roll_back(tables, first, second).status == 0
+        assert tables.contents() == before
+
+
+def test_repairs_that_are_not_there_are_not_verified(tables):
+    tables.put(asset("a", isDistributable=S("True")))
+    first, second = tables.migrate(), tables.migrate("--repair")
+    assert run(tables, verify, first, second).status == 0
+    tables.put(migrated("a", isDistributable=S("True")))
+    assert run(tables, verify, first, second).summary["problems"] == {"asset_content_differs": 1}
+
+
+def test_of_two_runs_at_once_the_earlier_one_may_have_replaced_what_the_later_one_made(tables):
+    tables.put(asset("a", ARCHIVE, currentVersion=version(Comment="Archived")), asset("a"))
+    second, first = in_turn(tables, ARCHIVE, "db01")
+    for done, year in ((first, 2030), (second, 2031)):
+        text = done.journal.read_text()
+        done.journal.write_text(text.replace('"started":"20', '"started":"%d-01-01T00:00:00Z","was":"20' % year, 1))
+    assert run(tables, verify, first, second).status == 0
+
+
+def test_an_archived_assets_record_should_be_current_whatever_else_is(tables):
+    tables.put(migrated("a", ARCHIVE))
+    tables.put_records(record("a", isCurrentVersion=FALSE), record("a", assetVersionId="9"))
+    assert run(tables, verify).summary["problems"] == {"not_current_version": 1}
