@@ -103,6 +103,7 @@ ERROR_TYPES = collections.OrderedDict(
         ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/; the application may do that."),
         ("date_not_recognised", "Note: dateCreated has a form that the application may show as Invalid Date."),
         ("shared_asset_id", "Note: the assetId is in several databases, each with a current version of its own."),
+        ("archived_not_current", "Note: no version record of an archived asset is current; archiving may leave that."),
         ("archived_current", "Note: the version record of an archived asset is current beside that of another asset."),
         (
             "several_current_unclear",
@@ -562,9 +563,11 @@ class Verification:
         if len(history.current) > 1:
             self.add(several_current_problem(history.asset_id, history.current, owners, not self.scoped))
         elif not_current and all(map(migration.in_archive, owners)) and not set(owners.values()) & set(history.current):
-            # The first pass looks at the records of live assets. Of archived ones alone, one is to be current.
+            # The first pass looks at the records of live assets. Of archived ones alone, one is to be current, unless
+            # one was archived over another whose record was not.
             for name in sorted(name for name, version_id in owners.items() if version_id in history.not_current):
-                self.add(not_current_problem(name, history.asset_id, owners[name] or ""))
+                problem = not_current_problem(name, history.asset_id, owners[name] or "")
+                self.add(problem._replace(error_type="archived_not_current"))
 
     # Third pass: journals.
 
