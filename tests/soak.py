@@ -3,7 +3,8 @@
     python tests/soak.py --minutes 30
 
 Each round migrates other assets, through another mixture of faults and kills, alone or in the company of
-other clients, and checks what must hold. It prints a line; the first difference ends the soak with exit
+other clients, or lives through small worlds of both applications and the tool (tests/world.py), and checks
+what must hold. It prints a line; the first difference ends the soak with exit
 status 1 and says what differed and how to repeat that round alone:
 
     python tests/soak.py --seed 4711 --rounds 1
@@ -22,6 +23,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
+import pytest  # noqa: E402
 from faults import (  # noqa: E402
     MIGRATION,
     ROLLBACK,
@@ -37,12 +39,14 @@ from faults import (  # noqa: E402
     run_until_done,
     undisturbed,
 )
+from world import live_through_drawn, stage  # noqa: E402
 from writers import Writers  # noqa: E402
 
 import local_dynamodb  # noqa: E402
 from benchmarks.front import Front  # noqa: E402
 from sample_assets import sample_assets  # noqa: E402
 
+WORLDS = 60  # of a round
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -153,7 +157,19 @@ def killed_in_company(engine, rng, folder):
         )  # fmt: skip
 
 
-ROUNDS = {"alone": alone, "in company": in_company, "killed in company": killed_in_company}
+def small_worlds(engine, rng, folder):
+    """One assetId in several places, users of both applications, and the tool."""
+    with pytest.MonkeyPatch.context() as monkeypatch, stage(engine, monkeypatch) as the_stage:
+        live_through_drawn(the_stage, rng.randrange(10**9), WORLDS)
+    return "%d worlds" % WORLDS
+
+
+ROUNDS = {
+    "alone": alone,
+    "in company": in_company,
+    "killed in company": killed_in_company,
+    "small worlds": small_worlds,
+}
 
 
 def finish(scene, writers):
@@ -220,10 +236,10 @@ def tracing(front, writers):
         raise AssertionError("\n".join(lines))
 
 
-def run_round(engine, seed, folder):
+def run_round(engine, seed, folder, kinds):
     """One line on a round that went well; raises AssertionError for a difference."""
     rng = random.Random(seed)
-    kind = rng.choice(list(ROUNDS))
+    kind = rng.choice(kinds)
     start = time.monotonic()
     with open(folder / "own_output.txt", "w") as quiet, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(
         quiet
@@ -236,6 +252,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--rounds", type=int, default=None, help="stop after so many")
+    parser.add_argument(
+        "--kind", choices=list(ROUNDS), action="append", help="rounds of this kind only; may be repeated"
+    )
     parser.add_argument("--seed", type=int, default=None, help="of the first round; the next have the next numbers")
     options = parser.parse_args(argv)
     seed = random.randrange(10**6) if options.seed is None else options.seed
@@ -246,10 +265,11 @@ def main(argv=None):
         while time.monotonic() < end and rounds != options.rounds:
             with tempfile.TemporaryDirectory() as folder:
                 try:
-                    line = run_round(engine, seed, Path(folder))
+                    line = run_round(engine, seed, Path(folder), options.kind or list(ROUNDS))
                 except Exception as error:
-                    print("seed %d: DIFFERENCE: %s" % (seed, error), flush=True)
-                    print("Repeat it with `python tests/soak.py --seed %d --rounds 1`." % seed)
+                    print("\n".join(["seed %d: DIFFERENCE: %s" % (seed, error), *getattr(error, "__notes__", [])]))
+                    kinds = "".join(' --kind "%s"' % kind for kind in options.kind or ())
+                    print("Repeat it with `python tests/soak.py --seed %d --rounds 1%s`." % (seed, kinds), flush=True)
                     if not isinstance(error, AssertionError):
                         raise
                     return 1
