@@ -832,13 +832,18 @@ def result_text(summary: Dict[str, Any]) -> str:
     for kind in ("problems", "notes"):
         lines += ["", kind.capitalize() + ":"] if summary[kind] else []
         lines += [
-            migration.count_line(count, "%s: %s" % (name, ERROR_TYPES[name])) for name, count in summary[kind].items()
+            migration.count_line(count, "%s: %s" % (name, meaning_of(name))) for name, count in summary[kind].items()
         ]
     lines.append("")
     for name, path in summary["files"].items():
         lines.append("  %-9s %s" % (name, path))
     lines += ["  stopped: %s" % summary["stopped"]] if summary["stopped"] else []
     return "\n".join(lines + ["%s: %s." % verdict(summary)])
+
+
+def meaning_of(error_type: str) -> str:
+    """Without the word under whose heading it stands."""
+    return ERROR_TYPES[error_type].replace("Note: ", "", 1)
 
 
 def next_step(
