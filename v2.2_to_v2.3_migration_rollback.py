@@ -139,7 +139,6 @@ class BeforeImage:
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = entry.size
         self.superseded = superseded
-        self.had_live_twin = entry.facts.live_twin  # an archived one, when it was migrated
         self.claims = []  # type: List[Any]
 
     @property
@@ -249,6 +248,7 @@ class Archive:
     def __init__(self) -> None:
         create = "CREATE TABLE images (key TEXT, item TEXT, PRIMARY KEY (key, item)) WITHOUT ROWID"
         self.database = migration.temporary_database(create)
+        self.empty = True
         self.database.execute("CREATE TABLE exchanges (asset_id TEXT, version_id TEXT, database_id TEXT, claim TEXT)")
         self.database.execute("CREATE INDEX by_record ON exchanges (asset_id, version_id)")
 
@@ -268,22 +268,38 @@ class Archive:
         return [item for (text,) in rows for item in json.loads(text)[:2]]
 
     def add(self, image: BeforeImage) -> None:
+        self.empty = False
         key = migration.to_json(image.key)
         rows = [(key, migration.to_json(item)) for item in (image.asset, image.whole_after)]
         self.database.executemany("INSERT OR IGNORE INTO images VALUES (?, ?)", rows)
 
-    def cover(self, key: Key) -> None:
-        """The live asset of an archived one's assetId is gone: it may have been archived in the place of that one."""
-        self.database.execute("INSERT OR IGNORE INTO images VALUES (?, '')", (migration.to_json(key),))
+    def explains(self, key: Key, asset: Item) -> bool:
+        """Whether an asset is as the migration found or left that of this key."""
+        rows = self.database.execute("SELECT item FROM images WHERE key = ?", (migration.to_json(key),))
+        return any(not migration.differing(asset, json.loads(item)) for (item,) in rows)
 
-    def is_covered(self, key: Key) -> bool:
-        query = "SELECT 1 FROM images WHERE key = ? AND item = ''"
+    def has(self, key: Key) -> bool:
+        query = "SELECT 1 FROM images WHERE key = ?"
         return self.database.execute(query, (migration.to_json(key),)).fetchone() is not None
 
-    def explains(self, key: Key, asset: Item) -> bool:
-        """Whether an archived asset is as the migration found or left it."""
-        rows = self.database.execute("SELECT item FROM images WHERE key = ? AND item != ''", (migration.to_json(key),))
-        return any(not migration.differing(asset, json.loads(item)) for (item,) in rows)
+    def may_hold_the_live_one(self, key: Key, asset: Item, twin: Optional[Item]) -> bool:
+        """Whether the live one of its assetId may be under an archived asset's key: what is there looks like it, and it is
+        not in its own place any more."""
+        live = migration.twin_key(key)
+        if not self.has(live) or (twin is not None and self.explains(live, twin)):
+            return False
+        return self.explains(live, {**asset, "databaseId": {"S": live[1]}})
+
+    def add_live_twins(self, journals: List[Journal]) -> None:
+        """Add the before images of the live assets that have archived ones here."""
+        if self.empty:
+            return
+        for journal in journals:
+            for entry in migration.read_journal_backwards(journal.path):
+                if entry.asset and not migration.is_archived(entry.asset):
+                    image = BeforeImage(entry, journal.header, False)
+                    if self.has(migration.twin_key(image.key)):
+                        self.add(image)
 
 
 def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
@@ -475,7 +491,7 @@ def may_be_another(image: BeforeImage, now: Now, archive: Archive) -> bool:
     """
     differs = bool(migration.differing(now.asset, image.whole_after))
     if migration.is_archived(image.asset):
-        return differs or (now.twin is None and (image.had_live_twin or archive.is_covered(image.key)))
+        return differs or archive.may_hold_the_live_one(image.key, now.asset or {}, now.twin)
     if differs and any(is_of_others(image, claim, stored) for claim, stored in zip(image.claims, now.records)):
         return True
     return differs and now.twin is not None and not archive.explains(migration.twin_key(image.key), now.twin)
@@ -598,8 +614,6 @@ class Rollback:
         for _ in range(migration.PLAN_ATTEMPTS):
             now = await self.look(image)
             outcome, findings = judge_asset(image, now, self.archive)
-            if outcome == "asset_deleted":
-                self.archive.cover(migration.twin_key(image.key))
             if outcome == "restored":
                 change = restoration(image, now)
                 self.show_change(now, change)
@@ -788,6 +802,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
         require_ended([journal.path for journal in journals] + journals_beside(journals), locks)
         counts, archive = survey(journals)
         require_images(journals, counts, settings.report_dir)
+        archive.add_live_twins(journals)
         later = LaterImages(journals_not_given(journals, settings.report_dir))
         migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)

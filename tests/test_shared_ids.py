@@ -609,3 +609,18 @@ def test_an_asset_archived_over_one_whose_record_was_not_current(tables):
     verified = run(tables, verify, first, second)
     assert (verified.status, verified.summary["problems"]) == (0, {})
     assert "archived_not_current" in verified.summary["notes"]
+
+
+@pytest.mark.parametrize("first", ["db01", ARCHIVE])
+@pytest.mark.parametrize("anew", [None, {"currentVersionId": "1"}, {"assetName": "New"}])
+def test_archived_over_an_archived_one_that_looks_alike_and_made_anew(tables, first, anew):
+    """In the new form nothing tells the two apart, but that the live one is not in its place any more."""
+    tables.put(asset("a"), asset("a", ARCHIVE, currentVersion=version(Comment="Archived")))
+    both = [*in_turn(tables, first), tables.migrate()]
+    archive(tables)
+    if anew:
+        tables.put(migrated("a", **anew))
+        tables.put_records(record("a", assetVersionId=anew.get("currentVersionId", "3"), comment="New"))
+    before = tables.contents()
+    assert roll_back(tables, *both).status == 1
+    assert tables.contents() == before
