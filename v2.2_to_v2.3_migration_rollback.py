@@ -283,8 +283,8 @@ class Archive:
         return self.database.execute(query, (migration.to_json(key),)).fetchone() is not None
 
     def may_hold_the_live_one(self, key: Key, asset: Item, twin: Optional[Item]) -> bool:
-        """Whether the live one of its assetId may be under an archived asset's key: what is there looks like it, and it is
-        not in its own place any more."""
+        """Whether the live one of its assetId may be under an archived asset's key: what is there looks like it, and
+        that one is not in its own place any more."""
         live = migration.twin_key(key)
         if not self.has(live) or (twin is not None and self.explains(live, twin)):
             return False
