@@ -492,6 +492,10 @@ MONTHS = (
 )
 
 
+# Of a version record, beside its key.
+RECORD_FIELDS = ("isCurrentVersion", "dateCreated", "comment", "description", "createdBy", "specifiedPipelines")
+
+
 def plan_asset(asset: Item, bucket: str, now: str, facts: Facts = NO_FACTS) -> Plan:
     """Say what v2.3 needs of one v2.2 asset.
 
@@ -2917,7 +2921,8 @@ class VersionRecords:
             third_asset_that = _has_no_record_to_make
             aside = {"dateCreated": NULL, "isCurrentVersion": NULL}
             to_make = {**(own_record(twin) or {}), **aside} if twin else {}
-            if twin is None or not (needs_record(twin, key[2]) or to_make == {**present, **aside}):
+            by_earlier_run = twin is not None and needs_record(twin, key[2]) and looks_like_ours(present)
+            if not by_earlier_run and to_make != {**present, **aside}:
                 raise version_conflict(asset.record, present)
         if await self._has_third(asset, key, third_asset_that):
             raise version_conflict(asset.record, present)
@@ -3016,6 +3021,12 @@ class VersionRecords:
 def _has_no_record_to_make(asset: Item, version_id: str) -> bool:
     """Whether the migration is done with an asset, under whatever version."""
     return own_record(asset) is None
+
+
+def looks_like_ours(record: Item) -> bool:
+    """Whether the migration may have made a version record: it has its attributes, and no user made it."""
+    names = {*KEY_SCHEMAS["asset_versions_table_name"], *RECORD_FIELDS}
+    return set(record) == names and record["createdBy"] == {"S": "system"}
 
 
 def may_be_archived(asset: ReadAsset, own: Optional[Item], twin: Item) -> bool:

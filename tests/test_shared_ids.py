@@ -624,3 +624,14 @@ def test_archived_over_an_archived_one_that_looks_alike_and_made_anew(tables, fi
     before = tables.contents()
     assert roll_back(tables, *both).status == 1
     assert tables.contents() == before
+
+
+@pytest.mark.parametrize("by", [{"createdBy": "ann"}, {"createdBy": None}, {"more": "x"}])
+def test_a_record_that_an_archived_asset_kept_is_not_taken_for_its_own(tables, by):
+    """Whichever comes first, and in however many runs."""
+    tables.put(asset("a"), asset("a", ARCHIVE))
+    tables.put_records(record("a", comment="Another's", **by))
+    for name in (ARCHIVE, "db01", "db01"):
+        (done,) = in_turn(tables, name)
+        assert done.codes == ({"archived_twin"} if name == ARCHIVE else {"version_conflict"})
+    assert tables.record("a", "3") == record("a", comment="Another's", **by)
