@@ -36,6 +36,7 @@ import functools
 import gc
 import glob
 import heapq
+import inspect
 import itertools
 import json
 import logging
@@ -50,7 +51,9 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import weakref
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -122,6 +125,7 @@ class MigrationError(Exception):
     def __init__(self, cause: str, fix: str) -> None:
         super().__init__("%s\n  Fix: %s" % (cause, fix))
         self.cause = cause
+        self.fix = fix
 
 
 class SettingsError(MigrationError):
@@ -890,6 +894,10 @@ CREDENTIAL_CODES = (
     "MissingAuthenticationToken",
     "SignatureDoesNotMatch",
 )
+AWS_DOMAINS = (
+    *(".amazonaws.com", ".api.aws"),  # also those of AWS GovCloud
+    *(".amazonaws.com.cn", ".api.amazonwebservices.com.cn", ".amazonaws.eu", ".api.amazonwebservices.eu"),
+)
 KEY_SCHEMAS = {
     "assets_table_name": ("databaseId", "assetId"),
     "asset_versions_table_name": ("assetId", "assetVersionId"),
@@ -905,19 +913,22 @@ class Wire:
     """
 
     def __init__(self, client: Any) -> None:
+        """Raises PreflightError where this botocore lacks a part, or there are no credentials to be had."""
         from botocore import awsrequest
 
         self._make_request = awsrequest.AWSRequest
-        self._url = client.meta.endpoint_url.rstrip("/") + "/"
         try:
             # With these, credentials, proxies, certificates and timeouts are what the client has.
             self._sign = client._request_signer.sign
             self._send = client._endpoint.http_session.send
-        except AttributeError as error:
+            inspect.signature(self._sign).bind("operation", "request")
+            inspect.signature(self._send).bind("prepared request")
+            self._url = url_of_requests(client)
+        except (AttributeError, TypeError) as error:
             raise PreflightError("This version of boto3 lacks a part: %s." % error, "install another version of it.")
 
     def call(self, operation: str, request: str) -> bytes:
-        """request and answer: JSON. Raises what the client's method would."""
+        """request and answer: JSON. Raises what the client's method would, TryAgain for a damaged answer."""
         headers = {
             "X-Amz-Target": "DynamoDB_20120810." + operation,
             "Content-Type": "application/x-amz-json-1.0",
@@ -926,9 +937,12 @@ class Wire:
         message = self._make_request("POST", self._url, headers, request.encode("ascii"))
         self._sign(operation, message)
         answer = self._send(message.prepare())
+        content = answer.content
+        if answer.headers.get("x-amz-crc32", "").isdigit():
+            undamaged(require_checksum, content, int(answer.headers["x-amz-crc32"]))
         if answer.status_code != 200:
             raise self._error(operation, answer)
-        return answer.content
+        return content
 
     def _error(self, operation: str, answer: Any) -> Exception:
         from botocore import exceptions
@@ -942,6 +956,44 @@ class Wire:
         return exceptions.ClientError(
             {"Error": {"Code": code, "Message": message}, "ResponseMetadata": status}, operation
         )
+
+
+def url_of_requests(client: Any) -> str:
+    """Where the client sends its writes: that may depend on the account (botocore 1.37) and on FIPS. So it is taken
+    from a call of its own, which is not sent; it asks for credentials, too, a one-time password for example."""
+    from botocore import awsrequest
+
+    urls = []
+
+    def keep_from_being_sent(request: Any, **unused: Any) -> Any:
+        urls.append(request.url)
+        return awsrequest.AWSResponse(request.url, 200, {}, EmptyAnswer())
+
+    event = "before-send.dynamodb.BatchExecuteStatement"
+    client.meta.events.register_first(event, keep_from_being_sent)
+    try:
+        with explained("sign a request"):
+            client.batch_execute_statement(Statements=[{"Statement": "-"}])
+    except TryAgain as error:
+        raise PreflightError("No credentials: %s." % error, "check the network and --profile, then run again.")
+    except MigrationError as error:
+        raise PreflightError(error.cause, error.fix)
+    finally:
+        client.meta.events.unregister(event, keep_from_being_sent)
+    return urls[0]
+
+
+class EmptyAnswer:
+    """The body of an answer that nobody sent, as botocore reads it."""
+
+    def stream(self, *unused: Any, **unused_too: Any) -> Iterator[bytes]:
+        yield b"{}"
+
+
+def require_checksum(content: bytes, checksum: int) -> None:
+    """Raises ValueError unless the CRC-32 of the content is this."""
+    if zlib.crc32(content) & 0xFFFFFFFF != checksum:
+        raise ValueError("its checksum differs")
 
 
 def item_as_it_is(item: Item, text: str) -> Item:
@@ -961,6 +1013,7 @@ class PageRead(NamedTuple):
 class Database:
     """The two tables. Every request for their items goes through here.
 
+    assets, versions: their names or ARNs.
     Items pass as DynamoDB JSON, in and out. A request that may be sent again raises TryAgain,
     one that cannot succeed raises MigrationError with the remedy.
     """
@@ -968,12 +1021,14 @@ class Database:
     def __init__(self, client: Any, assets: str, versions: str) -> None:
         self.client = client
         self.wire = Wire(client)
-        self.assets = assets
-        self.versions = versions
+        self.assets = plain_table_name(assets)
+        self.versions = plain_table_name(versions)
         self.key_names = {
-            assets: KEY_SCHEMAS["assets_table_name"],
-            versions: KEY_SCHEMAS["asset_versions_table_name"],
+            self.assets: KEY_SCHEMAS["assets_table_name"],
+            self.versions: KEY_SCHEMAS["asset_versions_table_name"],
         }
+        # The indexes of each table that a write of the migration changes too.
+        self.indexes = {self.assets: 0, self.versions: 0}
 
     def key_of(self, table: str, item: Item) -> Key:
         partition, sort = self.key_names[table]
@@ -987,6 +1042,10 @@ class Database:
         if change.kind == "DELETE":
             return delete_statement(table, key, change.expected)
         return update_statement(table, key, change.values, change.removed, change.expected)
+
+    def units_of(self, change: Change) -> float:
+        """The write units that a change takes, about."""
+        return write_units(change.size) * (1 + self.indexes[change.key[0]])
 
     def read_page(
         self, table: str, request: Dict[str, Any], prepare: Callable[[Item, str], Any] = item_as_it_is
@@ -1030,7 +1089,7 @@ class Database:
         """Send up to 25 conditional writes in one request.
 
         Returns (error code or None, message) of each, in order, and the write units that
-        DynamoDB reported, None where it reports none (DynamoDB Local).
+        DynamoDB reported, None where it reports none (DynamoDB Local, and where nothing succeeded).
         Source: API reference, BatchExecuteStatement; errors come inside a 200 answer.
         """
         request = '{"Statements":[%s],"ReturnConsumedCapacity":"TOTAL"}' % ",".join(statements)
@@ -1109,7 +1168,7 @@ class RejectedRequest(MigrationError):
 
 
 @contextlib.contextmanager
-def explained(action: str):
+def explained(action: str, service: str = "DynamoDB"):
     """Turn what boto3 raises into TryAgain or a MigrationError, RejectedRequest for one."""
     from botocore import exceptions
 
@@ -1123,12 +1182,19 @@ def explained(action: str):
             raise TryAgain(THROTTLED)
         if code in PASSING_CODES or status >= 500:
             raise TryAgain("server error: %s" % (code or status))
-        if code == "Validation" or code == "Serialization":
+        if code == "Validation" or code == "Serialization" or status == 413:
             raise RejectedRequest(action, message)
         raise fatal_error(code, message, action)
     except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError) as error:
-        raise TryAgain("no answer from DynamoDB: %s" % error)
+        raise TryAgain("no answer from %s: %s" % (service, error))
     except exceptions.BotoCoreError as error:
+        raise credentials_error(str(error))
+    except EOFError:
+        raise credentials_error("the profile asks for a one-time password (MFA), and nobody is there to type it")
+    except RuntimeError as error:
+        # botocore has no class of its own for this one.
+        if "credentials" not in str(error):
+            raise
         raise credentials_error(str(error))
 
 
@@ -1140,10 +1206,8 @@ def plain_code(code: str) -> str:
 def fatal_error(code: str, message: str, action: str) -> MigrationError:
     """The error for a code that no retry can cure."""
     if code.startswith("AccessDenied"):
-        return MigrationError(
-            "AWS does not permit to %s: %s" % (action, message),
-            "grant what the README's IAM policy lists, then run again.",
-        )
+        what = "what the README says of KMS keys" if "kms" in message.lower() else "what the README's IAM policy lists"
+        return MigrationError("AWS does not permit to %s: %s" % (action, message), "grant %s, then run again." % what)
     if code in CREDENTIAL_CODES:
         return credentials_error(message)
     if code.startswith("ResourceNotFound"):
@@ -1154,10 +1218,15 @@ def fatal_error(code: str, message: str, action: str) -> MigrationError:
 
 
 def credentials_error(message: str) -> MigrationError:
-    return MigrationError(
-        "AWS does not accept the credentials: %s" % message.rstrip("."),
-        "sign in again (for example `aws sso login`), check --profile, then run again.",
-    )
+    """message: what botocore or AWS says of the credentials; the remedy follows from it."""
+    fix = "sign in again (for example `aws sso login`), check --profile, then run again."
+    if "crt" in message:
+        fix = 'install what this kind of profile needs, `pip install "botocore[crt]"`, then run again.'
+    elif "MFA" in message:
+        fix = "run it on a terminal, or give it credentials that need no password while it runs."
+    elif re.search("Signature (expired|not yet current)", message):
+        fix = "set the clock of this machine right, then run again."
+    return MigrationError("AWS does not accept the credentials: %s" % message.rstrip("."), fix)
 
 
 def make_session(settings: Settings) -> Any:
@@ -1172,13 +1241,19 @@ def make_session(settings: Settings) -> Any:
         session.get_scoped_config()  # raises ProfileNotFound
         if settings.aws_region:
             session.set_config_variable("region", settings.aws_region)
-        if settings.endpoint_url:
+        if not is_aws(settings):
             lend_local_settings(session)
         return session
     except botocore.exceptions.BotoCoreError as error:
         raise PreflightError(
             "%s." % str(error).rstrip("."), "check --profile; `aws configure list-profiles` shows yours."
         )
+
+
+def is_aws(settings: Settings) -> bool:
+    """Whether the requests go to AWS: also by an interface endpoint of AWS PrivateLink, for example."""
+    host = urllib.parse.urlsplit(settings.endpoint_url or "https://amazonaws.com").hostname or ""
+    return ("." + host).endswith(AWS_DOMAINS)
 
 
 def lend_local_settings(session: Any) -> None:
@@ -1214,6 +1289,11 @@ def make_client(session: Any, service: str, settings: Settings) -> Any:
         raise SettingsError("No client for %s: %s" % (service, error), "check --endpoint-url, --region and --profile.")
 
 
+def plain_table_name(table: str) -> str:
+    """The name in the ARN of a table; a name as it is."""
+    return table.split(":table/")[-1].split("/")[0] if table.startswith("arn:") else table
+
+
 def quoted(name: str) -> str:
     return '"%s"' % name.replace('"', '""')
 
@@ -1232,6 +1312,7 @@ def update_text(table: str, key: Tuple[str, str], sets: Tuple, removes: Tuple, e
 
 
 def where_text(key: Tuple[str, str], equal: Tuple[str, ...], missing: Tuple[str, ...]) -> str:
+    # `attribute_not_exists("name")` does the same (measured), should DynamoDB ever treat IS MISSING in another way.
     tests = ["%s = ?" % quoted(name) for name in key + equal] + ["%s IS MISSING" % quoted(name) for name in missing]
     return "WHERE " + " AND ".join(tests)
 
@@ -1259,7 +1340,8 @@ def update_statement(
 
 def delete_statement(table: str, key: Item, expected: Mapping[str, Optional[Value]]) -> Statement:
     """A delete that fails with ConditionalCheckFailed unless each expected attribute is as given (None: absent).
-    Where there is no such item it succeeds (developer guide, "PartiQL delete statements"; measured)."""
+    Where there is no such item it succeeds (developer guide, "PartiQL delete statements"; measured). Nothing relies on
+    that: whoever deletes, also takes ConditionalCheckFailed there, and looks again."""
     equal = {name: value for name, value in expected.items() if value is not None}
     missing = tuple(name for name in expected if name not in equal)
     text = "DELETE FROM %s %s" % (quoted(table), where_text(tuple(key), tuple(equal), missing))  # type: ignore[arg-type]
@@ -1583,6 +1665,9 @@ FULL_LANES = 4  # partition keys that start at that limit; the next ones start s
 LEAST_START_UNITS = 25.0  # but not slower than this
 BURST_SECONDS = 0.1  # of the pace that may be sent at once
 CUT_TO = 0.95  # of what was accepted, after a refusal
+EXPLAINED_REFUSALS = 3  # of one write by its partition key; more, while others of that are taken, have another cause
+APART_SECONDS = 2.0  # that such a write waits by itself, at most
+SUSPECT_FAILURES = 3  # whole requests that failed with a write in them; then it is sent alone
 
 
 class Pace:
@@ -1702,7 +1787,10 @@ class Backoff:
 class QueuedWrite:
     """A write from when it is asked for until it is answered."""
 
-    __slots__ = ("key", "units", "statement", "droppable", "answer", "lane", "uncertain", "failing_since")
+    __slots__ = (
+        *("key", "units", "statement", "droppable", "answer", "lane"),
+        *("uncertain", "failing_since", "failures", "refusals", "apart"),
+    )
 
     def __init__(self, key: Key, units: float, statement: Statement, droppable: bool, answer: Any) -> None:
         self.key = key
@@ -1712,7 +1800,10 @@ class QueuedWrite:
         self.answer = answer  # the future that its coroutine awaits
         self.lane = None  # type: Any
         self.uncertain = False  # it was sent before, and may have been done then
-        self.failing_since = 0.0  # when DynamoDB first answered that it failed by itself; 0.0: it did not
+        self.failing_since = 0.0  # when DynamoDB first failed to do it, itself or all of its request; 0.0: it did not
+        self.failures = 0  # of whole requests that it was in
+        self.refusals = 0  # because of throttling
+        self.apart = False  # its last refusal is not explained by its partition key
 
 
 class WriteQueue:
@@ -1783,7 +1874,10 @@ class WriteQueue:
 
     def answered(self, batch: List[QueuedWrite], codes: List, units: Optional[float], sent_at: float) -> float:
         """Tell the lanes what was accepted and what throttled, which waits again; correct the ceiling by what
-        DynamoDB says that the writes took. Returns the units taken."""
+        DynamoDB says that the writes took. Returns the units taken.
+
+        A write that is refused again and again while others of its lane are taken has another cause than their
+        partition key, a hot key of an index for example: it is `apart` and not in a lane any more."""
         now = time.monotonic()
         accepted = {}  # type: Dict[Lane, float]
         for queued, code in zip(batch, codes):
@@ -1794,8 +1888,11 @@ class WriteQueue:
             lane.accepted(taken, sent_at, now)
         for queued, code in zip(batch, codes):
             if code in THROTTLE_CODES:
-                queued.lane.throttled(sent_at, now)
-                self._insert(queued, queued.lane.queue.appendleft)
+                queued.refusals += 1
+                queued.apart = queued.refusals > EXPLAINED_REFUSALS and queued.lane.accepted_in_last_second > 0
+                if not queued.apart:
+                    queued.lane.throttled(sent_at, now)
+                    self._insert(queued, queued.lane.queue.appendleft)
         actual = sum(accepted.values()) if units is None else units
         if self.ceiling:
             self.ceiling.tokens += sum(queued.units for queued in batch) - actual
@@ -1974,7 +2071,7 @@ class Writer:
         self.loop = loop
         self.requests = Requests(loop, settings.workers, self._send_next)
         self.queue = WriteQueue(database.versions, settings, time.monotonic())
-        self.sent_at = time.monotonic()
+        self.sent_at = self.served_at = time.monotonic()
         self.stopping = self.abandoning = False
         self.done = self.throttles = 0
         self.units = 0.0
@@ -1984,7 +2081,9 @@ class Writer:
         """A future: None once the change is done, or the Refusal. Raises Stopped where it is not sent any more.
         droppable: nothing was written for its asset yet, so that it is not begun when the run is stopped."""
         statement = change.statement or self.database.statement_of(change)
-        queued = QueuedWrite(change.key, write_units(change.size), statement, droppable, self.loop.create_future())
+        queued = QueuedWrite(
+            change.key, self.database.units_of(change), statement, droppable, self.loop.create_future()
+        )
         self._add(queued)
         return queued.answer
 
@@ -2012,8 +2111,9 @@ class Writer:
             if not batch:
                 break
             self.sent_at = now
-            answer = self.requests.in_thread(self.database.execute, [queued.statement for queued in batch])
-            self.requests.begin(self._send(batch, answer, now))
+            for part in without_suspects(batch):
+                answer = self.requests.in_thread(self.database.execute, [queued.statement for queued in part])
+                self.requests.begin(self._send(part, answer, now))
         # While all requests are under way, the next answer rings.
         if self.requests.backoff.waits(now):
             self.requests.alarm.at(self.requests.backoff.until)
@@ -2023,15 +2123,18 @@ class Writer:
     async def _send(self, batch: List[QueuedWrite], answer: Any, sent_at: float) -> None:
         try:
             answers, units = await answer
+            self.served_at = time.monotonic()
             self.requests.backoff.succeeded()
             self.units += self.queue.answered(batch, [code for code, _ in answers], units, sent_at)
-            self.units_reported = self.units_reported and units is not None
+            # Where nothing succeeded there is nothing to report.
+            unreported = units is None and any(code is None for code, _ in answers)
+            self.units_reported = self.units_reported and not unreported
             if LOG.isEnabledFor(logging.DEBUG):
                 log_writes(batch, [code for code, _ in answers], units)
             for queued, (code, message) in zip(batch, answers):
                 self._settle(queued, code, message)
         except TryAgain as error:
-            self._not_served(batch, str(error))
+            self._not_served(batch, str(error), sent_at)
         except Exception as error:
             for queued in batch:
                 if not queued.answer.done():
@@ -2039,13 +2142,21 @@ class Writer:
         if self.stopping:
             self.stop(self.abandoning)  # some may wait again
 
-    def _not_served(self, batch: List[QueuedWrite], reason: str) -> None:
+    def _not_served(self, batch: List[QueuedWrite], reason: str, sent_at: float) -> None:
         """The whole request failed: nothing was written where it was throttled, else nobody knows."""
         throttled = reason == THROTTLED
         self.throttles += throttled
         for queued in batch:
             queued.uncertain = queued.uncertain or not throttled
+            queued.failures += not throttled
+        if not throttled and self._is_its_own_fault(batch):
+            self.queue.answered(batch, ["InternalServerError"], 0.0, sent_at)
+            self._settle(batch[0], "InternalServerError", reason)
+            return
         self.queue.put_back(batch, throttled)
+        if throttled:
+            for lane in {queued.lane for queued in batch}:
+                lane.throttled(sent_at, time.monotonic())
         try:
             self.requests.backoff.failed(reason, time.monotonic())
         except MigrationError as error:
@@ -2055,6 +2166,9 @@ class Writer:
     def _settle(self, queued: QueuedWrite, code: Optional[str], message: str) -> None:
         if code in THROTTLE_CODES:
             self.throttles += 1
+            if queued.apart:
+                wait = min(APART_SECONDS, 0.05 * 2 ** min(queued.refusals, 10))
+                self.loop.call_later(random.uniform(wait / 2, wait), self._add, queued)
         elif code in PASSING_CODES and self._may_pass(queued):
             queued.uncertain = True
             self.loop.call_later(random.uniform(0.05, 0.5), self._add, queued)
@@ -2063,6 +2177,11 @@ class Writer:
         else:
             self.done += code is None
             queued.answer.set_result(Refusal(code, message, queued.uncertain) if code else None)
+
+    def _is_its_own_fault(self, batch: List[QueuedWrite]) -> bool:
+        """Whether a request failed because of its one write: for long, and others were served meanwhile."""
+        may_pass = [self._may_pass(queued) for queued in batch]
+        return may_pass == [False] and self.served_at > batch[0].failing_since
 
     @staticmethod
     def _may_pass(queued: QueuedWrite) -> bool:
@@ -2080,6 +2199,13 @@ def log_writes(batch: List[QueuedWrite], codes: List[Optional[str]], units: Opti
     for queued, code in zip(batch, codes):
         if code:
             LOG.debug("refused: %s: %s: %s", queued.key[0], name_of(*queued.key[1:]), code)
+
+
+def without_suspects(batch: List[QueuedWrite]) -> List[List[QueuedWrite]]:
+    """A batch in parts: alone each write with which whole requests failed again and again, a very large one perhaps."""
+    others = [queued for queued in batch if queued.failures < SUSPECT_FAILURES]
+    suspects = [[queued] for queued in batch if queued.failures >= SUSPECT_FAILURES]
+    return ([others] if others else []) + suspects
 
 
 class Lookup:
@@ -2289,7 +2415,7 @@ class DryRunTables:
         return None
 
     def _count(self, change: Change) -> None:
-        units = write_units(change.size)
+        units = self.reader.database.units_of(change)
         self.units[change.key[0]] += units
         if change.key[0] == self.reader.database.assets:
             self.database_units[change.key[1]] += units
@@ -3212,36 +3338,47 @@ class Site(NamedTuple):
     capacity: Mapping[str, float] = {}  # write units a second that each table takes from the start, about
 
 
-def preflight(session: Any, client: Any, settings: Settings, writing: bool = True) -> Site:
-    """Run all checks, whatever the first ones say (spec.md section 4). Reads only.
-    writing: False leaves out what only a run that writes needs, recovery and room for a journal."""
-    account, checks = None, []  # type: Optional[str], List[Check]
-    if settings.endpoint_url:
-        checks.append(
-            Check("skipped", "account, point-in-time recovery and bucket: %s is not AWS" % settings.endpoint_url)
-        )
-    else:
+def preflight(session: Any, database: Database, settings: Settings, writing: bool = True, journal: bool = True) -> Site:
+    """Run all checks, whatever the first ones say (spec.md section 4). Writes nothing.
+    writing: False leaves out what only a run that writes needs; journal: False what only one that writes a journal
+    does, recovery and room for it. Has the database know the indexes."""
+    client, account, checks = database.client, None, []  # type: Any, Optional[str], List[Check]
+    aws, journal = is_aws(settings), writing and journal
+    if aws:
         account, credentials = check_credentials(session, settings)
         checks.append(credentials)
+    else:
+        text = "account, point-in-time recovery and bucket: %s is not AWS" % settings.endpoint_url
+        checks.append(Check("skipped", text))
     descriptions = {}
-    for key in KEY_SCHEMAS:
-        name = getattr(settings, key)
+    for key, name in (("assets_table_name", database.assets), ("asset_versions_table_name", database.versions)):
         descriptions[key], found = check_table(client, name, KEY_SCHEMAS[key], settings)
         checks += found
-        if descriptions[key] and writing and not settings.endpoint_url:
+        table = descriptions[key]
+        checks += check_owner(getattr(settings, key), table, account)
+        if table:
+            indexes = written_indexes(table, OWNED_FIELDS if name == database.assets else None)
+            database.indexes[name] = len(indexes)
+            checks += [Check("ok", "index %s of %s: written too, with each item" % (index, name)) for index in indexes]
+        if table and journal and aws:
             checks.append(check_recovery(client, name))
     checks += check_distinct(descriptions)
-    if not settings.endpoint_url:
+    if aws:
         checks.append(check_bucket(session, settings))
-        if writing and descriptions["assets_table_name"] and checks[-1].level == "ok":
+        if journal and descriptions["assets_table_name"] and checks[-1].level == "ok":
             checks.append(check_bucket_files(session, client, settings))
     assets = descriptions["assets_table_name"] or {}
-    checks += check_folders(settings, writing)
-    if assets and writing:
+    checks += check_folders(settings, journal)
+    if assets and journal:
         checks.append(check_disk(settings, assets.get("TableSizeBytes", 0)))
+        checks += check_cloudshell()
+    if aws and assets:
+        account = account or assets["TableArn"].split(":")[4]
     region = client.meta.region_name
-    checks += check_other_runs(settings, account, region) if writing else []
-    capacity = {getattr(settings, key): write_capacity(table) for key, table in descriptions.items() if table}
+    checks += check_other_runs(settings, account, region) if journal else []
+    if writing and not settings.dry_run and not any(check.level == "error" for check in checks):
+        checks += check_writes(database)
+    capacity = {table["TableName"]: write_capacity(table) for table in descriptions.values() if table}
     return Site(account, region, assets.get("ItemCount", 0), checks, capacity)
 
 
@@ -3276,8 +3413,8 @@ def journal_header(settings: Settings, account: Optional[str], region: str) -> D
     """What the first line of a journal says of the tables."""
     return collections.OrderedDict(
         [
-            ("assets_table_name", settings.assets_table_name),
-            ("asset_versions_table_name", settings.asset_versions_table_name),
+            ("assets_table_name", plain_table_name(settings.assets_table_name)),
+            ("asset_versions_table_name", plain_table_name(settings.asset_versions_table_name)),
             ("account", account),
             ("region", region),
             ("endpoint_url", redacted(settings.endpoint_url) if settings.endpoint_url else None),
@@ -3286,16 +3423,15 @@ def journal_header(settings: Settings, account: Optional[str], region: str) -> D
 
 
 def check_credentials(session: Any, settings: Settings) -> Tuple[Optional[str], Check]:
-    from botocore import exceptions
-
+    """The account, None where STS does not say it; the tables' ARNs do, then."""
     try:
-        caller = make_client(session, "sts", settings).get_caller_identity()
-    except (exceptions.BotoCoreError, exceptions.ClientError) as error:
-        return None, Check(
-            "error",
-            "credentials: %s" % error,
-            "sign in (for example `aws sso login`) or configure the profile; `aws sts get-caller-identity` tests it.",
-        )
+        with explained("ask STS for the account", "STS"):
+            caller = make_client(session, "sts", settings).get_caller_identity()
+    except TryAgain as error:
+        fix = "none is needed where only DynamoDB can be reached; the account is read from the tables then."
+        return None, Check("warning", "credentials: the account is unknown: %s" % error, fix)
+    except MigrationError as error:
+        return None, Check("error", "credentials: %s" % error.cause, error.fix)
     return caller["Account"], Check("ok", "credentials: account %s, %s" % (caller["Account"], caller["Arn"]))
 
 
@@ -3321,7 +3457,8 @@ def check_table(
             return None, [Check("error", "table %s: %s" % (name, error), fix)]
         fix = "check the network, the credentials, --endpoint-url and --region."
         return None, [Check("error", "table %s: %s" % (name, error), fix + hint)]
-    if table["TableStatus"] != "ACTIVE":
+    busy = ["%s is %s" % (index["IndexName"], index["IndexStatus"]) for index in busy_indexes(table)]
+    if table["TableStatus"] != "ACTIVE" and not (table["TableStatus"] == "UPDATING" and busy):
         fix = "wait until it is ACTIVE."
         return table, [Check("error", "table %s is %s" % (name, table["TableStatus"]), fix)]
     types = {part["AttributeName"]: part["AttributeType"] for part in table["AttributeDefinitions"]}
@@ -3330,7 +3467,107 @@ def check_table(
     if keys != wanted:
         text = "table %s has the key %s, not %s" % (name, _key_text(keys), _key_text(wanted))
         return table, [Check("error", text, "check that the two table names are right and not exchanged.")]
+    if busy:
+        text = "table %s: %s, index %s" % (name, table["TableStatus"], ", ".join(busy))
+        return table, [Check("warning", text, "better wait until it is ACTIVE; the index slows all writes meanwhile.")]
     return table, [Check("ok", "table %s: ACTIVE, key %s" % (name, _key_text(keys)))]
+
+
+def busy_indexes(table: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """The indexes that are being made, changed or deleted."""
+    return [
+        index for index in table.get("GlobalSecondaryIndexes", ()) if index.get("IndexStatus", "ACTIVE") != "ACTIVE"
+    ]
+
+
+def written_indexes(table: Dict[str, Any], fields: Optional[Sequence[str]]) -> List[str]:
+    """The names of a table's indexes that a write of these attributes changes too; None: of whole items."""
+    names = []
+    for index in table.get("GlobalSecondaryIndexes", []) + table.get("LocalSecondaryIndexes", []):
+        projection = index.get("Projection", {})
+        held = {part["AttributeName"] for part in index["KeySchema"]}.union(projection.get("NonKeyAttributes", ()))
+        if fields is None or projection.get("ProjectionType") == "ALL" or held.intersection(fields):
+            names.append(index["IndexName"])
+    return names
+
+
+def check_owner(given: str, table: Optional[Dict[str, Any]], account: Optional[str]) -> List[Check]:
+    """A table given by its ARN is to be this account's and region's: BatchExecuteStatement reaches no other.
+    table: what was found under its name."""
+    if not given.startswith("arn:") or (table and table["TableArn"] == given):
+        return []
+    region, owner = given.split(":")[3:5]
+    if table is None and owner == account:
+        return []
+    text = "table %s is of account %s, region %s; this is account %s" % (given, owner, region, account or "unknown")
+    return [Check("error", text, "use credentials of account %s and --region %s." % (owner, region))]
+
+
+PROBE_KEY = "vams-migration-preflight-"
+PROBE_ATTEMPTS = 8
+
+
+def check_writes(database: Database) -> List[Check]:
+    """Send what a run that writes sends, by the same path, for an item that does not exist."""
+    expected = {"currentVersion": NULL, "currentVersionId": None}  # type: Dict[str, Optional[Value]]
+    changes = []
+    for table in (database.assets, database.versions):
+        # A batch may name an item once only.
+        own, other = [(table, name, name) for name in (_unused_key(), _unused_key())]
+        changes.append(Change("UPDATE", own, 1, {"currentVersionId": {"S": "0"}}, ("currentVersion",), expected))
+        changes.append(Change("DELETE", other, 1, expected=expected))
+    try:
+        found = _probed(database, changes)
+    except MigrationError:
+        found = []  # each alone, so that all that is missing shows at once
+        for change in changes:
+            try:
+                found += _probed(database, [change])
+            except MigrationError as error:
+                found.append(Check("error", error.cause, error.fix))
+    return found or [Check("ok", "writes: permitted, and refused where their conditions do not hold")]
+
+
+def _unused_key() -> str:
+    return "%s%032x" % (PROBE_KEY, random.getrandbits(128))
+
+
+def _probed(database: Database, changes: List[Change]) -> List[Check]:
+    """What is wrong with the answers to these writes of an item that does not exist."""
+    statements = [database.statement_of(change) for change in changes]
+    for attempt in range(PROBE_ATTEMPTS):
+        reason = "throttled"
+        with contextlib.suppress(TryAgain):
+            answers, _ = database.execute(statements)
+            reason = next((code for code, _ in answers if code in THROTTLE_CODES + PASSING_CODES), "")
+        if not reason:
+            break
+        time.sleep(random.uniform(0.0, 0.05 * 2**attempt))
+    else:
+        return [
+            Check("warning", "writes could not be tried: DynamoDB did not serve them", "see whether the run gets on.")
+        ]
+    checks = []
+    for change, (code, message) in zip(changes, answers):
+        table = change.key[0]
+        if code is not None and code.startswith(("AccessDenied", "ResourceNotFound")):
+            error = fatal_error(code, message, "%s items of table %s" % (change.kind, table))
+            checks.append(Check("error", error.cause, error.fix))
+        elif code != "ConditionalCheckFailed" and not (code is None and change.kind == "DELETE"):
+            text = "%s of an item of table %s that does not exist (%s): expected ConditionalCheckFailed, came %s" % (
+                *(change.kind, table, change.key[1]),
+                "success" if code is None else "%s: %s" % (code, message),
+            )
+            fix = "do not migrate by this endpoint: its conditions are not to be trusted. Show this to the VAMS team."
+            checks.append(Check("error", text, fix))
+    return checks
+
+
+def check_cloudshell() -> List[Check]:
+    if os.environ.get("AWS_EXECUTION_ENV") != "CloudShell":
+        return []
+    text = "this is AWS CloudShell: its home folder holds 1 GB, and an idle session ends, and the run with it"
+    return [Check("warning", text, 'read "AWS CloudShell" in the README, or use another machine.')]
 
 
 def _key_text(keys: List[Tuple[str, str]]) -> str:
@@ -3385,7 +3622,7 @@ def check_bucket_files(session: Any, client: Any, settings: Settings) -> Check:
     name = settings.asset_bucket_name
     if settings.bucket_without_files:
         return Check("skipped", "files in bucket %s were not looked for" % name)
-    request = {"TableName": settings.assets_table_name, "Limit": SCANNED_FOR_FILES}
+    request = {"TableName": plain_table_name(settings.assets_table_name), "Limit": SCANNED_FOR_FILES}
     request["ProjectionExpression"] = "databaseId, assetId, assetLocation"
     looked_at = 0
     try:
@@ -3408,10 +3645,10 @@ def check_bucket_files(session: Any, client: Any, settings: Settings) -> Check:
     return Check("error", "bucket %s holds no files of any of %d assets" % (name, looked_at), fix)
 
 
-def check_folders(settings: Settings, writing: bool) -> List[Check]:
+def check_folders(settings: Settings, journal: bool) -> List[Check]:
     """Whether the folders for report and journal are there or can be made."""
     checks = []
-    for key in ("report_dir", "journal_dir") if writing and not settings.dry_run else ("report_dir",):
+    for key in ("report_dir", "journal_dir") if journal and not settings.dry_run else ("report_dir",):
         folder = existing_part(getattr(settings, key))
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
             text = "%s: nothing can be written in %s" % (key, folder)
@@ -3636,6 +3873,8 @@ def write_summary(path: str, summary: Dict[str, Any]) -> None:
 def public_settings(settings: Settings) -> Dict[str, Any]:
     """The settings as they may be written down."""
     values = collections.OrderedDict(settings._asdict())
+    for key in KEY_SCHEMAS:
+        values[key] = plain_table_name(values[key])
     if settings.endpoint_url:
         values["endpoint_url"] = redacted(settings.endpoint_url)
     return values
@@ -4046,7 +4285,7 @@ def migrate(argv: Optional[List[str]]) -> int:
     settings, typed = configured(parser, argv)
     session, database = connect(settings)
     announce("VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % TOOL_VERSION, level=logging.INFO)
-    site = preflight(session, database.client, settings)
+    site = preflight(session, database, settings)
     announce_checks(site.checks)
     require(site.checks)
     announce("\nPlan:\n%s\n" % describe_run(settings, site))

@@ -794,7 +794,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     journals = of_these_tables(open_journals(named_journals(typed)), {name: public[name] for name in SAME_SETTINGS})
     session, database = migration.connect(settings)
     migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
-    site = migration.preflight(session, database.client, settings, writing=False)
+    site = migration.preflight(session, database, settings, journal=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region})

@@ -3,21 +3,22 @@
 # requires-python = ">=3.6"
 # dependencies = ["boto3"]
 # ///
-"""Test the migration on real tables, with assets of its own.
+"""Prove the migration on the tables named, with items of its own.
 
-    settings -> preflight -> create test assets -> migrate them -> verify them -> remove them
+    settings -> preflight -> try what the migration relies on -> create test assets -> migrate -> verify
+             -> roll back -> compare with the originals -> migrate again -> verify -> remove everything
 
-The test assets lie under a databaseId made up for the run, and their assetIds begin with it.
-Only these are read, migrated and removed, so the tables may be in use. They are removed also
-after a failure or an interruption, unless --no-cleanup is given. What a killed run has left,
-`--cleanup DATABASE_ID` removes; the run names its databaseId before it creates anything.
+Its items lie under a databaseId made up for the run, and their assetIds begin with it. Only these
+are read, written and removed, so the tables may be in use. They are removed also after a failure or
+an interruption, unless --no-cleanup is given. What a killed run has left, `--cleanup DATABASE_ID`
+removes; the run names its databaseId before it creates anything.
 
 Exit status:
-    0    passed: the test assets were migrated, verified and removed
-    1    the migration or the verification failed, or something could not be removed
+    0    passed
+    1    DynamoDB differs from what is expected, a step failed, or something could not be removed
     2    wrong usage or settings, nothing written
     3    preflight failed, nothing written
-    130  interrupted
+    130  interrupted or declined by the operator
 """
 
 import argparse
@@ -31,7 +32,7 @@ import signal
 import sys
 import threading
 import uuid
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 try:
     from load_migration import load_script, migration
@@ -43,13 +44,15 @@ except ModuleNotFoundError as missing:
 
 rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
-sample_assets = load_script("sample_assets.py").sample_assets
+samples = load_script("sample_assets.py")
+trials = load_script("trials.py")
 
-DEFAULT_ASSETS = 5
-MOST_ASSETS = verify.QUERIED_ASSETS  # beyond, the verification reads other assets' records too
+DEFAULT_ASSETS = 5  # beside one of each shape
+MOST_ASSETS = verify.QUERIED_ASSETS - 100  # beyond, the verification reads other assets' records too
 OWN_DATABASE_ID = re.compile(r"vams-migration-test-[0-9a-f]{16}\Z")
 
 Item = Dict[str, Dict[str, Any]]
+DONE, FAILED, INTERRUPTED = migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS, migration.EXIT_INTERRUPTED
 
 
 # --------------------------------------------------------------------------------------
@@ -65,17 +68,24 @@ def partitions(database_id: str) -> List[str]:
     return [database_id, database_id + migration.ARCHIVED_SUFFIX]
 
 
-def make_assets(count: int, database_id: str) -> Iterator[Item]:
-    """Sample assets under keys of this run. The versions table is keyed by assetId alone, so
-    that begins with the databaseId too. Twins keep a common one."""
+def make_assets(count: int, database_id: str) -> List[Item]:
+    """One sample asset of each shape and `count` more, under keys of this run. The versions table is
+    keyed by assetId alone, so that begins with the databaseId too. Twins keep a common one."""
+    assets = []
     new_ids = {}  # type: Dict[str, str]
-    for asset in sample_assets(count, databases=1):
+    for asset in samples.sample_assets(number_of_shapes() + count, databases=1):
         old_id = asset["assetId"]["S"]
         new_id = new_ids.setdefault(old_id, "%s-%d" % (database_id, len(new_ids) + 1))
         # Everywhere in the asset: the keys of its files begin with the assetId.
         asset = json.loads(json.dumps(asset).replace(old_id, new_id))
         asset["databaseId"] = {"S": partitions(database_id)[migration.is_archived(asset)]}
-        yield asset
+        assets.append(asset)
+    return assets
+
+
+def number_of_shapes() -> int:
+    """How many sample assets it takes for one of each shape in one database."""
+    return sum(name != "two_databases_twin" for name, _ in samples.sample_shapes())
 
 
 async def list_pages(items: List[Any]):
@@ -86,9 +96,9 @@ async def list_pages(items: List[Any]):
 
 
 class TestData:
-    """The test assets of one databaseId in the tables: created, and removed with their records.
+    """The items of one databaseId in the tables: created, read, and removed with their version records.
 
-    Each step returns whether it came to its end, not interrupted.
+    Each step returns whether it came to its end, or what it was asked for; None or False where it was interrupted.
     """
 
     def __init__(self, database: Any, settings: Any, database_id: str) -> None:
@@ -96,21 +106,46 @@ class TestData:
         self.settings = settings
         self.database_id = database_id
 
-    def create(self, count: int) -> bool:
+    def try_all(self) -> Optional[List[Any]]:
+        """Try what the migration relies on. Returns the checks."""
+        run = migration.Run(self.database, self.settings)
+        found = trials.Trials(run, self.database_id)
+        with migration.interruptible(run):
+            run.execute(list_pages([*trials.TRIALS, None]), found.outcome_of, lambda run: None)
+        return None if run.stopping else found.checks
+
+    def create(self, assets: List[Item]) -> bool:
         async def insert(run: Any, asset: Item) -> None:
             # DuplicateItem: our own write, whose answer was lost. Nobody else makes such keys.
             await self.write(run, "INSERT", self.database.assets, asset, "DuplicateItem")
 
-        assets = list(make_assets(count, self.database_id))
         return self.run(lambda reader: list_pages(assets), insert)
+
+    def read(self) -> Optional[Tuple[List[Item], List[Item]]]:
+        """The assets and their version records."""
+        assets, records = [], []  # type: List[Item], List[Item]
+
+        async def collect_asset(run: Any, asset: Item) -> None:
+            if asset["assetId"]["S"].startswith(self.database_id + "-"):
+                assets.append(asset)
+
+        async def collect_record(run: Any, record: Item) -> None:
+            records.append(record)
+
+        names = partitions(self.database_id)
+        queries = [migration.Segment(migration.query_of("databaseId", name)) for name in names]
+        if not self.run(lambda reader: migration.table_pages(reader, self.database.assets, queries), collect_asset):
+            return None
+        asset_ids = sorted({asset["assetId"]["S"] for asset in assets})
+        histories = [migration.Segment(migration.query_of("assetId", asset_id)) for asset_id in asset_ids]
+        if not self.run(
+            lambda reader: migration.table_pages(reader, self.database.versions, histories), collect_record
+        ):
+            return None
+        return assets, records
 
     def remove(self) -> bool:
         """The version records, then the assets, by which what is left can be found."""
-        assets = []  # type: List[Item]
-
-        async def collect(run: Any, asset: Item) -> None:
-            if asset["assetId"]["S"].startswith(self.database_id + "-"):
-                assets.append(asset)
 
         async def delete_record(run: Any, record: Item) -> None:
             await self.write(run, "DELETE", self.database.versions, record, "ConditionalCheckFailed")
@@ -118,15 +153,13 @@ class TestData:
         async def delete_asset(run: Any, asset: Item) -> None:
             await self.write(run, "DELETE", self.database.assets, asset, "ConditionalCheckFailed")
 
-        names = partitions(self.database_id)
-        queries = [migration.Segment(migration.query_of("databaseId", name)) for name in names]
-        if not self.run(lambda reader: migration.table_pages(reader, self.database.assets, queries), collect):
+        found = self.read()
+        if found is None:
             return False
-        asset_ids = sorted({asset["assetId"]["S"] for asset in assets})
-        histories = [migration.Segment(migration.query_of("assetId", asset_id)) for asset_id in asset_ids]
-        return self.run(
-            lambda reader: migration.table_pages(reader, self.database.versions, histories), delete_record
-        ) and self.run(lambda reader: list_pages(assets), delete_asset)
+        assets, records = found
+        return self.run(lambda reader: list_pages(records), delete_record) and self.run(
+            lambda reader: list_pages(assets), delete_asset
+        )
 
     async def write(self, run: Any, kind: str, table: str, item: Item, done_code: str) -> None:
         """done_code: the refusal of a write that was done before, or needs not be done any more."""
@@ -153,37 +186,110 @@ class TestData:
 # --------------------------------------------------------------------------------------
 
 
-def create_migrate_verify(data: TestData, settings: Any, site: Any, count: int) -> int:
-    """Returns the exit status."""
-    database = data.database
-    migration.announce("\nCreating %d test assets." % count)
-    if not data.create(count):
-        return migration.EXIT_INTERRUPTED
-    migration.announce("\nMigrating them.")
-    status = migration.run_migration(database, settings, site)
-    if status == migration.EXIT_INTERRUPTED:
+class Proof:
+    """The steps of the test, each of which returns an exit status."""
+
+    def __init__(self, data: TestData, settings: Any, site: Any, count: int) -> None:
+        self.data = data
+        self.settings = settings
+        self.site = site
+        self.assets = make_assets(count, data.database_id)
+        self.journals = []  # type: List[Any]  # of the last migration
+
+    def steps(self) -> List[Tuple[str, Callable[[], int]]]:
+        number = len(self.assets)
+        return [
+            ("Trying what the migration relies on:", self.try_all),
+            ("Creating %d test assets." % number, self.create),
+            ("Migrating them.", self.migrate),
+            ("Verifying them.", self.verify),
+            ("Rolling them back.", self.roll_back),
+            ("Comparing them with the originals.", self.compare),
+            ("Migrating them again.", self.migrate),
+            ("Verifying them again.", self.verify),
+        ]
+
+    def execute(self) -> int:
+        """All steps, until one does not succeed."""
+        for title, step in self.steps():
+            migration.announce("\n" + title)
+            status = step()
+            if status != DONE:
+                return status
+        return DONE
+
+    def try_all(self) -> int:
+        checks = self.data.try_all()
+        if checks is None:
+            return INTERRUPTED
+        migration.announce_checks(checks)
+        if any(check.level == "error" for check in checks):
+            return FAILED
+        return DONE if self.data.remove() else INTERRUPTED
+
+    def create(self) -> int:
+        return DONE if self.data.create(self.assets) else INTERRUPTED
+
+    def migrate(self) -> int:
+        before = self.journal_files()
+        status = migration.run_migration(self.data.database, self.settings, self.site)
+        self.journals = rollback.open_journals([path for path in self.journal_files() if path not in before])
+        # Had it found no asset at all, nothing would have failed.
+        if status == DONE and sum(rollback.survey(self.journals)[0]) < len(self.assets):
+            migration.announce("Not all of the %d test assets were migrated." % len(self.assets))
+            return FAILED
         return status
-    migration.announce("\nVerifying them.")
-    journals = rollback.open_journals(glob.glob(os.path.join(glob.escape(settings.journal_dir), "*.jsonl")))
-    requests = verify.RequestCounts(database.client)
-    verified = verify.run_verification(database, settings, site, journals, None, None, requests.counts)
-    # Had it found no asset at all, nothing would have failed.
-    if sum(rollback.survey(journals)[0]) < count:
-        migration.announce("Not all of the %d test assets were migrated." % count)
-        return migration.EXIT_FAILED_ASSETS
-    return verified if verified == migration.EXIT_INTERRUPTED else max(status, verified)
+
+    def verify(self) -> int:
+        requests = verify.RequestCounts(self.data.database.client)
+        return verify.run_verification(
+            self.data.database, self.settings, self.site, self.journals, None, None, requests.counts
+        )
+
+    def roll_back(self) -> int:
+        # As the rollback script does: what they choose among is in the journals already.
+        settings = self.settings._replace(limit=None, database_id=[])
+        counts, archive = rollback.survey(self.journals)
+        later = rollback.LaterImages([])
+        return rollback.run_rollback(
+            self.data.database, settings, self.site, self.journals, sum(counts), archive, later
+        )
+
+    def compare(self) -> int:
+        found = self.data.read()
+        if found is None:
+            return INTERRUPTED
+        assets, records = found
+        now = {self.key_of(asset): asset for asset in assets}
+        wrong = [name_of(asset) for asset in self.assets if not migration.same(now.get(self.key_of(asset)), asset)]
+        wrong += ["version record of " + record["assetId"]["S"] for record in records]
+        if len(assets) != len(self.assets):
+            wrong.append("%d assets instead of %d" % (len(assets), len(self.assets)))
+        if wrong:
+            migration.announce("Not as before the migration: %s." % ", ".join(wrong))
+        return FAILED if wrong else DONE
+
+    def key_of(self, asset: Item) -> Any:
+        return self.data.database.key_of(self.data.database.assets, asset)
+
+    def journal_files(self) -> List[str]:
+        return glob.glob(os.path.join(glob.escape(self.settings.journal_dir), "*.jsonl"))
+
+
+def name_of(asset: Item) -> str:
+    return migration.name_of(asset["databaseId"]["S"], asset["assetId"]["S"])
 
 
 def clean_up(data: TestData) -> int:
     """Remove what is there; say what is left where that does not succeed. Returns the exit status."""
-    status = migration.EXIT_INTERRUPTED
+    status = INTERRUPTED
     migration.announce("\nRemoving the test assets of databaseId %s." % data.database_id)
     try:
         if data.remove():
-            return migration.EXIT_DONE
+            return DONE
     except migration.MigrationError as error:
         migration.announce("error: %s" % error, sys.stderr)
-        status = migration.EXIT_FAILED_ASSETS
+        status = FAILED
     except KeyboardInterrupt:
         pass
     announce_left(data.database_id)
@@ -235,14 +341,14 @@ def own_database_id(text: str) -> str:
 
 def make_parser() -> Any:
     parser = migration.make_parser(
-        "Test the migration on the tables named, with assets of its own.", migration.SHARED_SETTINGS
+        "Prove the migration on the tables named, with items of its own.", (*migration.SHARED_SETTINGS, "yes")
     )
     parser.add_argument(
         "--num-assets",
         type=number_of_assets,
         default=DEFAULT_ASSETS,
         metavar="N",
-        help="test assets to create, 1 to %d; default: %d" % (MOST_ASSETS, DEFAULT_ASSETS),
+        help="test assets to create beside one of each shape, 1 to %d; default: %d" % (MOST_ASSETS, DEFAULT_ASSETS),
     )
     parser.add_argument("--no-cleanup", action="store_true", default=False, help="leave the test assets in the tables")
     parser.add_argument(
@@ -273,44 +379,48 @@ def test(argv: Optional[List[str]]) -> int:
     migration.configure_logging(settings.log_level, settings.log_file)
     session, database = migration.connect(settings)
     migration.announce("Test of the VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % migration.TOOL_VERSION)
-    site = migration.preflight(session, database.client, settings)
+    site = migration.preflight(session, database, settings)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     data = TestData(database, settings, database_id)
     if left:
         return clean_up(data)
-    announce_plan(settings, site, database_id, count)
-    return run_test(data, settings, site, count, keep)
+    proof = Proof(data, settings, site, count)
+    announce_plan(settings, site, proof)
+    migration.confirm("Create these items in these tables and remove them again now?", settings)
+    return run_test(proof, keep)
 
 
-def announce_plan(settings: Any, site: Any, database_id: str, count: int) -> None:
+def announce_plan(settings: Any, site: Any, proof: Proof) -> None:
+    database_id = proof.data.database_id
     rows = [
-        ("mode", "TEST, only assets of its own are created, migrated and removed"),
+        ("mode", "TEST, only items of its own are created, changed and removed"),
         ("assets table", settings.assets_table_name),
         ("versions table", settings.asset_versions_table_name),
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
-        ("test assets", "%d, under databaseId %s" % (count, database_id)),
+        ("test assets", "%d, under databaseId %s" % (len(proof.assets), database_id)),
         ("if killed", "`python %s --cleanup %s` removes them" % (os.path.basename(__file__), database_id)),
     ]
     migration.announce("\nPlan:\n" + "\n".join("  %-15s %s" % row for row in rows))
 
 
-def run_test(data: TestData, settings: Any, site: Any, count: int, keep: bool) -> int:
-    """Create, migrate and verify, and clean up whatever happens. Returns the exit status."""
-    cleaned = migration.EXIT_DONE
+def run_test(proof: Proof, keep: bool) -> int:
+    """Execute the steps, and clean up whatever happens. Returns the exit status."""
+    cleaned = DONE
     with terminated_as_interrupted():
         try:
-            status = create_migrate_verify(data, settings, site, count)
+            status = proof.execute()
         finally:
             if keep:
-                announce_left(data.database_id)
+                announce_left(proof.data.database_id)
             else:
-                cleaned = clean_up(data)
-    if status == migration.EXIT_DONE or cleaned == migration.EXIT_INTERRUPTED:
+                cleaned = clean_up(proof.data)
+    if status == DONE or cleaned == INTERRUPTED:
         status = cleaned
-    if status == migration.EXIT_DONE:
-        migration.announce("\nPASSED: %d test assets were migrated and verified." % count)
-    elif status != migration.EXIT_INTERRUPTED:
+    if status == DONE:
+        text = "\nPASSED: %d trials; %d test assets were migrated, verified, rolled back and migrated again."
+        migration.announce(text % (len(trials.TRIALS) + 1, len(proof.assets)))
+    elif status != INTERRUPTED:
         migration.announce("\nFAILED: the messages above and the reports say why.", sys.stderr)
     return status
 

@@ -1149,7 +1149,7 @@ def verify(argv: Optional[List[str]]) -> int:
     session, database = migration.connect(settings)
     requests = RequestCounts(database.client)
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
-    site = migration.preflight(session, database.client, settings, writing=False)
+    site = migration.preflight(session, database, settings, writing=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region})

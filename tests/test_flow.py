@@ -30,6 +30,9 @@ class FakeDatabase:
     def statement_of(self, change):
         return ".".join(change.key)
 
+    def units_of(self, change):
+        return migration.write_units(change.size)
+
 
 def in_loop(coroutine_function):
     """Await a coroutine, in a loop of its own, as a Run does."""
@@ -126,6 +129,44 @@ def test_a_new_partition_key_does_not_start_at_a_crawl():
     writes = queue_of(*[1] * 3000)
     rates = [lane.rate for lane in writes.lanes.values()]
     assert rates[:4] == [migration.PARTITION_UNITS] * 4 and min(rates) == migration.LEAST_START_UNITS
+
+
+def test_a_write_that_its_partition_key_does_not_explain_waits_apart(monkeypatch):
+    """An index key that many items share throttles single writes of all partition keys: these keep their pace."""
+    clock = [1.0]
+    monkeypatch.setattr(migration.time, "monotonic", lambda: clock[0])
+    writes = queue_of(2000)
+    (lane,) = writes.lanes.values()
+    hot = lane.queue[0]
+
+    def answer_a_batch_with_the_hot_one_refused():
+        clock[0] += 0.1
+        lane.tokens = 100.0
+        batch = writes.next_batch(clock[0], True)
+        assert hot in batch and len(batch) == 25
+        writes.answered(batch, ["ThrottlingError" if one is hot else None for one in batch], None, clock[0])
+
+    for _ in range(migration.EXPLAINED_REFUSALS):
+        answer_a_batch_with_the_hot_one_refused()
+        assert lane.queue[0] is hot and lane.cut_at == clock[0]
+    rate, cut_at = lane.rate, lane.cut_at
+    for _ in range(20):
+        answer_a_batch_with_the_hot_one_refused()
+        assert hot.apart and hot not in lane.queue and hot.key not in writes.in_flight
+        writes.put_back([hot], False)  # to the head, so that the next batch has it
+    assert lane.cut_at == cut_at and lane.rate > rate
+
+
+def test_a_write_that_waits_apart_is_cut_for_where_nothing_of_its_lane_is_taken(monkeypatch):
+    clock = [1.0]
+    monkeypatch.setattr(migration.time, "monotonic", lambda: clock[0])
+    writes = queue_of(3)
+    lane = writes.lanes["assets", "db00"]
+    for _ in range(10):
+        clock[0] += 2.0
+        batch = writes.next_batch(clock[0], True)
+        writes.answered(batch, ["ThrottlingError"] * len(batch), None, clock[0])
+    assert len(lane.queue) == writes.count == 3 and lane.rate < 100.0
 
 
 def test_a_throttled_partition_key_does_not_hold_up_others_below_a_ceiling():
@@ -248,6 +289,44 @@ def test_a_statement_that_fails_for_ever_fails_its_asset_only(monkeypatch):
     answers = [["InternalServerError", None]] + [["InternalServerError"]] * 20
     results, _ = write_all(*answers, changes=[change("a"), change("b")])
     assert results == [("InternalServerError", "why", True), None]
+
+
+def test_a_request_that_is_throttled_as_a_whole_cuts_the_lanes_of_its_batch():
+    _, writer = write_all(THROTTLED, [None])
+    (lane,) = writer.queue.lanes.values()
+    assert lane.cut_at > 0.0 and lane.rate < 0.6 * migration.PARTITION_UNITS
+
+
+def test_one_request_that_never_comes_back_fails_its_write_only(monkeypatch):
+    """A proxy that cannot carry one large request, for example: sent alone in the end, it holds up no others."""
+    monkeypatch.setattr(migration, "PATIENCE_SECONDS", 2.0)
+    sent = []
+
+    def execute(statements):
+        sent.append(statements)
+        if any("poison" in statement for statement in statements):
+            raise LOST
+        return [(None, "")] * len(statements), None
+
+    async def run(loop):
+        writer = migration.Writer(FakeDatabase(execute), SETTINGS, loop)
+        results = await asyncio.gather(*[writer.write(change(name)) for name in ("a", "poison", "b")])
+        writer.requests.threads.shutdown()
+        return results
+
+    first, poisoned, last = in_loop(run)
+    assert first is None and last is None
+    assert poisoned.code == "InternalServerError" and "no answer" in poisoned.message and poisoned.uncertain
+    together = [statements for statements in sent if len(statements) == 3]
+    assert len(together) == migration.SUSPECT_FAILURES and all(len(statements) == 1 for statements in sent[3:])
+
+
+def test_an_answer_in_which_nothing_succeeded_says_nothing_of_units():
+    """AWS reports none there; DynamoDB Local never does."""
+    _, writer = write_all(["DuplicateItem"])
+    assert writer.units_reported
+    _, writer = write_all([None])
+    assert not writer.units_reported
 
 
 def test_to_throttle_is_to_answer():

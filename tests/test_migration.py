@@ -15,7 +15,7 @@ import types
 from pathlib import Path
 
 import pytest
-from conftest import BUCKET, Tables, normal, on_a_terminal
+from conftest import BUCKET, Tables, normal, on_a_terminal, patch_execute
 from v22 import DELETED, NULL, L, M, S, asset, migrated, partiql, record, version
 
 import local_dynamodb
@@ -206,7 +206,7 @@ def before_sending(monkeypatch):
                 action()
             return original(self, statements)
 
-        monkeypatch.setattr(migration.Database, "execute", execute)
+        patch_execute(monkeypatch, execute)
 
     return install
 
@@ -410,7 +410,7 @@ def lose_reply(monkeypatch):
                 raise migration.TryAgain("no answer from DynamoDB: lost")
             return answer
 
-        monkeypatch.setattr(migration.Database, "execute", execute)
+        patch_execute(monkeypatch, execute)
 
     return install
 
@@ -469,7 +469,7 @@ def failing(monkeypatch):
             answer = fault(statements, lambda some: original(self, some))
             return original(self, statements) if answer is None else answer
 
-        monkeypatch.setattr(migration.Database, "execute", execute)
+        patch_execute(monkeypatch, execute)
 
     return install
 
@@ -576,7 +576,7 @@ def test_before_image_on_disk_then_record_then_asset(tables, monkeypatch):
         return answer
 
     monkeypatch.setattr(os, "fsync", noting_fsync)
-    monkeypatch.setattr(migration.Database, "execute", noting_execute)
+    patch_execute(monkeypatch, noting_execute)
     assert tables.migrate("--batch-size", "5", *only("db01", "db02")).status == 0
     assert problems == []
     live = sum(item["databaseId"]["S"] in ("db01", "db02") for item in assets)
@@ -767,7 +767,7 @@ def test_batch_size_and_workers(tables, monkeypatch, size, workers):
             with lock:
                 running[0] -= 1
 
-    monkeypatch.setattr(migration.Database, "execute", execute)
+    patch_execute(monkeypatch, execute)
     run = tables.migrate("--batch-size", str(size), "--workers", str(workers), *only("db01"))
     assert run.summary["outcomes"]["migrated"] == 100
     assert sum(sizes) == 200 and max(sizes) == size

@@ -1,5 +1,6 @@
 """Preflight: every check before the verdict, each with its remedy; DynamoDB Local and moto."""
 
+import json
 import os
 import re
 import socket
@@ -8,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import BUCKET
-from v22 import M, S
+from conftest import BUCKET, without_partiql
+from v22 import M, S, asset, migrated, record
 
 import local_dynamodb
-from load_migration import migration
+from load_migration import load_script, migration
 
 moto = pytest.importorskip("moto")
 
@@ -175,6 +176,7 @@ def aws(engine, monkeypatch, tmp_path):
     for name, value in engine.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    without_partiql(monkeypatch)
     with moto.mock_aws():
         import boto3
 
@@ -210,12 +212,11 @@ def test_all_is_well(aws, capfd):
 
 
 def test_account_and_region_are_in_summary_and_journal(aws, tmp_path):
-    import json
-
     assert main(*AWS_FLAGS) == 0
     (summary,) = (tmp_path / "reports").glob("*_summary.json")
     settings = migration.resolve_settings(migration.CONFIG, {}, dict(zip(NAMES, AWS_FLAGS[1::2])))
-    site = migration.preflight(migration.make_session(settings), aws, settings)
+    database = migration.Database(aws, "assets", "versions")
+    site = migration.preflight(migration.make_session(settings), database, settings)
     migration.open_journal(str(tmp_path / "a.jsonl"), settings, site, "2025-06-24T17:59:56Z").close()
     header = (tmp_path / "a.jsonl").read_text().splitlines()[0]
     for found in (json.loads(summary.read_text()), json.loads(header)):
@@ -377,3 +378,276 @@ def test_a_copied_test_configuration_is_led_to_its_endpoint(tables, capfd, answe
     text = outcome(capfd, main(*flags, "--endpoint-url", endpoint))
     assert endpoint in text
     assert "For tables in AWS, leave out endpoint_url" in text
+
+
+# --------------------------------------------------------------------------------------
+# What differs between accounts, networks and tables
+# --------------------------------------------------------------------------------------
+
+
+def answering(monkeypatch, service, answer):
+    """Have a service's requests answered by answer(request), which may raise."""
+    make_client = migration.make_client
+
+    def make(session, name, settings):
+        client = make_client(session, name, settings)
+        if name == service:
+            client.meta.events.register_first("before-send.*", lambda request, **unused: answer(request))
+        return client
+
+    monkeypatch.setattr(migration, "make_client", make)
+
+
+def unreachable(request):
+    from botocore.exceptions import EndpointConnectionError
+
+    raise EndpointConnectionError(endpoint_url=request.url)
+
+
+def test_sts_that_cannot_be_reached_is_a_warning_and_the_tables_tell_the_account(aws, monkeypatch, capfd, tmp_path):
+    answering(monkeypatch, "sts", unreachable)
+    assert main(*AWS_FLAGS) == 0
+    output = capfd.readouterr().out
+    (warning,) = re.findall(r"^  warning .*", output, re.M)
+    assert "the account is unknown" in warning and "sts" in warning
+    (summary,) = (tmp_path / "reports").glob("*_summary.json")
+    assert json.loads(summary.read_text())["account"] == "123456789012"
+
+
+def test_a_wrong_clock_is_an_error_with_its_remedy(aws, monkeypatch, capfd):
+    from botocore.exceptions import ClientError
+
+    def refuse(request):
+        message = "Signature expired: 20260101T000000Z is now earlier than 20261128T000000Z"
+        raise ClientError({"Error": {"Code": "SignatureDoesNotMatch", "Message": message}}, "GetCallerIdentity")
+
+    answering(monkeypatch, "sts", refuse)
+    assert "clock" in outcome(capfd, main(*AWS_FLAGS))
+
+
+@pytest.mark.parametrize(
+    "url, is_aws",
+    [
+        (None, True),
+        ("https://dynamodb.us-east-1.amazonaws.com", True),
+        ("https://vpce-0a1b-2c3d.dynamodb.us-east-1.vpce.amazonaws.com", True),
+        ("https://vpce-0a1b-2c3d.dynamodb.us-gov-west-1.vpce.amazonaws.com/", True),
+        ("https://vpce-0a1b-2c3d.dynamodb.cn-north-1.vpce.amazonaws.com.cn:443", True),
+        ("https://111122223333.ddb.us-east-1.api.aws", True),
+        ("http://localhost:8000", False),
+        ("http://dynamodb:8000", False),
+        ("https://amazonaws.com.example.org", False),
+        ("https://notamazonaws.com", False),
+        ("https://example.org/dynamodb.us-east-1.amazonaws.com", False),
+    ],
+)
+def test_what_is_aws(url, is_aws):
+    names = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": BUCKET}
+    assert migration.is_aws(migration.resolve_settings({}, {}, {**names, "endpoint_url": url})) is is_aws
+
+
+def test_an_interface_endpoint_is_checked_like_aws(aws, capfd, tmp_path):
+    """Nothing is skipped. moto knows AWS's own endpoints only."""
+    assert main(*AWS_FLAGS, "--endpoint-url", "https://dynamodb.us-east-1.amazonaws.com") == 0
+    output = capfd.readouterr().out
+    assert "skipped  account" not in output
+    assert "account 123456789012" in output and "recovery of assets is on" in output
+
+
+def test_an_interface_endpoint_without_credentials(tmp_path):
+    url = "https://vpce-0a1b.dynamodb.us-east-1.vpce.amazonaws.com"
+    done = run_without_credentials(tmp_path, "--region", "us-east-1", "--endpoint-url", url)
+    assert done.returncode == 3 and "credentials" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("account, region", [("999988887777", "us-east-1"), ("123456789012", "eu-west-1")])
+@pytest.mark.parametrize("exists", [True, False], ids=["of_the_same_name", "missing"])
+def test_a_table_of_another_account_or_region_is_refused(aws, capfd, account, region, exists):
+    arn = "arn:aws:dynamodb:%s:%s:table/%s" % (region, account, "assets" if exists else "theirs")
+    text = outcome(capfd, main(*AWS_FLAGS, "--assets-table", arn))
+    error = text[text.index("error: ") :]
+    if exists or account != "123456789012":
+        assert "account %s" % account in error and region in error
+    assert arn in error or "was not found" in error
+
+
+def test_an_arn_of_the_own_account_is_the_tables_name(aws, tmp_path):
+    arns = [aws.describe_table(TableName=name)["Table"]["TableArn"] for name in ("assets", "versions")]
+    flags = ["--assets-table", arns[0], "--asset-versions-table", arns[1]]
+    assert main(*AWS_FLAGS, *flags) == 0
+    (summary,) = (tmp_path / "reports").glob("*_summary.json")
+    used = json.loads(summary.read_text())["settings"]
+    assert (used["assets_table_name"], used["asset_versions_table_name"]) == ("assets", "versions")
+
+
+def test_everything_works_by_arns(tables):
+    """Also a rollback whose journal was written by names."""
+    rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+    tables.put(asset("a"))
+    before = tables.contents()
+    names = [tables.assets, tables.versions]
+    arns = [tables.client.describe_table(TableName=name)["Table"]["TableArn"] for name in names]
+    flags = ["--assets-table", arns[0], "--asset-versions-table", arns[1]]
+    run = tables.migrate(*flags)
+    assert run.status == 0 and run.summary["outcomes"]["migrated"] == 1
+    assert rollback.main([*tables.flags, "--yes", "--journal", str(run.journal)]) == 0
+    run = tables.migrate()
+    assert rollback.main([*tables.flags, *flags, "--yes", "--journal", str(run.journal), "--report-dir", "other"]) == 0
+    assert tables.contents() == before
+
+
+NAMED = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": BUCKET}
+
+
+@pytest.fixture
+def indexed_tables(tables):
+    """With an index of whole items, one whose attributes the migration writes, and one of others."""
+
+    def index(name, projection):
+        return {"IndexName": name, "KeySchema": [{"AttributeName": "assetType", "KeyType": "HASH"}],
+                "Projection": projection}  # fmt: skip
+
+    tables.client.delete_table(TableName=tables.assets)
+    keys = ("databaseId", "assetId")
+    tables.client.create_table(
+        TableName=tables.assets,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in (*keys, "assetType")],
+        KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in zip(keys, ("HASH", "RANGE"))],
+        GlobalSecondaryIndexes=[
+            index("whole", {"ProjectionType": "ALL"}),
+            index("ours", {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["assetLocation"]}),
+            index("others", {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["assetName"]}),
+            index("keys", {"ProjectionType": "KEYS_ONLY"}),
+        ],
+    )
+    return tables
+
+
+def test_indexes_are_listed_and_counted_into_the_write_units(indexed_tables, capfd):
+    indexed_tables.put(asset("a"))
+    assert indexed_tables.migrate("--dry-run").summary["outcomes"]["migrated"] == 1
+    listed = re.findall(r"^  ok +index (\S+) of (\S+):", capfd.readouterr().out, re.M)
+    assert sorted(listed) == [("ours", indexed_tables.assets), ("whole", indexed_tables.assets)]
+    run = indexed_tables.migrate()
+    # An asset of two KB at most with two indexes, and its version record.
+    assert run.summary["write_units"] == 3 * migration.write_units(len(json.dumps(asset("a")))) + 1
+
+
+def test_a_table_whose_index_is_being_made_is_a_warning(tables, monkeypatch, capfd):
+    check = tables.client.describe_table(TableName=tables.assets)["Table"]
+    index = {"IndexName": "new", "IndexStatus": "CREATING", "KeySchema": check["KeySchema"],
+             "Projection": {"ProjectionType": "KEYS_ONLY"}}  # fmt: skip
+    table = {**check, "TableStatus": "UPDATING", "GlobalSecondaryIndexes": [index]}
+
+    class Client:
+        class meta:
+            region_name = "us-east-1"
+
+        @staticmethod
+        def describe_table(TableName):
+            return {"Table": table}
+
+    found, checks = migration.check_table(
+        Client, tables.assets, ("databaseId", "assetId"), migration.resolve_settings({}, {}, NAMED)
+    )
+    assert found is table and [check.level for check in checks] == ["warning"]
+    assert "UPDATING" in checks[0].text and "new is CREATING" in checks[0].text and checks[0].fix
+    index["IndexStatus"] = "ACTIVE"
+    _, checks = migration.check_table(
+        Client, tables.assets, ("databaseId", "assetId"), migration.resolve_settings({}, {}, NAMED)
+    )
+    assert [check.level for check in checks] == ["error"]
+
+
+def test_cloudshell_is_a_warning(tables, monkeypatch, capfd):
+    tables.migrate("--limit", "0")
+    assert "CloudShell" not in capfd.readouterr().out
+    monkeypatch.setenv("AWS_EXECUTION_ENV", "CloudShell")
+    assert tables.migrate("--limit", "0").status == 0
+    assert re.search(r"^  warning .*CloudShell", capfd.readouterr().out, re.M)
+
+
+# --------------------------------------------------------------------------------------
+# The writes that are tried
+# --------------------------------------------------------------------------------------
+
+
+def sent_by(monkeypatch):
+    sent, execute = [], migration.Database.execute
+
+    def watched(database, statements):
+        sent.extend(json.loads(statement)["Statement"] for statement in statements)
+        return execute(database, statements)
+
+    monkeypatch.setattr(migration.Database, "execute", watched)
+    return sent
+
+
+def test_writes_are_tried_in_both_tables_and_write_nothing(tables, monkeypatch):
+    sent = sent_by(monkeypatch)
+    assert tables.migrate("--limit", "0").status == 0
+    assert [" ".join(text.split()[: 2 if text.startswith("UPDATE") else 3]) for text in sent] == [
+        'UPDATE "%s"' % tables.assets,
+        'DELETE FROM "%s"' % tables.assets,
+        'UPDATE "%s"' % tables.versions,
+        'DELETE FROM "%s"' % tables.versions,
+    ]
+    assert all(" = ? AND " in text and " IS MISSING" in text for text in sent)
+    assert tables.contents() == ({}, {})
+
+
+def test_a_run_that_writes_nothing_tries_no_writes(tables, monkeypatch):
+    tables.put(migrated("a"))
+    tables.put_records(record("a"))
+    sent = sent_by(monkeypatch)
+    assert tables.migrate("--dry-run").status == 0
+    assert load_script("v2.2_to_v2.3_migration_verify.py").main(tables.flags) == 0
+    assert sent == []
+
+
+def test_a_rollback_tries_them_too(tables, monkeypatch):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    sent = sent_by(monkeypatch)
+    flags = [*tables.flags, "--yes", "--journal", str(run.journal)]
+    assert load_script("v2.2_to_v2.3_migration_rollback.py").main([*flags, "--dry-run"]) == 0
+    assert sent == []
+    assert load_script("v2.2_to_v2.3_migration_rollback.py").main(flags) == 0
+    assert len(sent) == 4 + 2
+
+
+def test_no_write_is_tried_where_something_is_wrong_already(tables, monkeypatch, capfd):
+    sent = sent_by(monkeypatch)
+    outcome(capfd, main(*tables.flags, "--assets-table", tables.versions, "--asset-versions-table", tables.assets))
+    assert sent == []
+
+
+@pytest.mark.parametrize("whole_request", [True, False])
+def test_all_that_is_denied_is_named(tables, monkeypatch, capfd, whole_request):
+    """AWS may deny a statement or the whole request."""
+    execute = migration.Database.execute
+
+    def deny(database, statements):
+        denied = [text for text in statements if "DELETE" in text or tables.versions in text]
+        if denied and whole_request:
+            what = "dynamodb:PartiQL on %s" % denied[0][:40]
+            raise migration.fatal_error("AccessDenied", what, "write")
+        results, units = execute(database, statements)
+        refused = ("AccessDenied", "not authorized")
+        return [refused if text in denied else result for text, result in zip(statements, results)], units
+
+    monkeypatch.setattr(migration.Database, "execute", deny)
+    text = outcome(capfd, main(*tables.flags))
+    assert len(re.findall(r"^  error +AWS does not permit", text, re.M)) == 3
+    assert "IAM policy" in text and tables.contents() == ({}, {})
+
+
+def test_writes_that_are_not_served_are_a_warning(tables, monkeypatch, capfd):
+    def throttled(database, statements):
+        raise migration.TryAgain(migration.THROTTLED)
+
+    monkeypatch.setattr(migration.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(migration.Database, "execute", throttled)
+    assert tables.migrate("--limit", "0").status == 0
+    assert re.search(r"^  warning +writes could not be tried", capfd.readouterr().out, re.M)

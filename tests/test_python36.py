@@ -10,11 +10,7 @@ import pytest
 import load_migration
 
 FOLDER = load_migration.HERE
-SCRIPTS = sorted(
-    os.path.basename(path)
-    for pattern in ("v2.2_to_v2.3_*.py", "load_migration.py", "local_dynamodb.py", "sample_assets.py", "guided_run.py")
-    for path in glob.glob(os.path.join(FOLDER, pattern))
-)
+SCRIPTS = sorted(os.path.basename(path) for path in glob.glob(os.path.join(FOLDER, "*.py")))
 
 
 def python36():

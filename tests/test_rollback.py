@@ -13,6 +13,7 @@ import tracemalloc
 import types
 
 import pytest
+from conftest import patch_execute
 from v22 import DELETED, M, N, S, asset, changed, migrated, partiql, record, version
 
 from load_migration import HERE, load_script, migration
@@ -112,7 +113,7 @@ def test_a_second_rollback_writes_nothing(tables, monkeypatch):
     tables.load(item for name, item in sample_shapes())
     run = tables.migrate()
     roll_back(tables, run)
-    monkeypatch.setattr(migration.Database, "execute", refuse)
+    patch_execute(monkeypatch, refuse)
     again = roll_back(tables, run)
     assert (again.status, set(again.outcomes)) == (0, {"nothing_to_restore"})
     assert again.rows == []
@@ -122,7 +123,7 @@ def test_the_first_rollback_would_fail_if_writes_were_refused(tables, monkeypatc
     """So that the test above proves something."""
     tables.put(asset("a"))
     run = tables.migrate()
-    monkeypatch.setattr(migration.Database, "execute", refuse)
+    patch_execute(monkeypatch, refuse)
     with pytest.raises(AssertionError, match="a write was sent: UPDATE"):
         roll_back(tables, run)
 
@@ -433,7 +434,7 @@ def before_first(monkeypatch, word, action):
             action()
         return execute(database, statements)
 
-    monkeypatch.setattr(migration.Database, "execute", execute_after_action)
+    patch_execute(monkeypatch, execute_after_action)
     return done
 
 
@@ -520,7 +521,7 @@ def test_an_asset_that_keeps_changing_is_given_up(tables, monkeypatch):
     tables.put(asset("a"))
     run = tables.migrate()
     refused = ("ConditionalCheckFailed", "The conditional request failed")
-    monkeypatch.setattr(migration.Database, "execute", lambda self, statements: ([refused] * len(statements), None))
+    patch_execute(monkeypatch, lambda self, statements: ([refused] * len(statements), None))
     undone = roll_back(tables, run)
     assert (undone.status, undone.outcomes) == (1, {"failed": 1})
     assert undone.rows[0]["code"] == "changed_during_rollback"
@@ -539,7 +540,7 @@ def test_a_write_whose_answer_was_lost_is_not_reported_as_somebody_elses(tables,
             raise migration.TryAgain("no answer from DynamoDB")
         return answer
 
-    monkeypatch.setattr(migration.Database, "execute", lose_first_answer)
+    patch_execute(monkeypatch, lose_first_answer)
     undone = roll_back(tables, run)
     assert lost
     assert (undone.status, undone.outcomes) == (0, {"restored": 1})
@@ -602,7 +603,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tables, monkeypatch, capsys)
     edit(tables, edited, currentVersionId="9")
     tables.client.delete_item(TableName=tables.assets, Key=key_of(deleted))
     with monkeypatch.context() as patch:
-        patch.setattr(migration.Database, "execute", refuse)
+        patch_execute(patch, refuse)
         foreseen = roll_back(tables, run, flags=["--dry-run"])
     assert "  + currentVersion: " in capsys.readouterr().out
     undone = roll_back(tables, run)
@@ -1011,7 +1012,7 @@ def test_a_migration_locks_its_journal_until_its_end(tables, monkeypatch):
             locked.append(not migration.lock(file))
         return execute(self, statements)
 
-    monkeypatch.setattr(migration.Database, "execute", look)
+    patch_execute(monkeypatch, look)
     run = tables.migrate()
     assert locked == [True, True]
     with open(run.journal, "rb") as file:

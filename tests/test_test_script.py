@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from conftest import on_a_terminal, patch_execute
 from v22 import asset, migrated, partiql, record
 
 from load_migration import HERE, load_script, migration
@@ -17,6 +18,7 @@ from sample_assets import sample_assets, sample_shapes
 script = load_script("v2.2_to_v2.3_migration_test.py")
 SCRIPT = os.path.join(HERE, "v2.2_to_v2.3_migration_test.py")
 OWN = "vams-migration-test-"
+SHAPES = 49  # that the sample assets of one database come in
 
 
 @pytest.fixture
@@ -45,9 +47,9 @@ def run(tables, *flags):
 
 
 def test_its_assets_are_the_sample_assets_under_keys_of_the_run():
-    samples = list(sample_assets(80, databases=1))
-    made = list(script.make_assets(80, "own"))
-    assert len({(item["databaseId"]["S"], item["assetId"]["S"]) for item in made}) == 80
+    samples = list(sample_assets(SHAPES + 31, databases=1))
+    made = script.make_assets(31, "own")
+    assert len({(item["databaseId"]["S"], item["assetId"]["S"]) for item in made}) == len(made) == SHAPES + 31
     assert {item["databaseId"]["S"] for item in made} == {"own", "own#deleted"}
     for sample, item in zip(samples, made):
         old_id, new_id = sample["assetId"]["S"], item["assetId"]["S"]
@@ -58,7 +60,13 @@ def test_its_assets_are_the_sample_assets_under_keys_of_the_run():
             [finding.code for finding in migration.plan_asset(one, "bucket", "now").findings] for one in (sample, item)
         ]
         assert codes == old_codes
-    assert len({item["assetId"]["S"] for item in made}) == len({item["assetId"]["S"] for item in samples}) < 80
+    assert len({item["assetId"]["S"] for item in made}) == len({item["assetId"]["S"] for item in samples}) < len(made)
+
+
+def test_one_of_each_shape_is_among_them():
+    """Of a live asset in another database there is none: that would be a databaseId more."""
+    names = [name for name, _ in sample_shapes() if name != "two_databases_twin"]
+    assert len(names) == SHAPES == len(script.make_assets(0, "own"))
 
 
 def test_each_run_has_a_database_id_of_its_own():
@@ -75,20 +83,27 @@ def test_it_passes_and_leaves_the_tables_as_they_were(used_tables, capsys, flags
     before = used_tables.contents()
     assert run(used_tables, *flags) == 0
     assert used_tables.contents() == before
-    count = int(flags[1]) if flags else 5
+    count = SHAPES + (int(flags[1]) if flags else 5)
     output = capsys.readouterr().out
-    assert "PASSED: %d test assets" % count in output
-    (summary,) = used_tables.folder.glob("reports/migration_*_summary.json")
-    assert json.loads(summary.read_text())["outcomes"]["migrated"] == count
-    (summary,) = used_tables.folder.glob("reports/verification_*_summary.json")
-    assert json.loads(summary.read_text())["assets"] == count
+    assert "; %d test assets were migrated, verified, rolled back and migrated again." % count in output
+    for name, counted in (
+        ("migration", lambda summary: summary["outcomes"]["migrated"]),
+        ("verification", lambda summary: summary["assets"]),
+    ):
+        paths = list(used_tables.folder.glob("reports/%s_*_summary.json" % name))
+        assert [counted(json.loads(path.read_text())) for path in paths] == [count, count]
+    (summary,) = used_tables.folder.glob("reports/rollback_*_summary.json")
+    assert json.loads(summary.read_text())["outcomes"]["restored"] == count
 
 
-def test_it_reads_nothing_but_its_own_items(used_tables, monkeypatch):
+def test_it_reads_nothing_of_others_but_keys(used_tables, monkeypatch):
     read_page, get_items, partitions, keys = migration.Database.read_page, migration.Database.get_items, [], []
 
     def watched_read_page(database, table, request, *prepare):
-        partitions.extend(value["S"] for value in request["ExpressionAttributeValues"].values())
+        if "ExpressionAttributeValues" in request:
+            partitions.extend(value["S"] for value in request["ExpressionAttributeValues"].values())
+        else:  # a migration reads the keys of all assets where a third one may need a version record
+            assert request["ProjectionExpression"] == "databaseId, assetId, currentVersionId"
         return read_page(database, table, request, *prepare)
 
     def watched_get_items(database, wanted, keys_only):
@@ -108,16 +123,16 @@ def test_choices_of_a_configuration_do_not_apply(used_tables):
     config.write_text(json.dumps({"dry_run": True, "limit": 0, "database_id": ["db01"], "journal_dir": "saved"}))
     assert run(used_tables, "--config", str(config)) == 0
     assert used_tables.contents() == before
-    (journal,) = used_tables.folder.glob("saved/%s*/*.jsonl" % OWN)
-    assert len(journal.read_text().splitlines()) == 1 + 5 + 1
+    journals = [str(path) for path in used_tables.folder.glob("saved/%s*/*.jsonl" % OWN)]
+    assert script.rollback.survey(script.rollback.open_journals(journals))[0] == [SHAPES + 5, SHAPES + 5]
 
 
 def test_no_cleanup_leaves_the_assets_and_cleanup_removes_them(used_tables, capsys):
     before = used_tables.contents()
     assert run(used_tables, "--no-cleanup", "--num-assets", "60") == 0
     assets, records = own_items(used_tables)
-    assert len(assets) == 60
-    assert 50 < len(records) <= 60
+    assert len(assets) == SHAPES + 60
+    assert SHAPES + 50 < len(records) <= SHAPES + 60
     assert all(migration.plan_asset(item, "", "").outcome == "already_migrated" for item in assets)
     (database_id,) = set(re.findall(r"--cleanup (%s[0-9a-f]+)" % OWN, capsys.readouterr().out))
     assert run(used_tables, "--cleanup", database_id) == 0
@@ -155,7 +170,7 @@ def test_a_migration_that_misses_assets_fails_the_test(used_tables, monkeypatch,
     before = used_tables.contents()
     monkeypatch.setattr(migration, "run_migration", lambda database, settings, site: 0)
     assert run(used_tables) == 1
-    assert "Not all of the 5 test assets were migrated." in capsys.readouterr().out
+    assert "Not all of the %d test assets were migrated." % (SHAPES + 5) in capsys.readouterr().out
     assert used_tables.contents() == before
 
 
@@ -163,6 +178,32 @@ def test_a_failed_migration_fails_the_test_even_if_verified(used_tables, monkeyp
     run_migration = migration.run_migration
     monkeypatch.setattr(migration, "run_migration", lambda *arguments: run_migration(*arguments) or 1)
     assert run(used_tables) == 1
+
+
+def test_a_rollback_that_leaves_something_fails_the_test(used_tables, monkeypatch, capsys):
+    before = used_tables.contents()
+    restoration = script.rollback.restoration
+
+    def forgetting(image, now):
+        change = restoration(image, now)
+        return change._replace(values={**change.values, "isMultiFile": {"S": "forgotten"}})
+
+    monkeypatch.setattr(script.rollback, "restoration", forgetting)
+    assert run(used_tables) == 1
+    output = capsys.readouterr()
+    assert "Not as before the migration: %s" % OWN in output.out and "FAILED" in output.err
+    assert used_tables.contents() == before
+
+
+@pytest.mark.parametrize("typed, status", [(b"n\n", 130), (b"y\n", 0)])
+def test_on_a_terminal_it_asks_once_before_it_writes(used_tables, typed, status):
+    before = used_tables.contents()
+    command = [sys.executable, SCRIPT, *used_tables.flags]
+    result, shown = on_a_terminal(command, used_tables.folder, typed)
+    assert result == status
+    assert shown.count("[y/N]") == 1 and shown.index("Plan:") < shown.index("[y/N]")
+    assert ("Creating" in shown) == (status == 0)
+    assert used_tables.contents() == before
 
 
 def deny(monkeypatch, word, table):
@@ -174,7 +215,7 @@ def deny(monkeypatch, word, table):
             return [("AccessDenied", "not authorized")] * len(statements), None
         return execute(database, statements)
 
-    monkeypatch.setattr(migration.Database, "execute", execute_or_deny)
+    patch_execute(monkeypatch, execute_or_deny)
 
 
 @pytest.mark.parametrize("word", ["INSERT INTO", "UPDATE"])
@@ -201,7 +242,7 @@ def test_denied_removal_says_what_is_left_and_how_to_remove_it(used_tables, monk
     output = capsys.readouterr()
     assert "AWS does not permit to write" in output.err
     (database_id,) = set(re.findall(r"are left under databaseId (\S+) and ", output.out))
-    assert len(own_items(used_tables)[0]) == 5
+    assert len(own_items(used_tables)[0]) == SHAPES + 5
     assert run(used_tables, "--cleanup", database_id) == 0
     assert used_tables.contents() == before
 
@@ -240,7 +281,7 @@ def test_missing_tables_stop_it_before_it_writes(used_tables, capsys):
 def start(tables, *flags):
     """A run slow enough to be interrupted."""
     config = tables.folder / "config.json"
-    config.write_text(json.dumps({"max_write_units": 100, "batch_size": 3, "workers": 1}))
+    config.write_text(json.dumps({"batch_size": 1, "workers": 1}))
     command = [sys.executable, SCRIPT, "--config", str(config), "--num-assets", "120"]
     return subprocess.Popen(
         command + tables.flags + list(flags),
@@ -252,7 +293,7 @@ def start(tables, *flags):
 
 
 def wait_for(tables, process, stage):
-    """Until the run creates, or migrates."""
+    """Until the run has created something, or migrated."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         if own_items(tables)[("create", "migrate").index(stage)]:
@@ -285,7 +326,7 @@ def test_interrupted_between_two_steps_it_still_removes_its_assets(used_tables, 
 
     monkeypatch.setattr(migration, "run_migration", interrupt)
     assert run(used_tables) == 130
-    assert len(own) == 5
+    assert len(own) == SHAPES + 5
     assert used_tables.contents() == before
 
 

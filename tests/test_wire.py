@@ -79,7 +79,7 @@ def test_requests_are_signed(database, path):
         database(server.endpoint_url + path).read_page("assets", {"Limit": 7})
         ((head, body),) = server.received
     headers, signed, scope, expected = signature(head, body)
-    assert head.startswith(b"POST %s/ HTTP/1.1" % path.rstrip("/").encode())
+    assert head.startswith(b"POST %s HTTP/1.1" % (path or "/").encode())
     assert headers["authorization"].endswith("Signature=" + expected)
     assert {"content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-target"} <= set(signed)
     assert headers["x-amz-security-token"] == "session-token"
@@ -107,13 +107,153 @@ def test_credentials_are_asked_for_anew(database, monkeypatch):
     assert tokens == ["one", "two"]
 
 
-def test_a_botocore_without_the_parts():
+def dynamodb_client(**options):
+    """A client for AWS, with credentials that know their account where botocore has that."""
+    import botocore.session
+
+    session = botocore.session.Session()
+    try:
+        session.set_credentials("AKIDEXAMPLE", SECRET, account_id="111122223333")
+    except TypeError:
+        pytest.skip("this botocore knows no accounts")
+    return session.create_client("dynamodb", **options)
+
+
+@pytest.mark.parametrize(
+    "region, fips, host",
+    [
+        ("us-east-1", False, "111122223333.ddb.us-east-1.amazonaws.com"),
+        ("us-east-1", True, "dynamodb-fips.us-east-1.amazonaws.com"),
+        ("us-gov-west-1", True, "dynamodb.us-gov-west-1.amazonaws.com"),
+        ("cn-north-1", False, "111122223333.ddb.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+def test_requests_go_where_the_client_would_send_them(monkeypatch, region, fips, host):
+    from botocore.config import Config
+
+    monkeypatch.delenv("AWS_ACCOUNT_ID_ENDPOINT_MODE", raising=False)
+    client = dynamodb_client(region_name=region, config=Config(use_fips_endpoint=fips))
+    wire, sent = migration.Wire(client), []
+
+    def send(request):
+        sent.append(request.url)
+        raise migration.TryAgain("not sent")
+
+    monkeypatch.setattr(wire, "_send", send)
+    with pytest.raises(migration.TryAgain):
+        wire.call("Scan", "{}")
+    assert sent == ["https://%s/" % host]
+
+
+def test_to_learn_where_sends_nothing(database):
+    with Echo(200, b"{}") as server:
+        connected = database(server.endpoint_url)
+        assert server.received == []
+        connected.client.batch_execute_statement(Statements=[{"Statement": "-"}])  # the next one is sent again
+        assert len(server.received) == 1
+
+
+def client_with(**parts):
+    """What Wire needs of a client, some parts of it different."""
+    parts = {"sign": lambda operation, request: None, "send": lambda request: None, **parts}
+
     class Client:
         class meta:
             endpoint_url = "http://localhost"
 
+        class _request_signer:
+            sign = staticmethod(parts["sign"])
+
+        class _endpoint:
+            class http_session:
+                send = staticmethod(parts["send"])
+
+    return Client
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        object(),
+        client_with(),  # it has no calls
+        client_with(sign=lambda request: None),
+        client_with(sign=lambda operation, request, region: None),
+        client_with(send=lambda: None),
+        client_with(send=lambda request, timeout: None),
+    ],
+)
+def test_a_botocore_without_the_parts(client):
     with pytest.raises(migration.PreflightError, match="another version"):
-        migration.Wire(Client())
+        migration.Wire(client)
+
+
+# --------------------------------------------------------------------------------------
+# Credentials
+# --------------------------------------------------------------------------------------
+
+
+def raised(error, action="read"):
+    with pytest.raises(migration.MigrationError) as raising, migration.explained(action):
+        raise error
+    return raising.value
+
+
+def botocore_errors():
+    from botocore import exceptions
+
+    def aws_says(code, message):
+        return exceptions.ClientError({"Error": {"Code": code, "Message": message}}, "Scan")
+
+    return [
+        (RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."), "sign in again"),
+        (EOFError(), "run it on a terminal"),
+        (
+            exceptions.MissingDependencyException(
+                msg='Using the login provider requires a dependency. You will need to pip install "botocore[crt]".'
+            ),
+            'pip install "botocore[crt]"',
+        ),
+        (aws_says("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than"), "clock"),
+        (aws_says("InvalidSignatureException", "Signature not yet current: 2027 is still later than"), "clock"),
+        (aws_says("SignatureDoesNotMatch", "Signature expired: 20260101T000000Z is now earlier than"), "clock"),
+        (aws_says("InvalidSignatureException", "The request signature we calculated does not match"), "sign in again"),
+        (aws_says("ExpiredTokenException", "The security token included in the request is expired"), "sign in again"),
+        (exceptions.NoCredentialsError(), "sign in again"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(botocore_errors())))
+def test_errors_of_credentials_name_their_remedy(number):
+    error, remedy = botocore_errors()[number]
+    explained = raised(error)
+    assert explained.cause.startswith("AWS does not accept the credentials: ") and remedy in explained.fix
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), TypeError("a bug"), KeyError("a bug")])
+def test_a_bug_is_not_taken_for_one_of_them(error):
+    with pytest.raises(type(error), match="a bug"), migration.explained("read"):
+        raise error
+
+
+def test_denied_by_kms_names_the_keys():
+    from botocore import exceptions
+
+    message = "The ciphertext refers to a customer master key that does not exist: kms:Decrypt"
+    error = exceptions.ClientError({"Error": {"Code": "AccessDeniedException", "Message": message}}, "Scan")
+    assert "KMS" in raised(error).fix
+
+
+def test_a_password_that_nobody_can_type_is_asked_for_before_the_run(database, monkeypatch):
+    """In the main thread, where a profile with MFA asks for it."""
+
+    def ask(self):
+        raise EOFError
+
+    with Echo(200, b"{}") as server:
+        monkeypatch.setattr("botocore.signers.RequestSigner.get_auth_instance", lambda *unused, **unused_too: ask(0))
+        with pytest.raises(migration.PreflightError) as raising:
+            database(server.endpoint_url)
+        assert "MFA" in raising.value.cause and "terminal" in raising.value.fix and server.received == []
 
 
 # --------------------------------------------------------------------------------------
@@ -121,11 +261,61 @@ def test_a_botocore_without_the_parts():
 # --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [301, 403, 404, 413])
+@pytest.mark.parametrize("status", [301, 403, 404])
 def test_an_answer_that_is_not_from_dynamodb(database, status):
     with Echo(status, b"<html>A proxy</html>") as server, pytest.raises(migration.MigrationError) as raised:
         database(server.endpoint_url).read_page("assets", {})
     assert "Cannot read table assets: HTTP status %d: the answer is not DynamoDB's." % status in str(raised.value)
+
+
+class Checked(Echo):
+    """With a checksum of the body, right or wrong."""
+
+    def __init__(self, body, checksum):
+        super().__init__(200, body)
+        self.checksum = checksum
+
+    def _serve(self, connection):
+        import benchmarks.front as front
+
+        with connection, connection.makefile("rb") as stream:
+            front.read_message(stream)
+            message = front.as_message(self.reply)
+            connection.sendall(message.replace(b"\r\n", b"\r\nx-amz-crc32: %d\r\n" % self.checksum, 1))
+
+
+@pytest.mark.parametrize("difference", [0, 1])
+def test_a_checksum_is_compared(database, difference):
+    import zlib
+
+    body = b'{"Items":[]}'
+    with Checked(body, zlib.crc32(body) + difference) as server:
+        connected = database(server.endpoint_url)
+        if difference:
+            with pytest.raises(migration.TryAgain, match="garbled"):
+                connected.read_page("assets", {})
+        else:
+            assert connected.read_page("assets", {}).items == []
+
+
+class TooLarge(Echo):
+    """Takes requests up to a size only; a proxy for example."""
+
+    def __init__(self, most):
+        super().__init__(200, b"")
+        self.most = most
+
+    def answer(self, head, body):
+        if len(body) > self.most:
+            return Answer(413, b"<html>Request Entity Too Large</html>")
+        return Answer(200, json.dumps({"Responses": [{} for _ in json.loads(body)["Statements"]]}).encode())
+
+
+def test_one_request_that_is_too_large_fails_only_its_write(database):
+    statements = [migration.statement('"-"', [{"S": "x" * size}]) for size in (10, 5000, 10)]
+    with TooLarge(2000) as server:
+        answers, _ = database(server.endpoint_url).execute(statements)
+    assert [code for code, _ in answers] == [None, "ValidationError", None]
 
 
 @pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"", b"[]", b'{"__type":5}', b'{"message":"?"}'])

@@ -1,0 +1,341 @@
+"""An engine that does something else than the migration relies on fails the operator's proof, with a line that
+names it; where that shows without a write, the preflight stops before anything is written."""
+
+import json
+import re
+
+import pytest
+from v22 import asset, record
+
+from benchmarks.front import Answer, Faults, Front, statement_error
+from load_migration import load_script, migration
+from sample_assets import sample_shapes
+
+script = load_script("v2.2_to_v2.3_migration_test.py")
+trials = script.trials
+
+
+class OtherEngine(Front):
+    """DynamoDB Local, but for what a function makes of each batch of writes.
+    differ(engine, statements) returns the responses; `send` has the engine do some."""
+
+    def __init__(self, tables, differ):
+        super().__init__(tables.engine.port)
+        self.tables = tables
+        self.differ = differ
+
+    def _forward(self, request):
+        if request.operation != "BatchExecuteStatement":
+            return super()._forward(request)
+        responses = self.differ(self, lambda statements: self._done(request, statements), request.payload["Statements"])
+        return Answer(200, json.dumps({"Responses": responses}).encode())
+
+    def _done(self, request, statements):
+        if not statements:
+            return []
+        body = json.dumps({"Statements": statements}).encode()
+        return super()._forward(request._replace(body=body)).payload["Responses"]
+
+    def item(self, statement):
+        """The table and key of a statement, and the item there."""
+        table, key = key_of(statement)
+        return table, key, self.tables.client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+
+
+def kind_of(statement):
+    return statement["Statement"].split()[0]
+
+
+def conditions_of(statement):
+    """The values that a statement's WHERE clause compares with, but for the key."""
+    first = statement["Statement"].partition(" WHERE ")[0].count("?")
+    return statement["Parameters"][first + 2 :] if " WHERE " in statement["Statement"] else []
+
+
+def key_of(statement):
+    text = statement["Statement"]
+    table = re.search(r'"([^"]+)"', text).group(1)
+    if kind_of(statement) == "INSERT":
+        values = dict(zip(re.findall(r"'([^']+)': \?", text), statement["Parameters"]))
+        return table, {name: values[name] for name in key_names(values)}
+    first = text.partition(" WHERE ")[0].count("?")
+    names = re.findall(r'"([^"]+)" = \?', text.partition(" WHERE ")[2])[:2]
+    return table, dict(zip(names, statement["Parameters"][first : first + 2]))
+
+
+def key_names(values):
+    return ("databaseId", "assetId") if "databaseId" in values else ("assetId", "assetVersionId")
+
+
+def sets_in(value):
+    if isinstance(value, list):
+        return [found for inner in value for found in sets_in(inner)]
+    if not isinstance(value, dict):
+        return []
+    own = [inner for kind, inner in value.items() if kind in ("SS", "NS", "BS") and isinstance(inner, list)]
+    return own + [found for inner in value.values() for found in sets_in(inner)]
+
+
+def refusing(code, judge):
+    """An engine that refuses what is judged so."""
+
+    def differ(engine, send, statements):
+        done = iter(send([statement for statement in statements if not judge(engine, statement)]))
+        responses = []
+        for statement in statements:
+            table = re.search(r'"([^"]+)"', statement["Statement"]).group(1)
+            responses.append(statement_error(table, code) if judge(engine, statement) else next(done))
+        return responses
+
+    return differ
+
+
+def one_by_one(do):
+    """An engine that does something of its own for each statement: do(engine, send, statement) -> response."""
+
+    def differ(engine, send, statements):
+        return [do(engine, lambda statement: send([statement])[0], statement) for statement in statements]
+
+    return differ
+
+
+# --------------------------------------------------------------------------------------
+# Engines that differ
+# --------------------------------------------------------------------------------------
+
+null_never_equal = refusing(
+    "ConditionalCheckFailed", lambda engine, statement: {"NULL": True} in conditions_of(statement)
+)
+sets_compared_in_order = refusing(
+    "ConditionalCheckFailed",
+    lambda engine, statement: any(found != sorted(found) for found in sets_in(conditions_of(statement))),
+)
+is_missing_refused = refusing("ValidationError", lambda engine, statement: " IS MISSING" in statement["Statement"])
+
+
+@one_by_one
+def is_missing_holds_for_null(engine, send, statement):
+    """Of what is NULL it takes the condition away."""
+    _, _, item = (
+        engine.item(statement)
+        if kind_of(statement) == "UPDATE" and "SETS" not in statement["Statement"]
+        else (0, 0, {})
+    )
+    text = statement["Statement"]
+    for name, value in (item or {}).items():
+        if value == {"NULL": True}:
+            text = text.replace(' AND "%s" IS MISSING' % name, "")
+    return send({**statement, "Statement": text})
+
+
+def conditions_ignored(engine, send, statements):
+    """Only the key counts."""
+    bare = []
+    for statement in statements:
+        text, _, conditions = statement["Statement"].partition(" WHERE ")
+        if conditions:
+            first = text.count("?")
+            text += " WHERE " + " AND ".join(conditions.split(" AND ")[:2])
+            statement = {"Statement": text, "Parameters": statement["Parameters"][: first + 2]}
+        bare.append(statement)
+    return send(bare)
+
+
+@one_by_one
+def refused_and_yet_done(engine, send, statement):
+    answer = send(statement)
+    if answer.get("Error", {}).get("Code") == "ConditionalCheckFailed" and kind_of(statement) == "UPDATE":
+        table, key, item = engine.item(statement)
+        if item:
+            engine.tables.client.put_item(TableName=table, Item={**item, "written": {"S": "nevertheless"}})
+    return answer
+
+
+@one_by_one
+def insert_overwrites(engine, send, statement):
+    answer = send(statement)
+    if answer.get("Error", {}).get("Code") == "DuplicateItem":
+        table, key, _ = engine.item(statement)
+        engine.tables.client.delete_item(TableName=table, Key=key)
+        return send(statement)
+    return answer
+
+
+@one_by_one
+def update_creates(engine, send, statement):
+    """Of an item that does not exist."""
+    answer = send(statement)
+    if kind_of(statement) == "UPDATE" and "Error" in answer and "SETS" not in statement["Statement"]:
+        table, key, item = engine.item(statement)
+        if item is None:
+            engine.tables.client.put_item(TableName=table, Item=key)
+            return {"TableName": table}
+    return answer
+
+
+def answers_out_of_order(engine, send, statements):
+    return send(statements)[::-1]
+
+
+@one_by_one
+def numbers_rounded(engine, send, statement):
+    rounded = [{"N": "%.15e" % float(value["N"])} if "N" in value else value for value in statement["Parameters"]]
+    return send({**statement, "Parameters": rounded})
+
+
+@one_by_one
+def delete_of_an_absent_item_refused(engine, send, statement):
+    if kind_of(statement) == "DELETE":
+        table, key, item = engine.item(statement)
+        if item is None:
+            return statement_error(table, "ConditionalCheckFailed")
+    return send(statement)
+
+
+@one_by_one
+def large_items_refused(engine, send, statement):
+    return statement_error("t", "ValidationError") if len(json.dumps(statement)) > 3000000 else send(statement)
+
+
+# What the lines of the trials that each engine fails have in common, and whether the preflight sees it too.
+OTHERS = {
+    "null_never_equal": (
+        null_never_equal,
+        ["UPDATE only while a null (NULL) is as it was read: UPDATE: expected success, came Conditional"],
+        False,
+    ),
+    "sets_compared_in_order": (
+        sets_compared_in_order,
+        ["a set of text (SS) is as it was read, in whichever order: UPDATE: expected success, came Conditional"],
+        False,
+    ),
+    "is_missing_refused": (
+        is_missing_refused,
+        ["an attribute IS MISSING: UPDATE: expected success, came ValidationError"],
+        True,
+    ),
+    "is_missing_holds_for_null": (
+        is_missing_holds_for_null,
+        ["no UPDATE while an attribute is null that is to be MISSING: UPDATE: expected ConditionalCheckFailed, came"],
+        False,
+    ),
+    "conditions_ignored": (
+        conditions_ignored,
+        [
+            "UPDATE only while a text (S) is as it was read: UPDATE: expected ConditionalCheckFailed, came success",
+            "no DELETE while an attribute is not as given: DELETE: expected ConditionalCheckFailed, came success",
+            "no UPDATE while one condition of several does not hold: UPDATE: expected ConditionalCheckFailed, came",
+        ],
+        False,
+    ),
+    "refused_and_yet_done": (
+        refused_and_yet_done,
+        ["UPDATE only while a text (S) is as it was read: UPDATE: expected", "nevertheless"],
+        False,
+    ),
+    "insert_overwrites": (
+        insert_overwrites,
+        ["no INSERT over an item: INSERT: expected DuplicateItem, came success"],
+        False,
+    ),
+    "update_creates": (
+        update_creates,
+        ["no UPDATE of an item that is absent: UPDATE: expected ConditionalCheckFailed, came success"],
+        True,
+    ),
+    "answers_out_of_order": (answers_out_of_order, ["four answers in order: "], True),
+    "numbers_rounded": (
+        numbers_rounded,
+        ["a number (N) is as it was read: INSERT: expected", "12345678901234567890123456789012345678"],
+        False,
+    ),
+    "large_items_refused": (
+        large_items_refused,
+        ["UPDATE of an item of nearly 400 KB, in a request of 5 MB: UPDATE: expected success, came"],
+        False,
+    ),
+}
+
+
+@pytest.fixture
+def used_tables(tables):
+    tables.load(item for name, item in sample_shapes())
+    tables.put_records(record("b"))
+    return tables
+
+
+def prove(tables, front, *flags):
+    return script.main([*tables.flags, "--endpoint-url", front.endpoint_url, *flags])
+
+
+@pytest.mark.parametrize("differ, lines, seen", OTHERS.values(), ids=list(OTHERS))
+def test_an_engine_that_differs(used_tables, capsys, monkeypatch, differ, lines, seen):
+    before = used_tables.contents()
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, "check_writes", lambda database: [])  # its turn comes below
+        with OtherEngine(used_tables, differ) as front:
+            assert prove(used_tables, front) == 1
+    output = capsys.readouterr()
+    errors = [line for line in output.out.splitlines() if line.startswith("  error ")]
+    for line in lines:
+        assert [error for error in errors if line in error], output.out
+    assert "PASSED" not in output.out and "Creating" not in output.out and "FAILED" in output.err
+    assert used_tables.contents() == before
+
+
+@pytest.mark.parametrize("name", [name for name, other in OTHERS.items() if other[2]])
+@pytest.mark.parametrize("run", [script.main, migration.main], ids=["proof", "migration"])
+def test_the_preflight_sees_it_before_anything_is_changed(used_tables, capsys, run, name):
+    before = used_tables.contents()
+    with OtherEngine(used_tables, OTHERS[name][0]) as front:
+        assert run([*used_tables.flags, "--endpoint-url", front.endpoint_url]) == migration.EXIT_PREFLIGHT
+    assert "that does not exist" in capsys.readouterr().err
+    made = [key for now, then in zip(used_tables.contents(), before) for key in now if key not in then]
+    assert all(key[0].startswith(migration.PROBE_KEY) for key in made)  # by an engine that makes items of updates
+    assert all(now[key] == then[key] for now, then in zip(used_tables.contents(), before) for key in then)
+
+
+def test_a_delete_of_an_absent_item_may_be_answered_either_way(used_tables, capsys):
+    """DynamoDB Local answers with success, as AWS documents it."""
+    before = used_tables.contents()
+    with OtherEngine(used_tables, delete_of_an_absent_item_refused) as front:
+        assert prove(used_tables, front) == 0
+    assert "PASSED" in capsys.readouterr().out
+    assert used_tables.contents() == before
+
+
+def test_a_migration_and_its_rollback_with_deletes_of_absent_items_refused(tables):
+    """The code is right for both answers."""
+    rollback = script.rollback
+    tables.put(asset("a"), asset("b"))
+    before = tables.contents()
+    with OtherEngine(tables, delete_of_an_absent_item_refused) as front:
+        run = tables.migrate("--endpoint-url", front.endpoint_url)
+        assert run.status == 0
+        tables.client.delete_item(TableName=tables.versions, Key={"assetId": {"S": "a"}, "assetVersionId": {"S": "3"}})
+        flags = [*tables.flags, "--yes", "--endpoint-url", front.endpoint_url, "--journal", str(run.journal)]
+        assert rollback.main(flags) == 0
+    assert tables.contents() == before
+
+
+def test_it_leaves_no_trial_untried(tables, monkeypatch, capsys):
+    monkeypatch.setattr(script.Proof, "steps", lambda proof: [("Trying", proof.try_all)])
+    assert script.main(tables.flags) == 0
+    lines = [line for line in capsys.readouterr().out.split("Trying")[1].splitlines() if line.startswith("  ok ")]
+    assert [line.split(None, 1)[1] for line in lines] == [trial.name for trial in trials.TRIALS] + [trials.BATCH]
+    assert len({trial.name for trial in trials.TRIALS}) == len(trials.TRIALS)
+
+
+def test_the_values_that_are_tried_are_of_every_type():
+    kinds = {kind for _, value, _ in trials.VALUES for kind in value}
+    assert kinds == {"S", "N", "BOOL", "NULL", "B", "SS", "NS", "BS", "M", "L"}
+    assert all(not migration.same(value, other) for _, value, other in trials.VALUES)
+
+
+@pytest.mark.parametrize("fault", ["answer_lost", "statement_internal_done"])
+def test_faults_do_not_look_like_differences(used_tables, capsys, fault):
+    before = used_tables.contents()
+    operations = ("Query", "BatchGetItem", "BatchExecuteStatement")
+    with Front(used_tables.engine.port, faults=Faults(operations=operations, **{fault: 0.1}), seed=1) as front:
+        assert prove(used_tables, front) == 0, capsys.readouterr().out
+    assert used_tables.contents() == before
