@@ -89,8 +89,8 @@ def delete(tables):
 
 
 # What the next run ends with, its codes, and what the verification then says: the record of the interrupted run
-# is not known to that run, so it stays.
-CHANGES = [(upload, 0, set(), 1), (correct_the_comment, 1, {"version_conflict"}, 1), (delete, 0, set(), 0)]
+# is not known to that run, so it stays. Of the deleted one nothing is left that could be verified.
+CHANGES = [(upload, 0, set(), 1), (correct_the_comment, 1, {"version_conflict"}, 1), (delete, 0, set(), 1)]
 
 
 def killed_between_record_and_asset(tables, scene, change):
@@ -121,5 +121,5 @@ def test_changed_after_the_kill_and_rolled_back_first(tables, scene, change, sta
     assert scene.run(ROLLBACK, *scene.rollback_flags()) == (1 if change == delete else 0)  # 1: the asset is gone
     assert tables.contents() == (changed[0], {})
     assert scene.run(MIGRATION) == 0
-    assert scene.run(VERIFY) == 0
+    assert scene.run(VERIFY) == (1 if change == delete else 0)
     assert len(tables.contents()[1]) == len(tables.contents()[0])
