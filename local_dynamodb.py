@@ -614,17 +614,28 @@ def _run_command(engine, command):
 
 def run_command(command, environment=None):
     """Run a command to its end, whatever asks us to end: it is told too. Return its exit status."""
-    process = subprocess.Popen(command, env=environment)
-    former = {}
+    processes, early = [], []
+
+    def pass_on(signum, frame):
+        for process in processes:
+            _pass_on(process, signum)
+        if not processes:
+            early.append(signum)
+
+    # Before the command starts: a signal that comes in between is not to leave it behind.
+    former = {number: signal.signal(number, pass_on) for number in _stop_signals()}
     try:
-        for number in _stop_signals():
-            former[number] = signal.signal(number, lambda signum, frame: _pass_on(process, signum))
+        process = subprocess.Popen(command, env=environment)
+        processes.append(process)
+        for signum in early:
+            _pass_on(process, signum)
         status = process.wait()
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-        if process.poll() is None:
-            process.kill()
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
     if status > 0x7FFFFFFF:  # Windows: ended by Ctrl-C or Ctrl-Break (STATUS_CONTROL_C_EXIT), or by a crash
         return 130 if status == 0xC000013A else 1
     return status if status >= 0 else 128 - status
