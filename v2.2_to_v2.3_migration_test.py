@@ -101,10 +101,12 @@ class TestData:
     Each step returns whether it came to its end, or what it was asked for; None or False where it was interrupted.
     """
 
-    def __init__(self, database: Any, settings: Any, database_id: str) -> None:
+    def __init__(self, database: Any, settings: Any, database_id: str, removal: str) -> None:
+        """removal: the command that removes what is left."""
         self.database = database
         self.settings = settings
         self.database_id = database_id
+        self.removal = removal
 
     def try_all(self) -> Optional[List[Any]]:
         """Try what the migration relies on. Returns the checks."""
@@ -292,17 +294,13 @@ def clean_up(data: TestData) -> int:
         status = FAILED
     except KeyboardInterrupt:
         pass
-    announce_left(data.database_id)
+    announce_left(data)
     return status
 
 
-def announce_left(database_id: str) -> None:
-    command = "%s --cleanup %s" % (os.path.basename(__file__), database_id)
-    migration.announce(
-        "Test assets are left under databaseId %s. `python %s`,"
-        " with the same configuration or connection flags, removes them."
-        % (" and ".join(partitions(database_id)), command)
-    )
+def announce_left(data: TestData) -> None:
+    names = " and ".join(partitions(data.database_id))
+    migration.announce("Test assets are left under databaseId %s. This removes them:\n%s" % (names, data.removal))
 
 
 @contextlib.contextmanager
@@ -363,10 +361,8 @@ def make_parser() -> Any:
 
 def test(argv: Optional[List[str]]) -> int:
     """Settings, preflight, then the test or the removal of what one has left."""
-    flags = vars(make_parser().parse_args(argv))
-    count, keep, left = flags.pop("num_assets"), flags.pop("no_cleanup"), flags.pop("cleanup")
-    file_values = migration.read_config_file(flags.pop("config", None))
-    settings = migration.resolve_settings(migration.CONFIG, file_values, flags)
+    settings, typed = migration.configured(make_parser(), argv)
+    count, keep, left = typed["num_assets"], typed["no_cleanup"], typed["cleanup"]
     database_id = left or new_database_id()
     settings = settings._replace(
         dry_run=False,
@@ -376,13 +372,13 @@ def test(argv: Optional[List[str]]) -> int:
         # A folder of its own, so that nobody takes its journal for that of a real migration.
         journal_dir=os.path.join(settings.journal_dir, database_id),
     )
-    migration.configure_logging(settings.log_level, settings.log_file)
     session, database = migration.connect(settings)
     migration.announce("Test of the VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % migration.TOOL_VERSION)
     site = migration.preflight(session, database, settings)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
-    data = TestData(database, settings, database_id)
+    removal = {**migration.connection_of(typed), "cleanup": database_id}
+    data = TestData(database, settings, database_id, migration.command_text(os.path.basename(__file__), removal))
     if left:
         return clean_up(data)
     proof = Proof(data, settings, site, count)
@@ -399,7 +395,7 @@ def announce_plan(settings: Any, site: Any, proof: Proof) -> None:
         ("versions table", settings.asset_versions_table_name),
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
         ("test assets", "%d, under databaseId %s" % (len(proof.assets), database_id)),
-        ("if killed", "`python %s --cleanup %s` removes them" % (os.path.basename(__file__), database_id)),
+        ("if killed", "this removes them: %s" % proof.data.removal),
     ]
     migration.announce("\nPlan:\n" + "\n".join("  %-15s %s" % row for row in rows))
 
@@ -412,7 +408,7 @@ def run_test(proof: Proof, keep: bool) -> int:
             status = proof.execute()
         finally:
             if keep:
-                announce_left(proof.data.database_id)
+                announce_left(proof.data)
             else:
                 cleaned = clean_up(proof.data)
     if status == DONE or cleaned == INTERRUPTED:
