@@ -16,7 +16,6 @@ hold: 1 some assets failed, 2 wrong usage or settings, 3 not ready to start, 130
 import argparse
 import ipaddress
 import os
-import shlex
 import socket
 import subprocess
 import sys
@@ -260,13 +259,11 @@ def rehearse(config, typed, settings):
 
 def wrapper_command(config):
     """How run_migration is called from where the operator stands."""
-    windows = os.name == "nt"
-    script = os.path.join(
-        "." if os.getcwd() == FOLDER else FOLDER, "run_migration.ps1" if windows else "run_migration.sh"
-    )
-    if not windows:
-        return "%s %s" % (shlex.quote(script), shlex.quote(config))
-    return "& '%s' '%s'" % (script.replace("'", "''"), config.replace("'", "''"))
+    if os.name == "nt" and "MSYSTEM" not in os.environ:  # works under every execution policy
+        script = os.path.join(FOLDER, os.path.basename(__file__))
+        return migration.shell_text([migration.python_name(), script, "migrate", config])
+    script = os.path.join("." if os.getcwd() == FOLDER else FOLDER, "run_migration.sh")
+    return migration.shell_text([script.replace("\\", "/"), config])
 
 
 def rehearse_on_embedded(argv, log):

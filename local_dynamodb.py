@@ -63,7 +63,14 @@ FOREIGN_VARIABLES = (  # they would lead a program away from the local engine
 GUARD = """
 import os, subprocess, sys, threading
 engine = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-threading.Thread(target=lambda: os.read(0, 1) or engine.kill(), daemon=True).start()
+def stop():
+    os.read(0, 1)
+    try:
+        if os.name == "nt":  # with its children: what is called java may be a shim or a .bat
+            subprocess.call(["taskkill", "/F", "/T", "/PID", str(engine.pid)], stdin=subprocess.DEVNULL)
+    finally:
+        engine.kill()
+threading.Thread(target=stop, daemon=True).start()
 os._exit(engine.wait() & 255)
 """
 RENAME_SECONDS = 30  # a virus scanner holds new files for some of them
@@ -155,9 +162,9 @@ def _installed_once(name, what, install):
         os.makedirs(cache, exist_ok=True)
         with open(os.path.join(cache, ".gitignore"), "w") as ignore:
             ignore.write("*\n")
-        part = tempfile.mkdtemp(prefix="part-", dir=cache)
+        part = os.path.join(cache, "part-%d-%d" % (os.getpid(), time.time()))
+        os.mkdir(part)  # mkdtemp's would be for this user alone
         install(part)
-        os.chmod(part, 0o755)  # mkdtemp's is for this user alone
         _rename_unless_there(part, folder)
     except OSError as error:
         raise LocalDynamoDBError(

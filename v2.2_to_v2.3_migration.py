@@ -47,7 +47,6 @@ import shlex
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -1610,7 +1609,8 @@ def locked_by(file: Any) -> str:
     try:
         import fcntl
     except ImportError:
-        return "".join(name for number, name in enumerate(USED_BY) if not _lock_byte(file, LOCKED_BYTE + number, False))
+        users = [name for number, name in enumerate(USED_BY) if not _lock_byte(file, LOCKED_BYTE + number, False)]
+        return users[0] if users else ""
     name = ""
     for mode, holder in ((fcntl.LOCK_EX, USED_BY[1]), (fcntl.LOCK_SH, USED_BY[0])):
         try:
@@ -1635,8 +1635,11 @@ def _lock_byte(file: Any, byte: int, keep: bool = True) -> bool:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
         if not keep:
             msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
-    except OSError:
+    except PermissionError:
         return False
+    except OSError as error:
+        # Some file systems have no locks.
+        LOG.debug("%s cannot be locked: %s", file.name, error)
     finally:
         file.seek(position)
     return True
@@ -4312,7 +4315,7 @@ def run_migration(database: Database, settings: Settings, site: Site, typed: Opt
     pages = table_pages(run.reader, database.assets, segments, settings.limit, migration.planner.plan)
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
     total = 0 if settings.database_id else total
-    progress = Progress(total, sys.stderr.isatty())
+    progress = Progress(total, is_terminal(sys.stderr))
     error = run_to_end(run, pages, migration.migrate, progress, lambda: (tally.finished, counts_line(tally)))
     error = error or ending(report.close)
     files = {
@@ -4323,7 +4326,8 @@ def run_migration(database: Database, settings: Settings, site: Site, typed: Opt
     if journal and journal.counts["before_images"]:
         files["journal"] = journal.path
     elif journal:
-        os.remove(journal.path)  # so that nobody needs to ask what it is for
+        with contextlib.suppress(OSError):  # Windows: somebody looks into it
+            os.remove(journal.path)  # so that nobody needs to ask what it is for
     if settings.log_file:
         files["log"] = settings.log_file
     status = exit_status_of(tally.outcomes["failed"], run, error)
@@ -4543,12 +4547,24 @@ def command_text(script: str, flags: Dict[str, Any]) -> str:
     return shell_text(words)
 
 
+BARE = re.compile(r"[A-Za-z0-9_.:/\\=+-]+\Z")  # what PowerShell and cmd take without quotes
+
+
 def shell_text(words: Sequence[str]) -> str:
-    """A command for the shell of this system."""
-    if os.name == "nt":
-        # A quoted program is only a text to PowerShell.
-        return ("& " if " " in words[0] else "") + subprocess.list2cmdline(words)
-    return " ".join(map(shlex.quote, words))
+    """A command for the shell of this system; on Windows PowerShell, or Git Bash where we are in it."""
+    if os.name != "nt" or "MSYSTEM" in os.environ:
+        return " ".join(map(shlex.quote, words))
+    texts = [word if BARE.match(word) else _quoted_for_powershell(word) for word in words]
+    # A quoted program is only a text to PowerShell.
+    return ("" if texts[0] == words[0] else "& ") + " ".join(texts)
+
+
+def _quoted_for_powershell(word: str) -> str:
+    if re.search(r"\s", word):
+        word = re.sub(r"(\\+)\Z", r"\1\1", word)  # 5.1 does not escape a backslash before its closing quote
+    if not re.search('[$`"\u201c-\u201e]', word):
+        return '"%s"' % word  # cmd takes these too
+    return "'%s'" % re.sub("(['\u2018-\u201b])", r"\1\1", word)
 
 
 def flag_words(flags: Dict[str, Any]) -> List[str]:
@@ -4567,7 +4583,7 @@ def flag_words(flags: Dict[str, Any]) -> List[str]:
 def python_name() -> str:
     """What calls this Python."""
     for name in ("python", "python3"):
-        if shutil.which(name) == sys.executable:
+        if os.path.normcase(shutil.which(name) or "") == os.path.normcase(sys.executable):
             return name
     return sys.executable
 

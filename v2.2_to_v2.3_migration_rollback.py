@@ -856,7 +856,7 @@ def run_rollback(
     tally = migration.Tally(report)
     run = migration.Run(database, settings)
     rollback = Rollback(run, settings, tally, archive, migration.announce)
-    progress = migration.Progress(total, sys.stderr.isatty())
+    progress = migration.Progress(total, migration.is_terminal(sys.stderr))
     error = migration.run_to_end(
         run,
         after_owners(rollback, site.item_count, image_pages(run.reader, journals, later)),

@@ -1235,7 +1235,7 @@ def run_passes(
     for name, pages, verify_item, expected, at_its_end in passes_of(
         database, settings, site, findings, journals, restored, archive
     ):
-        progress = migration.Progress(expected, sys.stderr.isatty())
+        progress = migration.Progress(expected, migration.is_terminal(sys.stderr))
         run = migration.Run(database, settings)
         runs.append(run)
         error = migration.run_to_end(

@@ -41,7 +41,10 @@ def locking(descriptor, mode, count):
         return
     writing = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
     kind = fcntl.LOCK_EX if writing else fcntl.LOCK_SH  # POSIX: a file open for reading has no other lock
-    fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, count, position)
+    try:
+        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, count, position)
+    except BlockingIOError:
+        raise PermissionError(13, "Permission denied")  # EACCES: the C library of Windows
 
 
 class Kernel32:

@@ -7,6 +7,7 @@ import json
 import types
 
 import pytest
+from conftest import patch_execute
 from v22 import DELETED, S, asset, changed, migrated, partiql, record, version
 
 from load_migration import load_script, migration
@@ -70,7 +71,7 @@ def before_first(monkeypatch):
                 action()
             return execute(database, statements)
 
-        monkeypatch.setattr(migration.Database, "execute", execute_after_action)
+        patch_execute(monkeypatch, execute_after_action)
 
     return install
 
@@ -89,7 +90,7 @@ def cut_off(monkeypatch):
                 raise migration.TryAgain("no answer from DynamoDB: cut off")
             return execute(database, statements)
 
-        monkeypatch.setattr(migration.Database, "execute", execute_or_not)
+        patch_execute(monkeypatch, execute_or_not)
 
     return install
 
@@ -240,7 +241,7 @@ def test_an_insert_whose_answer_was_lost_is_taken_back_where_nobody_else_can_hav
             raise migration.TryAgain("no answer from DynamoDB: lost")
         return answer
 
-    monkeypatch.setattr(migration.Database, "execute", execute_and_lose)
+    patch_execute(monkeypatch, execute_and_lose)
     done = tables.migrate()
     assert done.status == 0 and {claim["certain"] for _, claim in claims_in(done)} == {False}
     assert roll_back(tables, done).status == 0
@@ -422,7 +423,7 @@ def lose_answer(monkeypatch, word, done, afterwards):
         afterwards()
         raise migration.TryAgain("no answer from DynamoDB: lost")
 
-    monkeypatch.setattr(migration.Database, "execute", execute_and_lose)
+    patch_execute(monkeypatch, execute_and_lose)
 
 
 @pytest.mark.parametrize("name", ["db01", ARCHIVE])

@@ -292,10 +292,30 @@ def test_one_question_before_the_migration_and_one_after_it_or_instead(guide, ca
     assert (next_one in capsys.readouterr().out) is answers[0]
 
 
-def test_the_next_command_is_one_of_powershell_on_windows(monkeypatch):
+def test_the_next_command_works_under_every_execution_policy_on_windows(monkeypatch):
     monkeypatch.setattr(os, "name", "nt")
-    monkeypatch.setattr(guided_run, "FOLDER", os.getcwd())
-    assert guided_run.wrapper_command("it's.json").replace("/", "\\") == r"& '.\run_migration.ps1' 'it''s.json'"
+    monkeypatch.delenv("MSYSTEM", raising=False)
+    command = guided_run.wrapper_command("my.json")
+    assert "guided_run.py" in command and command.endswith("migrate my.json")
+
+
+@pytest.mark.parametrize(
+    "word, quoted",
+    [
+        (r"C:\Users\me\my.json", r"C:\Users\me\my.json"),
+        (r"C:\R&D\my.json", r'"C:\R&D\my.json"'),
+        (r"C:\vams(1)\my.json", r'"C:\vams(1)\my.json"'),
+        (r"C:\O'Brien\my.json", r'"C:\O\'Brien\my.json"'.replace("\\'", "'")),
+        ("price $5 a.pdf", "'price $5 a.pdf'"),
+        ("it's $5", "'it''s $5'"),
+        ("D:\\my data\\", '"D:\\my data\\\\"'),
+    ],
+)
+def test_a_command_for_powershell(monkeypatch, word, quoted):
+    monkeypatch.setattr(os, "name", "nt")
+    monkeypatch.delenv("MSYSTEM", raising=False)
+    assert migration.shell_text(["python", word]) == "python " + quoted
+    assert migration.shell_text([word, "x"]) == ("" if word == quoted else "& ") + quoted + " x"
 
 
 def test_ctrl_c_at_the_question_says_that_nothing_was_written(guide, capsys):

@@ -21,6 +21,7 @@ import datetime
 import io
 import json
 import os
+import random
 import tempfile
 import threading
 import types
@@ -365,7 +366,9 @@ def stage(engine, monkeypatch):
     monkeypatch.setattr(migration.Wire, "call", watched_call)
     monkeypatch.setattr(migration, "interruptible", interruptible)
     monkeypatch.setattr(migration, "utc_now", lambda: stage.world.now.replace(tzinfo=datetime.timezone.utc))
-    monkeypatch.setattr(migration, "random", types.SimpleNamespace(uniform=lambda low, high: low))
+    monkeypatch.setattr(
+        migration, "random", types.SimpleNamespace(uniform=lambda low, high: low, getrandbits=random.getrandbits)
+    )
     try:
         yield stage
     finally:
