@@ -475,6 +475,7 @@ class Verification:
         self.asset_ids = {}  # type: Dict[str, None]
         self.archive = archive
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
+        self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
         self.listed = Keys()  # assets with attributes that are to be seen to
         self.uncovered = Keys()  # migrated assets, without those that a journal has a before image of
@@ -499,6 +500,8 @@ class Verification:
         self.tally.assets += 1
         self.empty_databases.discard(asset.database_id)
         self.owners.add(asset.database_id, asset.asset_id, asset.version_id)
+        if self.settings.limit is not None:
+            self.limited.add([asset.database_id, asset.asset_id])
         if self.scoped and len(self.asset_ids) <= QUERIED_ASSETS:
             self.asset_ids[asset.asset_id] = None
         problems = asset.problems
@@ -571,12 +574,15 @@ class Verification:
 
     # Third pass: journals.
 
+    def is_within_limit(self, image: Any) -> bool:
+        return self.settings.limit is None or self.limited.has(image.key[1:])
+
     async def verify_image(self, run: Any, image: Any) -> None:
         self.tally.any_image = True
         self.uncovered.discard(image.key[1:])
         # Newest come first, so what was met before supersedes this before image, but not what its run has left to do.
         newest = self.seen.add(image.key[1:])
-        if not is_in_scope(image, self.settings):
+        if not is_in_scope(image, self.settings) or not self.is_within_limit(image):
             return
         self.tally.images += newest
         twin_key = migration.twin_key(image.key)
@@ -590,11 +596,7 @@ class Verification:
             return
         has_legacy = any(name in asset for name in migration.REMOVED_FIELDS)
         if is_in_old_form(asset) or (has_legacy and not migration.differing(asset, image.asset)):
-            # The run that wrote the journal left it alone. The first pass has said so, unless the limit came before.
-            if newest and self.settings.limit is not None and image.key[2] not in self.asset_ids:
-                for problem in asset_problems(asset, self.bucket):
-                    self.add(problem)
-            return
+            return  # the run that wrote the journal left it alone, or it was taken back; the first pass has said so
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
         taken = bool(record_key and twin and migration.needs_record(twin, record_key[2]))
         exchanged = self.archive.exchanged_by_others(image) if record_key and archived else []

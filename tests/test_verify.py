@@ -416,9 +416,20 @@ def test_assets_that_are_gone_or_were_never_migrated(tables):
         ("db01", "record", "version_record_missing", "assetVersionId"),
         ("db01", "restored", "not_migrated", "currentVersion"),
     ]
-    # Below the limit, the journal tells of those that the first pass did not reach.
+    # With a limit the journal is compared for the same assets only.
     result = run(tables, "--journal", journal, "--limit", "0")
-    assert ("db01", "restored", "not_migrated", "currentVersion") in result.found
+    assert {row["error_type"] for row in result.rows} <= {"nothing_found"} and result.summary["before_images"] == 0
+
+
+def test_a_limit_after_a_rollback_looks_at_the_assets_of_the_limit_only(tables):
+    """Its journal has images of all, most of which are in the old form again."""
+    tables.put(*(asset("a%d" % number) for number in range(8)))
+    first = tables.migrate()
+    argv = tables.flags + ["--journal", str(first.journal), "--report-dir", "back", "--yes"]
+    assert verify.rollback.main(argv) == 0
+    second = tables.migrate("--limit", "3")
+    result = run(tables, "--journal", first.journal, "--journal", second.journal, "--limit", "3")
+    assert (result.status, result.summary["assets"], result.summary["before_images"]) == (0, 3, 3)
 
 
 def test_an_asset_without_a_date_may_have_that_of_an_earlier_interrupted_run(tables):
