@@ -9,9 +9,9 @@
              -> roll back -> compare with the originals -> migrate again -> verify -> remove everything
 
 Its items lie under a databaseId made up for the run, and their assetIds begin with it. Only these
-are read, written and removed, so the tables may be in use. They are removed also after a failure or
-an interruption, unless --no-cleanup is given. What a killed run has left, `--cleanup DATABASE_ID`
-removes; the run names its databaseId before it creates anything.
+are written and removed, and of others no more than keys is read, so the tables may be in use. They
+are removed also after a failure or an interruption, unless --no-cleanup is given. What a killed run
+has left, `--cleanup DATABASE_ID` removes; the run names its databaseId before it creates anything.
 
 Exit status:
     0    passed
