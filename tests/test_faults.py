@@ -2,6 +2,7 @@
 end as in an undisturbed run, or the run stops with a remedy (spec.md section 3).
 Each random test prints its seed; VAMS_FAULT_SEED chooses another."""
 
+import csv
 import errno
 import gc
 import os
@@ -68,7 +69,18 @@ def there_and_back(tables, engine, tmp_path, assets, front):
     assert verdict == expected.status
     back = tables.flags + through(front, "--journal", str(run.journal), "--report-dir", str(tmp_path / "back"), "--yes")
     assert rollback.main(back) == 0
-    check_same(tables.contents(), before)
+    assets_now, records_now = tables.contents()
+    # After a lost answer the record of a shared assetId may be another's: in doubt it stays, and the report says so.
+    in_doubt = {row["asset_id"] for row in rows_of(tmp_path / "back") if row["code"] == "record_stays"}
+    records_now = {key: item for key, item in records_now.items() if key in before[1] or key[0] not in in_doubt}
+    check_same((assets_now, records_now), before)
+
+
+def rows_of(folder):
+    """Of the only report in a folder."""
+    (report,) = folder.glob("*.csv")
+    with open(report, newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("fault", REQUEST_FAULTS + STATEMENT_FAULTS)
