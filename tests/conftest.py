@@ -10,6 +10,7 @@ import subprocess
 import types
 
 import pytest
+from v22 import partiql
 
 import local_dynamodb
 from load_migration import migration
@@ -91,6 +92,28 @@ def tables(engine, tmp_path, monkeypatch):
     for name in (tables.assets, tables.versions):
         with contextlib.suppress(tables.client.exceptions.ResourceNotFoundException):  # a test's own doing
             tables.client.delete_table(TableName=name)
+
+
+@pytest.fixture(autouse=True)
+def hangup_as_before():
+    """A run that was interrupted ignores the hangups that follow, and what its process starts would ignore them too."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def before_first(monkeypatch, word, action):
+    """Do something once, just before the first write whose text begins with `word`."""
+    execute, done = migration.Database.execute, []
+
+    def execute_after_action(database, statements):
+        if not done and any(partiql(statement).startswith(word) for statement in statements):
+            done.append(True)
+            action()
+        return execute(database, statements)
+
+    patch_execute(monkeypatch, execute_after_action)
+    return done
 
 
 def patch_execute(monkeypatch, execute):

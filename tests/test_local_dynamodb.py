@@ -575,7 +575,6 @@ def test_signal_is_passed_on_and_the_command_is_awaited(start, number):
     port = free_port()
     process = start("--port", str(port), "--assets", "0", "--", sys.executable, "-c", COUNT_SIGNALS)
     first_line(process, "ready")
-    time.sleep(1)  # until it is not starting the command any more
     process.send_signal(number)
     assert process.wait(60) == 11
     assert not listens(port)

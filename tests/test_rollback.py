@@ -13,7 +13,7 @@ import tracemalloc
 import types
 
 import pytest
-from conftest import patch_execute
+from conftest import before_first, patch_execute
 from v22 import DELETED, M, N, S, asset, changed, migrated, partiql, record, version
 
 from load_migration import HERE, load_script, migration
@@ -422,20 +422,6 @@ def test_assets_of_two_databases_with_one_assetid(tables):
 
 
 # --- Interruptions --------------------------------------------------------------------
-
-
-def before_first(monkeypatch, word, action):
-    """Do something once, just before the first write whose text begins with `word`."""
-    execute, done = migration.Database.execute, []
-
-    def execute_after_action(database, statements):
-        if not done and any(partiql(statement).startswith(word) for statement in statements):
-            done.append(True)
-            action()
-        return execute(database, statements)
-
-    patch_execute(monkeypatch, execute_after_action)
-    return done
 
 
 def test_an_image_superseded_during_the_migration_does_not_count(tables, monkeypatch):

@@ -2,12 +2,13 @@
 rollback and verification. `tests/test_world.py` draws such worlds at random; here are those that were broken once."""
 
 import csv
+import functools
 import itertools
 import json
 import types
 
 import pytest
-from conftest import patch_execute
+from conftest import before_first, patch_execute
 from v22 import DELETED, S, asset, changed, migrated, partiql, record, version
 
 from load_migration import load_script, migration
@@ -58,22 +59,9 @@ def archive(tables, database_id="db01", asset_id="a"):
     delete(tables, database_id, asset_id)
 
 
-@pytest.fixture
-def before_first(monkeypatch):
-    """before_first(word, action): do something once, just before the first request with such a statement."""
-
-    def install(word, action):
-        execute, done = migration.Database.execute, []
-
-        def execute_after_action(database, statements):
-            if not done and any(partiql(statement).startswith(word) for statement in statements):
-                done.append(True)
-                action()
-            return execute(database, statements)
-
-        patch_execute(monkeypatch, execute_after_action)
-
-    return install
+@pytest.fixture(name="before_first")
+def before_first_of_this_test(monkeypatch):
+    return functools.partial(before_first, monkeypatch)
 
 
 @pytest.fixture
