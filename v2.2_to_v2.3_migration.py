@@ -3105,25 +3105,26 @@ class VersionRecords:
             key = self.database.key_of(self.database.versions, claim.now)
             needing = None
             if twin and needs_record(twin, key[2]) and (claim.was is None or may_be_archived(asset, own, twin)):
-                needing = twin["databaseId"]["S"]
+                needing = "the asset under databaseId %s" % twin["databaseId"]["S"]
             needing = needing or await self._third_with(asset, key, claim.certain)
             if needing:
-                findings += (record_stays(key, "the asset under databaseId %s needs it or may have made it" % needing),)
+                findings += (record_stays(key, "%s needs it or may have made it" % needing),)
                 continue
             refusal = await self.tables.write(undoing(key, claim))
             self.tally.version_records -= refusal is None and claim is claims[0]
         return findings
 
     async def _third_with(self, asset: ReadAsset, record: Key, certain: bool) -> Optional[str]:
-        """The databaseId of another asset that needs a version record; where it is not certain that we made it, also of
-        one that may have made it."""
+        """Another asset, in words, that needs a version record; where it is not certain that we made it, also one that
+        may have made it."""
         try:
             await self.owners.read_all()
         except Stopped:
             # What this run did for others it knows, for they come in turn; two runs at once are rare.
-            return None if certain else "that was not looked for"
+            return None if certain else "another asset, which was not looked for,"
         besides = (asset.key[1], twin_database(asset.key[1])) if certain else (asset.key[1],)
-        return await self.owners.find(record, besides, needs_record if certain else has_version)
+        name = await self.owners.find(record, besides, needs_record if certain else has_version)
+        return None if name is None else "the asset under databaseId %s" % name
 
     async def _own_and_twin(self, asset: ReadAsset) -> Tuple[Optional[Item], Optional[Item]]:
         """An asset and its live or archived twin, as they are now."""

@@ -489,12 +489,15 @@ def may_be_another(image: BeforeImage, now: Now, archive: Archive) -> bool:
     It archives an asset in the place of an older archived one, which nobody edits; and after a live one was archived,
     another can be created under its keys.
     """
-    differs = bool(migration.differing(now.asset, image.whole_after))
-    if migration.is_archived(image.asset):
-        return differs or archive.may_hold_the_live_one(image.key, now.asset or {}, now.twin)
-    if differs and any(is_of_others(image, claim, stored) for claim, stored in zip(image.claims, now.records)):
+    archived = migration.is_archived(image.asset)
+    if archived and archive.may_hold_the_live_one(image.key, now.asset or {}, now.twin):
         return True
-    return differs and now.twin is not None and not archive.explains(migration.twin_key(image.key), now.twin)
+    suspicious = (
+        archived
+        or any(is_of_others(image, claim, stored) for claim, stored in zip(image.claims, now.records))
+        or (now.twin is not None and not archive.explains(migration.twin_key(image.key), now.twin))
+    )
+    return suspicious and bool(migration.differing(now.asset, image.whole_after))
 
 
 def is_of_others(image: BeforeImage, claim: Any, stored: Optional[Item]) -> bool:
