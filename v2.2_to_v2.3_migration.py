@@ -2376,6 +2376,25 @@ class Tables:
         return Change(change.kind, change.key, change.size, statement=self.database.statement_of(change))
 
 
+class UnitCounts:
+    """The write units that writes would take: by table, and of the assets table by databaseId."""
+
+    def __init__(self, assets: str, versions: str) -> None:
+        self.assets = assets
+        self.by_table = collections.OrderedDict([(assets, 0.0), (versions, 0.0)])
+        self.by_database = collections.Counter()  # type: Any
+
+    def add(self, key: Key, units: float) -> None:
+        self.by_table[key[0]] += units
+        if key[0] == self.assets:
+            self.add_databases({key[1]: units})
+
+    def add_databases(self, units: Mapping[str, float]) -> None:
+        self.by_database.update(units)
+        if len(self.by_database) > 2000:  # there may be as many as assets; the large ones count
+            self.by_database = collections.Counter(dict(self.by_database.most_common(1000)))
+
+
 class DryRunTables:
     """The tables as they would be: reads are real, writes are judged by the same conditions and then pretended.
 
@@ -2384,8 +2403,7 @@ class DryRunTables:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        self.units = collections.Counter()  # type: Any  # that the writes would take, by table
-        self.database_units = collections.Counter()  # type: Any  # of the assets table, by databaseId
+        self.units = UnitCounts(reader.database.assets, reader.database.versions)
         self.pretended = temporary_database("CREATE TABLE pretended (key TEXT PRIMARY KEY, changes TEXT) WITHOUT ROWID")
 
     def prepared(self, change: Change) -> Change:
@@ -2414,16 +2432,8 @@ class DryRunTables:
             return Refusal(code, "DynamoDB would refuse it.", False)
         row = (to_json(change.key), to_json(earlier + [change._replace(expected={}, was=None)]))
         self.pretended.execute("INSERT OR REPLACE INTO pretended VALUES (?, ?)", row)
-        self._count(change)
+        self.units.add(change.key, self.reader.database.units_of(change))
         return None
-
-    def _count(self, change: Change) -> None:
-        units = self.reader.database.units_of(change)
-        self.units[change.key[0]] += units
-        if change.key[0] == self.reader.database.assets:
-            self.database_units[change.key[1]] += units
-            if len(self.database_units) > 2000:  # there may be as many as assets; the large ones count
-                self.database_units = collections.Counter(dict(self.database_units.most_common(1000)))
 
     def _changes(self, key: Key) -> List[Change]:
         query = "SELECT changes FROM pretended WHERE key = ?"
@@ -2526,19 +2536,19 @@ def query_of_asset(database_id: str, asset_id: str) -> Dict[str, Any]:
     }
 
 
-def segments_of_table(item_count: int) -> List[Segment]:
-    """The segments of a parallel scan. item_count: of the table, about."""
-    total = min(SEGMENTS, 1 + item_count // SEGMENT_ITEMS)
+def segments_of_table(item_count: int, most: int = SEGMENTS) -> List[Segment]:
+    """The segments of a parallel scan, `most` at most. item_count: of the table, about."""
+    total = min(most, 1 + item_count // SEGMENT_ITEMS)
     return [Segment({"Segment": number, "TotalSegments": total}) for number in range(total)]
 
 
-def segments_of_assets(settings: Settings, item_count: int) -> List[Segment]:
+def segments_of_assets(settings: Settings, item_count: int, most: int = SEGMENTS) -> List[Segment]:
     """What is to be read of the assets table: named partition keys, or everything; with a limit in table order."""
     if settings.asset_id is not None:
         return [Segment(query_of_asset(settings.database_id[0], settings.asset_id))]
     if settings.database_id:
         return [Segment(query_of("databaseId", name)) for name in settings.database_id]
-    return [Segment({})] if settings.limit is not None else segments_of_table(item_count)
+    return [Segment({})] if settings.limit is not None else segments_of_table(item_count, most)
 
 
 async def table_pages(
@@ -2612,12 +2622,16 @@ class Run:
             self._tick(tick)
             self.loop.run_until_complete(self._follow(pages, do))
         finally:
-            self.reader.requests.threads.shutdown()
-            self.writer.requests.threads.shutdown()
-            self.loop.close()
-            asyncio.set_event_loop(None)
+            self.close()
         if self.error:
             raise self.error
+
+    def close(self) -> None:
+        """Give back threads and loop; `execute` does it too."""
+        self.reader.requests.threads.shutdown()
+        self.writer.requests.threads.shutdown()
+        self.loop.close()
+        asyncio.set_event_loop(None)
 
     def stop(self) -> None:
         """Begin nothing new. May be called from a signal handler and from another thread."""
@@ -2753,9 +2767,9 @@ class Tally:
         except AssetFails as problem:
             outcome, findings = "failed", (problem.finding,)
         finally:
-            self._count(key, outcome, findings)
+            self.count(key, outcome, findings)
 
-    def _count(self, key: Key, outcome: str, findings: Tuple[Finding, ...]) -> None:
+    def count(self, key: Key, outcome: str, findings: Tuple[Finding, ...]) -> None:
         self.outcomes[outcome] += 1
         for finding in findings:
             self.codes[finding.code] += 1
@@ -2871,6 +2885,9 @@ def differing(one: Item, other: Item) -> List[str]:
     return sorted(name for name in {*one, *other} if not same(one.get(name), other.get(name)))
 
 
+KEYS_OF_OWNER = ("databaseId", "assetId", "currentVersionId")  # what is to be known of the others with an assetId
+
+
 class AssetKeys:
     """The databaseId and version id of the assets with each assetId; in a temporary file."""
 
@@ -2883,6 +2900,10 @@ class AssetKeys:
     def add(self, database_id: str, asset_id: str, version_id: Optional[str]) -> None:
         self._rows.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?)", (asset_id, database_id, version_id))
 
+    def add_asset(self, asset: Item) -> None:
+        """asset: keys and currentVersionId of it."""
+        self.add(asset["databaseId"]["S"], asset["assetId"]["S"], text_of(asset.get("currentVersionId")))
+
     def versions(self, asset_id: str) -> Dict[str, Optional[str]]:
         """The version ids by databaseId."""
         return dict(self._rows.execute("SELECT database_id, version_id FROM owners WHERE asset_id = ?", (asset_id,)))
@@ -2892,23 +2913,26 @@ class Owners:
     """Which assets have an assetId, by keys that are read once. Whether one of them needs a version record is looked up
     again whenever that is asked."""
 
-    def __init__(self, tables: Any, reader: Reader) -> None:
+    def __init__(self, tables: Any, reader: Reader, known: Optional[AssetKeys] = None) -> None:
+        """known: the keys of all assets with the assetIds that will be asked for; None: they are read."""
         self.tables = tables
         self.reader = reader
         self.assets = reader.database.assets
-        self.keys = AssetKeys()
+        self.keys = AssetKeys() if known is None else known
+        self.all_known = known is not None
         self._reading = collections.OrderedDict()  # type: collections.OrderedDict
 
     async def read_all(self, item_count: int = SEGMENTS * SEGMENT_ITEMS) -> None:
         """Have the keys of all assets. Raises Stopped when the run is stopped."""
-        await self._once("", lambda: segments_of_table(item_count))
+        if not self.all_known:
+            await self._once("", lambda: segments_of_table(item_count))
 
     async def has_archived_twin(self, key: Key) -> bool:
         """Whether an asset of the same assetId was in the archive when that was read, once. Raises Stopped."""
         archive = twin_database(key[1])
         if not can_exist((self.assets, archive, key[2])):
             return False
-        if not await self._once(archive, lambda: [Segment(query_of("databaseId", archive))]):
+        if not self.all_known and not await self._once(archive, lambda: [Segment(query_of("databaseId", archive))]):
             return False
         return archive in self.keys.versions(key[2])
 
@@ -2940,11 +2964,10 @@ class Owners:
     async def _read(self, segments: List[Segment]) -> int:
         count = 0
         for segment in segments:
-            segment.request["ProjectionExpression"] = "databaseId, assetId, currentVersionId"
+            segment.request["ProjectionExpression"] = ", ".join(KEYS_OF_OWNER)
         async for page in table_pages(self.reader, self.assets, segments):
             for asset in page.items:
-                version_id = text_of(asset.get("currentVersionId"))
-                self.keys.add(asset["databaseId"]["S"], asset["assetId"]["S"], version_id)
+                self.keys.add_asset(asset)
             count += len(page.items)
         return count
 
@@ -3219,16 +3242,23 @@ class Migration:
     before image on the disk, version record confirmed, asset changed."""
 
     def __init__(
-        self, run: Run, settings: Settings, tally: Tally, journal: Optional[Journal], started: str, show: Callable
+        self,
+        run: Run,
+        settings: Settings,
+        tally: Tally,
+        journal: Optional[Journal],
+        started: str,
+        show: Callable,
+        known: Optional[AssetKeys] = None,
     ) -> None:
         """journal: None in a dry run; started: when the run did, as ISO 8601 UTC; show: says what a dry run
-        would change."""
+        would change; known: as Owners have it."""
         self.database = run.reader.database
         self.tables = run.tables
         self.dry_run = settings.dry_run
         self.planner = Planner(self.database, run.tables.prepared, settings, started)
         self.journal = GroupCommit(journal, run.loop) if journal else NothingSaved()  # type: Any
-        owners = Owners(run.tables, run.reader)
+        owners = Owners(run.tables, run.reader, known)
         self.records = VersionRecords(self.database, run.tables, owners, self.journal, tally, started)
         self.turns = Turns()
         self.tally = tally
@@ -4004,6 +4034,10 @@ class Console(logging.StreamHandler):
 # Command line
 # --------------------------------------------------------------------------------------
 
+SCRIPT = os.path.basename(__file__)
+VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
+BEGINNING = 10  # assets, for the first migration
+
 
 class OutputClosed(Exception):
     """Nobody reads the output any more."""
@@ -4282,9 +4316,13 @@ def describe_run(settings: Settings, site: Site) -> str:
 
 
 def migrate(argv: Optional[List[str]]) -> int:
-    """Settings, preflight, plan on one screen, then the run."""
+    return run_migration(*agreed_run(argv, "Migrate VAMS assets from v2.2 to v2.3, in place, in DynamoDB."))
+
+
+def agreed_run(argv: Optional[List[str]], description: str) -> Tuple[Database, Settings, Site, Dict[str, Any]]:
+    """Settings, preflight, plan on one screen, and the operator's yes: what a run needs, and the flags typed."""
     examples = ("--config my_config.json --dry-run", "--config my_config.json --limit 10")
-    parser = make_parser("Migrate VAMS assets from v2.2 to v2.3, in place, in DynamoDB.", SETTINGS, examples)
+    parser = make_parser(description, SETTINGS, examples)
     parser.add_argument("--version", action="version", version=TOOL_VERSION)
     settings, typed = configured(parser, argv)
     session, database = connect(settings)
@@ -4294,58 +4332,134 @@ def migrate(argv: Optional[List[str]]) -> int:
     require(site.checks)
     announce("\nPlan:\n%s\n" % describe_run(settings, site))
     confirm("Migrate %s now?" % tables_text(settings, site), settings)
-    return run_migration(database, settings, site, typed)
+    return database, settings, site, typed
+
+
+class RunFiles(NamedTuple):
+    """The files of a run, begun."""
+
+    start: datetime.datetime
+    stem: str  # of their names
+    report: Report
+    journal: Optional[Journal]  # None in a dry run
+
+    @property
+    def started(self) -> str:
+        return iso_utc(self.start)
+
+
+class Usage(NamedTuple):
+    """What a run took of DynamoDB."""
+
+    writes: int
+    write_units: float
+    write_units_estimated: bool
+    read_units: float
+    throttles: int
+
+
+class Work(NamedTuple):
+    """How a run ended, beside its tally."""
+
+    stopped: bool
+    error: Optional[BaseException]  # what made it end early
+    usage: Usage
+    journal: Optional[str]  # where the before images are, None where there are none
+    details: Dict[str, Any]  # further parts of the summary
 
 
 def run_migration(database: Database, settings: Settings, site: Site, typed: Optional[Dict[str, Any]] = None) -> int:
     """Migrate, or plan what would be, and report. Returns the exit status.
     typed: the flags, where the operator is to be told the next command."""
+    files = begin_files(settings, site)
+    tally = Tally(files.report)
+    run = Run(database, settings)
+    show = functools.partial(announce_change, settings)
+    migration = Migration(run, settings, tally, files.journal, files.started, show)
+    segments = segments_of_assets(settings, site.item_count)
+    pages = table_pages(run.reader, database.assets, segments, settings.limit, migration.planner.plan)
+    progress = Progress(expected_assets(settings, site), is_terminal(sys.stderr))
+    error = run_to_end(run, pages, migration.migrate, progress, lambda: (tally.finished, counts_line(tally)))
+    details = {}  # type: Dict[str, Any]
+    journal = None
+    if files.journal:
+        journal, details["journal_holds"] = end_journal(files.journal)
+    else:
+        details["estimate"] = estimate(run.tables.units, migration.journal.size, site)
+    work = Work(run.stopping, error, usage_of(run), journal, details)
+    return conclude(settings, site, files, tally, work, typed)
+
+
+def begin_files(settings: Settings, site: Site) -> RunFiles:
+    """Begin the report and, unless it is a dry run, the journal. Raises PreflightError where that cannot be."""
     start = utc_now()
     folders = [settings.report_dir] if settings.dry_run else [settings.report_dir, settings.journal_dir]
     stem = unused_stem(folders, "dryrun" if settings.dry_run else "migration", start, settings.log_file)
     report = Report(os.path.join(settings.report_dir, stem + ".csv"), DRY_RUN_OUTCOMES if settings.dry_run else {})
-    tally = Tally(report)
     journal = None
     if settings.dry_run:
         announce("The first changes:", level=logging.INFO)
     else:
         journal = open_journal(os.path.join(settings.journal_dir, stem + ".jsonl"), settings, site, iso_utc(start))
-    run = Run(database, settings)
-    migration = Migration(run, settings, tally, journal, iso_utc(start), functools.partial(announce_change, settings))
-    segments = segments_of_assets(settings, site.item_count)
-    pages = table_pages(run.reader, database.assets, segments, settings.limit, migration.planner.plan)
-    total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
-    total = 0 if settings.database_id else total
-    progress = Progress(total, is_terminal(sys.stderr))
-    error = run_to_end(run, pages, migration.migrate, progress, lambda: (tally.finished, counts_line(tally)))
-    error = error or ending(report.close)
-    files = {
-        "report": report.path,
-        "summary": os.path.join(settings.report_dir, stem + "_summary.json"),
-    }
-    whole = journal.close() if journal else False
-    if journal and journal.counts["before_images"]:
-        files["journal"] = journal.path
-    elif journal:
+    return RunFiles(start, stem, report, journal)
+
+
+def end_journal(journal: Journal) -> Tuple[Optional[str], Optional[Dict[str, int]]]:
+    """End a journal, and remove it where it is empty, so that nobody needs to ask what it is for.
+    Returns its path, None where it was removed, and what it holds, None where it may not be whole."""
+    whole = journal.close()
+    path = journal.path if journal.counts["before_images"] else None
+    if path is None:
         with contextlib.suppress(OSError):  # Windows: somebody looks into it
-            os.remove(journal.path)  # so that nobody needs to ask what it is for
+            os.remove(journal.path)
+    return path, journal.counts if whole else None
+
+
+def usage_of(run: Run) -> Usage:
+    writer = run.writer
+    return Usage(writer.done, writer.units, not writer.units_reported, run.reader.units, writer.throttles)
+
+
+def expected_assets(settings: Settings, site: Site) -> int:
+    """How many assets a run will come to, about; 0 where that is not known."""
+    if settings.database_id:
+        return 0
+    return site.item_count if settings.limit is None else min(settings.limit, site.item_count)
+
+
+def conclude(
+    settings: Settings,
+    site: Site,
+    files: RunFiles,
+    tally: Tally,
+    work: Work,
+    typed: Optional[Dict[str, Any]],
+    script: str = SCRIPT,
+) -> int:
+    """End the report, write the summary, say what came of it and what is next. Returns the exit status; raises what
+    made the run end early. typed, script: for the next command, none where typed is None."""
+    error = work.error or ending(files.report.close)
+    paths = {
+        "report": files.report.path,
+        "summary": os.path.join(settings.report_dir, files.stem + "_summary.json"),
+    }
+    if work.journal:
+        paths["journal"] = work.journal
     if settings.log_file:
-        files["log"] = settings.log_file
-    status = exit_status_of(tally.outcomes["failed"], run, error)
-    summary = summarise(settings, site, tally, run, start, status, error, files)
-    if journal and whole:
-        summary["journal_holds"] = journal.counts
+        paths["log"] = settings.log_file
+    status = exit_status_of(tally.outcomes["failed"], work.stopped, error)
+    summary = summarise(settings, site, tally, work.usage, files.start, status, error, paths)
+    summary.update((name, value) for name, value in work.details.items() if value is not None)
     if settings.dry_run:
         summary["outcomes"] = {DRY_RUN_OUTCOMES.get(name, name): n for name, n in summary["outcomes"].items()}
         summary["version_records_to_write"] = summary.pop("version_records_written")
         summary["assets_to_change"] = summary.pop("assets_changed")
-        summary["estimate"] = estimate(run.tables, migration.journal.size, site)
-    write_summary(files["summary"], summary)
-    announce(result_text(summary, settings, tally, total if run.stopping else None))
+    write_summary(paths["summary"], summary)
+    announce(result_text(summary, settings, tally, expected_assets(settings, site) if work.stopped else None))
     if error is not None:
         raise error
     if typed is not None:
-        announce_next(*next_step(summary, settings, typed))
+        announce_next(*next_step(summary, settings, typed, script))
     return status
 
 
@@ -4353,15 +4467,13 @@ def announce_change(settings: Settings, asset: Item, plan: Plan) -> None:
     announce("\n" + describe_change(asset, plan, whole=settings.asset_id is not None), level=logging.INFO)
 
 
-def estimate(tables: DryRunTables, journal_size: int, site: Site) -> Dict[str, Any]:
+def estimate(units: UnitCounts, journal_size: int, site: Site) -> Dict[str, Any]:
     """What a migration would take: write units by table, and the least time that they need."""
-    database = tables.reader.database
-    by_table = collections.OrderedDict((table, tables.units[table]) for table in (database.assets, database.versions))
-    busiest = tables.database_units.most_common(1)
-    seconds = [units / site.capacity.get(table, TABLE_UNITS) for table, units in by_table.items()]
+    busiest = units.by_database.most_common(1)
+    seconds = [count / site.capacity.get(table, TABLE_UNITS) for table, count in units.by_table.items()]
     return collections.OrderedDict(
         [
-            ("write_units", by_table),
+            ("write_units", units.by_table),
             ("busiest_database_id", busiest[0][0] if busiest else None),
             ("busiest_write_units", busiest[0][1] if busiest else 0.0),
             ("busiest_seconds", round(busiest[0][1] / PARTITION_UNITS, 1) if busiest else 0.0),
@@ -4412,11 +4524,11 @@ def open_journal(path: str, settings: Settings, site: Site, started: str) -> Jou
         )
 
 
-def exit_status_of(failures: int, run: Run, error: Optional[BaseException]) -> int:
+def exit_status_of(failures: int, stopped: bool, error: Optional[BaseException]) -> int:
     """The exit status of a run that ended, was stopped, or was stopped by an error."""
     if error is not None:
         return getattr(error, "exit_status", EXIT_FAILED_ASSETS)
-    if run.stopping:
+    if stopped:
         return EXIT_INTERRUPTED
     return EXIT_FAILED_ASSETS if failures else EXIT_DONE
 
@@ -4427,7 +4539,7 @@ def counts_line(tally: Tally) -> str:
     )
 
 
-def summarise(settings, site, tally, run, start, status, error, files) -> Dict[str, Any]:
+def summarise(settings, site, tally, usage, start, status, error, files) -> Dict[str, Any]:
     """What the JSON summary says."""
     end = utc_now()
     return collections.OrderedDict(
@@ -4446,11 +4558,7 @@ def summarise(settings, site, tally, run, start, status, error, files) -> Dict[s
             ("codes", dict(sorted(tally.codes.items()))),
             ("version_records_written", tally.version_records),
             ("assets_changed", tally.assets),
-            ("writes", run.writer.done),
-            ("write_units", run.writer.units),
-            ("write_units_estimated", not run.writer.units_reported),
-            ("read_units", run.reader.units),
-            ("throttles", run.writer.throttles),
+            *usage._asdict().items(),
             ("settings", public_settings(settings)),
             ("files", files),
         ]
@@ -4498,22 +4606,19 @@ def count_line(count: int, meaning: str) -> str:
     return "  {:>11,}  {}".format(count, meaning)
 
 
-SCRIPT = os.path.basename(__file__)
-VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
-BEGINNING = 10  # assets, for the first migration
-
-
-def next_step(summary: Dict[str, Any], settings: Settings, typed: Dict[str, Any]) -> Tuple[str, str, Dict[str, Any]]:
-    """What to do after a migration or a dry run, the script for it and its flags."""
+def next_step(
+    summary: Dict[str, Any], settings: Settings, typed: Dict[str, Any], script: str = SCRIPT
+) -> Tuple[str, str, Dict[str, Any]]:
+    """What to do after a migration or a dry run, the script for it and its flags. script: the one that ran."""
     outcomes = summary["outcomes"]
     if summary["exit_status"] == EXIT_INTERRUPTED:
-        return "finish what is left", SCRIPT, typed
+        return "finish what is left", script, typed
     if settings.dry_run:
         if settings.limit is None and not settings.database_id and outcomes["would_migrate"] > BEGINNING:
-            return "begin small", SCRIPT, {**for_real(typed), "limit": BEGINNING}
-        return "migrate", SCRIPT, for_real(typed)
+            return "begin small", script, {**for_real(typed), "limit": BEGINNING}
+        return "migrate", script, for_real(typed)
     if outcomes["failed"]:
-        return "mend what failed, then run it again", SCRIPT, typed
+        return "mend what failed, then run it again", script, typed
     flags = connection_of(typed)
     flags.update({name: typed[name] for name in ("limit", "database_id", "asset_id") if name in typed})
     if "journal" in summary["files"]:

@@ -869,11 +869,11 @@ def run_rollback(
     )
     tally.outcomes["not_finished"] += max(0, total - tally.finished)
     add_kept_records(rollback)
-    status = migration.exit_status_of(not_restored(tally), run, error)
+    status = migration.exit_status_of(not_restored(tally), run.stopping, error)
     files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
     if settings.log_file:
         files["log"] = settings.log_file
-    summary = migration.summarise(settings, site, tally, run, start, status, error, files)
+    summary = migration.summarise(settings, site, tally, migration.usage_of(run), start, status, error, files)
     summary["outcomes"] = {names.get(name, name): tally.outcomes[name] for name in OUTCOMES}
     summary["assets_restored"] = summary.pop("assets_changed")
     summary["version_records_removed"] = summary.pop("version_records_written")

@@ -1213,7 +1213,7 @@ def run_verification(
         page_file = stack.enter_context(migration.create_private(files["page"])) if page else None
         findings = Findings(report, PAGE_ROWS if page else 0)
         runs, error, stopped = run_passes(database, settings, site, findings, journals, restored, archive)
-        status = migration.exit_status_of(findings.tally.problems, runs[-1], error)
+        status = migration.exit_status_of(findings.tally.problems, runs[-1].stopping, error)
         summary = summarise(
             settings, site, findings.tally, runs, requests, journals, start, status, error, files, restored, stopped
         )
