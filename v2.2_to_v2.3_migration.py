@@ -801,9 +801,8 @@ def has_gone_on(asset: Item, plan: Plan) -> bool:
     """Whether an asset was left as planned, and a user of v2.3 has gone on from there."""
     location = plan.set_attributes.get("assetLocation")
     removed = [name for name in plan.remove_attributes if name in REMOVED_FIELDS]
-    return (
-        location is not None and asset.get("assetLocation") == location and not any(name in asset for name in removed)
-    )
+    in_new_form = "currentVersionId" in asset and not any(name in asset for name in removed)
+    return in_new_form and location is not None and asset.get("assetLocation") == location
 
 
 def record_size(record: Item) -> int:
@@ -1418,8 +1417,8 @@ class Journal:
     """An append-only file of JSON lines, readable by its owner only.
 
     First line: what was migrated, when and by which version. Then, before anything of an
-    asset is written, {"asset": <before image>, "facts": {...}}. Its version record was simply made,
-    unless a later line says before the asset goes on what else was done to a version record for it:
+    asset is written, {"asset": <before image>, "facts": {...}}. Where the asset went on, its version record was
+    simply made, unless a later line says before that what else was done to a version record for it:
     {"claim": <a Claim>, "database_id": <of the asset>}. For one record the last such line counts.
     Last line, where the run came to its end in good order, finished or stopped: {"end": <`counts`>}.
     `sync` puts what was added on the disk. It is locked while it is written, so that no rollback reads it meanwhile.
@@ -1646,15 +1645,18 @@ def _lock_byte(file: Any, byte: int, keep: bool = True) -> bool:
 
 
 def open_private(path: str, **options: Any) -> Any:
-    """A new text file that only its owner may read; its name is on the disk on return."""
+    """A new text file that only its owner may read; its name is on the disk on return, and those of its folders."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     file = os.fdopen(descriptor, "w", errors="backslashreplace", **{"encoding": "utf-8", **options})
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    folder, below = os.path.dirname(os.path.abspath(path)), ""
+    while hasattr(os, "O_DIRECTORY") and folder != below:
+        with contextlib.suppress(PermissionError):  # a folder above that we may not look into is not new
+            opened = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
+        folder, below = os.path.dirname(folder), folder
     return file
 
 
@@ -2939,6 +2941,28 @@ class Owners:
     async def find(self, record: Key, besides: Sequence[str], test: Callable[[Item, str], bool]) -> Optional[str]:
         """The databaseId of an asset of a record's assetId for which, as it is now, test(asset, version id of the
         record) holds; None where there is none other than under `besides`. It may have been archived since."""
+        for keys in self._keys(record, besides):
+            for key, asset in (await self.tables.get(keys)).items():
+                if test(asset, record[2]):
+                    return key[1]
+        return None
+
+    async def find_gone_on(self, record: Key, besides: Sequence[str]) -> Optional[str]:
+        """The databaseId of an asset of a record's assetId whose history the record may be, for the application has
+        made the version that it has now; None where there is none other than under `besides`."""
+        for keys in self._keys(record, besides):
+            for key, asset in (await self.tables.get(keys)).items():
+                version_id = text_of(asset.get("currentVersionId"))
+                if version_id in (None, record[2]) or own_record(asset) is not None:
+                    continue
+                current = (record[0], record[1], version_id)
+                found = (await self.tables.get([current])).get(current)
+                if found is None or not looks_like_ours(found):
+                    return key[1]
+        return None
+
+    def _keys(self, record: Key, besides: Sequence[str]) -> Iterator[List[Key]]:
+        """The keys under which there may be an asset of a record's assetId, so many at a time as are looked up."""
         _, asset_id, version_id = record
         versions = self.keys.versions(asset_id)
         # Those that had this version come first.
@@ -2946,11 +2970,7 @@ class Owners:
         both = (name for one in known for name in (one, twin_database(one)))
         names = [name for name in collections.OrderedDict.fromkeys(both) if name not in besides]
         for start in range(0, len(names), LOOKUP_ASSETS):
-            keys = [(self.assets, name, asset_id) for name in names[start : start + LOOKUP_ASSETS]]
-            for key, asset in (await self.tables.get(keys)).items():
-                if test(asset, version_id):
-                    return key[1]
-        return None
+            yield [(self.assets, name, asset_id) for name in names[start : start + LOOKUP_ASSETS]]
 
     async def _once(self, name: str, segments: Callable[[], List[Segment]]) -> int:
         """How many assets there are under a databaseId, "" for all; read where they have not been."""
@@ -2999,7 +3019,7 @@ class VersionRecords:
         key, record = asset.insertion.key, asset.record
         # What we did if the record turns out to be as we want it: the answer to our write was lost.
         unheard = None  # type: Optional[Claim]
-        if earlier and earlier.was != earlier.now and not await self._third_with(asset, key, earlier.certain):
+        if earlier and earlier.was != earlier.now and not await self._other_with(asset, key, earlier.certain):
             renewed = earlier._replace(now=record)
             refusal = await self._renew(asset, earlier, renewed)
             if refusal is None:
@@ -3021,7 +3041,7 @@ class VersionRecords:
             if claim.now != present:
                 refusal = await self.tables.write(exchange(key, present, record))
                 if refusal:
-                    require_passed_by(refusal, "The version record")
+                    require_overtaken(refusal, "The version record")
                     unheard = claim if refusal.uncertain else unheard
                     continue
             self.tally.version_records += claim.was != claim.now
@@ -3036,7 +3056,7 @@ class VersionRecords:
             return None
         refusal = await self.tables.write(exchange(asset.insertion.key, earlier.now, renewed.now))
         if refusal:
-            require_passed_by(refusal, "The version record")
+            require_overtaken(refusal, "The version record")
             self.tally.version_records -= 1  # it is the work of others now
         return refusal
 
@@ -3066,23 +3086,23 @@ class VersionRecords:
     async def _require_of_archived_twin(self, asset: ReadAsset, twin: Optional[Item], present: Item) -> None:
         """Raises AssetFails unless a record was made for a live asset's archived twin, and no third asset needs it.
 
-        Of what an earlier run did nothing is known: a third asset that it has migrated may have made the record.
+        Of what an earlier run did nothing is known: there it may also be the history of a third asset.
         """
-        key, third_asset_that = asset.insertion.key, needs_record
-        if not self._was_made_for_archived(present):
-            third_asset_that = _has_no_record_to_make
+        key, by_this_run = asset.insertion.key, self._was_made_for_archived(present)
+        if not by_this_run:
             aside = {"dateCreated": NULL, "isCurrentVersion": NULL}
             to_make = {**(own_record(twin) or {}), **aside} if twin else {}
             by_earlier_run = twin is not None and needs_record(twin, key[2]) and looks_like_ours(present)
             if not by_earlier_run and to_make != {**present, **aside}:
                 raise version_conflict(asset.record, present)
-        if await self._has_third(asset, key, third_asset_that):
+        needed = await self._third_needs(asset, key)
+        if needed or not by_this_run and await self.owners.find_gone_on(key, own_and_twin(asset)):
             raise version_conflict(asset.record, present)
 
-    async def _has_third(self, asset: ReadAsset, record: Key, test: Callable[[Item, str], bool]) -> bool:
-        """Whether there is such an asset of a record's assetId, other than a live one and its archived twin."""
+    async def _third_needs(self, asset: ReadAsset, record: Key) -> bool:
+        """Whether another asset of a record's assetId needs it, other than a live one and its archived twin."""
         await self.owners.read_all()
-        return await self.owners.find(record, (asset.key[1], twin_database(asset.key[1])), test) is not None
+        return await self.owners.find(record, own_and_twin(asset), needs_record) is not None
 
     async def rival_of(self, asset: ReadAsset) -> Optional[Item]:
         """The record of a live asset's archived twin which was migrated before, as another version, and is not to be
@@ -3095,11 +3115,7 @@ class VersionRecords:
         if twin is None or version_id is None or key == asset.insertion.key or not needs_record(twin, version_id):
             return None
         record = (await self.tables.get([key])).get(key)
-        if (
-            record is None
-            or record.get("isCurrentVersion") != CURRENT
-            or await self._has_third(asset, key, needs_record)
-        ):
+        if record is None or record.get("isCurrentVersion") != CURRENT or await self._third_needs(asset, key):
             return None
         return record
 
@@ -3111,6 +3127,7 @@ class VersionRecords:
         refusal = await self.tables.write(exchange(key, rival, claim.now))
         if refusal and not refusal.uncertain:
             await self.journal.save_claim(asset.key[1], Claim(claim.now, claim.now))  # whoever did it, it was not we
+            require_overtaken(refusal, "The version record of the archived asset")
             return []
         return [claim]
 
@@ -3129,23 +3146,25 @@ class VersionRecords:
             needing = None
             if twin and needs_record(twin, key[2]) and (claim.was is None or may_be_archived(asset, own, twin)):
                 needing = "the asset under databaseId %s" % twin["databaseId"]["S"]
-            needing = needing or await self._third_with(asset, key, claim.certain)
+            needing = needing or await self._other_with(asset, key, claim.certain)
             if needing:
                 findings += (record_stays(key, "%s needs it or may have made it" % needing),)
                 continue
             refusal = await self.tables.write(undoing(key, claim))
+            if refusal and (await self.tables.get([key])).get(key) is not None:
+                findings += (record_stays(key, "it was changed by others, or DynamoDB does not take its removal"),)
             self.tally.version_records -= refusal is None and claim is claims[0]
         return findings
 
-    async def _third_with(self, asset: ReadAsset, record: Key, certain: bool) -> Optional[str]:
-        """Another asset, in words, that needs a version record; where it is not certain that we made it, also one that
-        may have made it."""
+    async def _other_with(self, asset: ReadAsset, record: Key, certain: bool) -> Optional[str]:
+        """Another asset, in words, that needs a version record; where it is not certain that we made it, one that may
+        have made it, which the asset's twin may have too."""
         try:
             await self.owners.read_all()
         except Stopped:
             # What this run did for others it knows, for they come in turn; two runs at once are rare.
             return None if certain else "another asset, which was not looked for,"
-        besides = (asset.key[1], twin_database(asset.key[1])) if certain else (asset.key[1],)
+        besides = own_and_twin(asset) if certain else (asset.key[1],)
         name = await self.owners.find(record, besides, needs_record if certain else has_version)
         return None if name is None else "the asset under databaseId %s" % name
 
@@ -3171,9 +3190,9 @@ class VersionRecords:
         return row is not None and not differing(json.loads(row[0]), record)
 
 
-def _has_no_record_to_make(asset: Item, version_id: str) -> bool:
-    """Whether the migration is done with an asset, under whatever version."""
-    return own_record(asset) is None
+def own_and_twin(asset: ReadAsset) -> Tuple[str, str]:
+    """The databaseIds of an asset and of its live or archived twin."""
+    return asset.key[1], twin_database(asset.key[1])
 
 
 def looks_like_ours(record: Item) -> bool:
@@ -3209,7 +3228,7 @@ def record_stays(record: Key, reason: str) -> Finding:
     return Finding("record_stays", "assetVersionId", "The version record %s stays: %s." % (record[2], reason))
 
 
-def require_passed_by(refusal: Refusal, what: str) -> None:
+def require_overtaken(refusal: Refusal, what: str) -> None:
     """Raises AssetFails unless others were faster with a write, so that its condition does not hold any more."""
     if refusal.code != "ConditionalCheckFailed":
         raise rejected(refusal, what)
@@ -3305,7 +3324,7 @@ class Migration:
                 findings, untouched = findings + further, False
                 if rival:
                     claims += await self.records.overrule(asset, rival)
-            self.show_change(asset)
+            self.show_change(asset, claims)
             refusal = await self.tables.write(asset.change, droppable=untouched)
             if refusal is None:
                 return "migrated", findings
@@ -3321,9 +3340,11 @@ class Migration:
             asset = self.planner.plan(item, to_json(item))
         raise changed_by_others("changed_during_migration")
 
-    def show_change(self, asset: ReadAsset) -> None:
+    def show_change(self, asset: ReadAsset, claims: Sequence[Claim]) -> None:
         if self.dry_run and self.tally.assets < SHOWN_CHANGES:
-            self.show(json.loads(asset.text), self.planner.whole_plan(asset))
+            plan = self.planner.whole_plan(asset)
+            there_already = bool(claims) and claims[0].was == claims[0].now
+            self.show(json.loads(asset.text), plan._replace(record=None) if there_already else plan)
 
 
 def describe_change(asset: Item, plan: Plan, whole: bool = False) -> str:
@@ -4588,7 +4609,7 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
             lines += ["               " + name_of(*key[1:]) for key in tally.first_migrated]
     for title, codes in (
         ("Failures", FAILURES),
-        ("Warnings, of assets that %s" % (would or "were ") + "migrated", WARNINGS),
+        ("Warnings", WARNINGS),
     ):
         found = [code for code in codes if summary["codes"].get(code)]
         lines += ["", title + ":"] if found else []

@@ -549,23 +549,24 @@ class KeptRecords:
 
     def __init__(self) -> None:
         self.database = migration.temporary_database(
-            "CREATE TABLE kept (key TEXT PRIMARY KEY, made TEXT, held INTEGER, asset TEXT, message TEXT) WITHOUT ROWID"
+            "CREATE TABLE kept (key TEXT PRIMARY KEY, made TEXT, held INTEGER, row TEXT) WITHOUT ROWID"
         )
 
     def hold(self, key: Key) -> None:
         """An asset that is not taken back relies on it."""
         self._set(key, "held = 1")
 
-    def add(self, key: Key, made: Optional[Item], asset: Optional[Key], message: str) -> None:
-        """made: by an asset of ours, None where that is not known. asset: it is reported for that, None: not at all."""
+    def add(self, key: Key, made: Optional[Item], row: Optional[Tuple[str, str, str, str]]) -> None:
+        """made: by an asset of ours, None where that is not known. row: what is to be reported: databaseId, assetId,
+        outcome of the asset, and why the record stays; None: nothing."""
         if made:
             self._set(key, "made = ?", migration.to_json(made))
-        if asset:
-            self._set(key, "asset = ?, message = ?", migration.to_json(asset), message)
+        if row:
+            self._set(key, "row = ?", migration.to_json(row))
 
     def _set(self, key: Key, assignments: str, *values: str) -> None:
         text = migration.to_json(key)
-        self.database.execute("INSERT OR IGNORE INTO kept VALUES (?, NULL, 0, NULL, NULL)", (text,))
+        self.database.execute("INSERT OR IGNORE INTO kept VALUES (?, NULL, 0, NULL)", (text,))
         self.database.execute("UPDATE kept SET %s WHERE key = ?" % assignments, values + (text,))
 
     def of(self, key: Key) -> Tuple[Optional[Item], bool]:
@@ -577,10 +578,10 @@ class KeptRecords:
     def remove(self, key: Key) -> None:
         self.database.execute("DELETE FROM kept WHERE key = ? AND NOT held", (migration.to_json(key),))
 
-    def left(self) -> Iterator[Tuple[Key, str]]:
-        """The asset that each kept record is reported for, and why it stays."""
-        for asset, message in self.database.execute("SELECT asset, message FROM kept WHERE asset IS NOT NULL"):
-            yield tuple(json.loads(asset)), message
+    def left(self) -> Iterator[Tuple[str, str, str, str]]:
+        """The rows that are to be reported."""
+        for (row,) in self.database.execute("SELECT row FROM kept WHERE row IS NOT NULL"):
+            yield tuple(json.loads(row))
 
 
 # --------------------------------------------------------------------------------------
@@ -623,7 +624,7 @@ class Rollback:
                 refusal = await self.tables.write(change, droppable=untouched)
                 untouched = False
                 if refusal:
-                    migration.require_passed_by(refusal, "The restoration of the asset")
+                    migration.require_overtaken(refusal, "The restoration of the asset")
                     continue
                 self.owners.keys.add(image.key[1], image.key[2], None)
                 now = now._replace(asset=image.asset)
@@ -652,7 +653,7 @@ class Rollback:
                 steps.append(HELD)
                 continue
             owed, held = self.kept.of(key)
-            reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now)
+            reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now, outcome)
             twin_needs = now.twin is not None and migration.needs_record(now.twin, key[2])
             if twin_needs and outcome == "asset_deleted":
                 reason = HELD  # it may be the same asset, archived, that needs it
@@ -661,23 +662,27 @@ class Rollback:
             if step in REASONS:
                 message = REASONS[step].format(whose or migration.twin_database(image.key[1]))
                 ours = claim.now if claim.was is None and claim.certain else None
-                self.kept.add(key, ours, image.key if outcome in ("restored", "nothing_to_restore") else None, message)
+                reported = outcome in ("restored", "nothing_to_restore") or step == IN_DOUBT
+                self.kept.add(key, ours, (*image.key[1:], outcome, message) if reported else None)
             if step in (DELETE, PUT_BACK):
                 gone = migration.Claim(claim.was if step == PUT_BACK else None, stored)
                 refusal = await self.tables.write(migration.undoing(key, gone), droppable=untouched)
                 untouched = False
                 if refusal:
-                    migration.require_passed_by(refusal, "The removal of the version record")
+                    migration.require_overtaken(refusal, "The removal of the version record")
                     return None
                 self.tally.version_records += 1
                 self.kept.remove(key)
         return steps
 
     async def reason_to_keep(
-        self, image: BeforeImage, claim: Any, key: Key, now: Now
+        self, image: BeforeImage, claim: Any, key: Key, now: Now, outcome: str
     ) -> Tuple[Optional[str], Optional[str]]:
         """Why nothing must be done to a version record, but for the twin's need; and the databaseId of the asset
-        that this is for."""
+        that this is for.
+
+        An asset that is not as the migration left it does not tell whether this has made its record: a run may have
+        been killed before that, and the record be the history of another asset."""
         if now.asset and migration.needs_record(now.asset, key[2]):
             return NEEDED, image.key[1]
         besides = (image.key[1], migration.twin_database(image.key[1]))
@@ -685,6 +690,8 @@ class Rollback:
         if needing is not None:
             return NEEDED, needing
         maker = None if claim.certain else await self.owners.find(key, besides[:1], migration.has_version)
+        if maker is None and claim.was is None and outcome != "restored":
+            maker = await self.owners.find_gone_on(key, besides[:1])
         return (IN_DOUBT, maker) if maker is not None else (None, None)
 
     async def look(self, image: BeforeImage) -> Now:
@@ -826,10 +833,10 @@ async def after_owners(rollback: Rollback, item_count: int, pages: Any):
 
 def add_kept_records(rollback: Rollback) -> None:
     """Report the version records that stay."""
-    for (_, database_id, asset_id), reason in rollback.kept.left():
+    for database_id, asset_id, outcome, reason in rollback.kept.left():
         finding = Finding("record_stays", "assetVersionId", "A version record stays: %s." % reason)
         rollback.tally.codes[finding.code] += 1
-        rollback.tally.report.add(database_id, asset_id, "restored", finding)
+        rollback.tally.report.add(database_id, asset_id, outcome, finding)
 
 
 def next_step(status: int, settings: Any, typed: Dict[str, Any]) -> Tuple[str, str, Dict[str, Any]]:
@@ -920,7 +927,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     lines.append(migration.count_line(summary["version_records_removed"], records))
     for title, known in (
         ("Not restored, or not wholly", FAILURES),
-        ("Warnings, of assets that were restored", WARNINGS),
+        ("Warnings", WARNINGS),
     ):
         found = [code for code in known if codes.get(code)]
         lines += ["", title + ":"] if found else []

@@ -540,6 +540,19 @@ def test_large_histories(tables):
 # --------------------------------------------------------------------------------------
 
 
+def test_the_names_of_a_journals_new_folders_are_on_the_disk(tmp_path, monkeypatch):
+    folder, fsync, synced = tmp_path / "new" / "newer", os.fsync, []
+
+    def noting_fsync(descriptor):
+        fsync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    os.makedirs(folder)
+    migration.open_private(str(folder / "journal")).close()
+    assert {path.stat().st_ino for path in (folder, folder.parent, tmp_path)} <= set(synced)
+
+
 def test_before_image_on_disk_then_record_then_asset(tables, monkeypatch):
     assets = list(sample_assets(120, databases=2))
     tables.load(assets)

@@ -142,7 +142,7 @@ def test_failed_and_warned_are_apart_and_each_code_has_its_meaning(tables, capfd
     tables.put(asset("a", previewLocation=M()), asset("b", currentVersion=S("x")), asset("c"))
     tables.migrate()
     result = capfd.readouterr().out.split("Result:")[1]
-    failures, warnings = result.split("Failures:")[1].split("Warnings, of assets that were migrated:")
+    failures, warnings = result.split("Failures:")[1].split("Warnings:")
     assert "1  invalid_current_version: " + migration.FAILURES["invalid_current_version"] in failures
     assert "1  preview_location_removed: " + migration.WARNINGS["preview_location_removed"] in warnings
     assert "2  migrated\n               db01 / " in result and "1  failed, untouched" in result

@@ -757,7 +757,7 @@ def test_a_journal_of_which_a_record_stays_is_not_undone(tables, capsys):
     undone = roll_back(tables, first)
     assert (undone.status, {row["code"] for row in undone.rows}) == (0, {"record_stays"})
     assert undone.summary["undone"] is False
-    assert "Warnings, of assets that were restored:\n            1  record_stays: " in capsys.readouterr().out
+    assert "Warnings:\n            1  record_stays: " in capsys.readouterr().out
     assert roll_back(tables, first, second).summary["undone"] is True
 
 

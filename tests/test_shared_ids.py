@@ -9,7 +9,7 @@ import types
 
 import pytest
 from conftest import before_first, patch_execute
-from v22 import DELETED, S, asset, changed, migrated, partiql, record, version
+from v22 import DELETED, LEGACY, S, asset, changed, migrated, partiql, record, version
 
 from load_migration import load_script, migration
 
@@ -303,6 +303,19 @@ def test_a_record_that_a_third_asset_needs_is_not_replaced_for_the_archived_twin
     assert tables.record("a", "3") == record("a")
 
 
+@pytest.mark.parametrize("by", ["system", "ann"])
+def test_a_third_asset_is_in_the_way_of_a_later_run_only_where_a_user_went_on_from_it(tables, by):
+    """What an earlier run, killed or not, made for the archived twin may then be the third one's history."""
+    tables.put(asset("a", ARCHIVE), asset("a", currentVersion=version(Comment="Mine")))
+    tables.migrate("--database-id", ARCHIVE)
+    tables.put(migrated("a", "db02", currentVersionId="4"))
+    tables.put_records(record("a", assetVersionId="4", createdBy=by))
+    done = tables.migrate()
+    conflict = by == "ann"
+    assert (done.status, done.codes) == (1, {"version_conflict"}) if conflict else (0, {"archived_twin"})
+    assert tables.record("a", "3") == record("a", **{"isCurrentVersion": FALSE} if conflict else {"comment": "Mine"})
+
+
 def test_identical_twins_of_which_the_archived_one_is_deleted_in_mid_run(tables, before_first):
     """Before its change or after it: the live one has its record, which is current."""
     for word in ('UPDATE "%s"' % tables.assets, 'UPDATE "%s"' % tables.versions):
@@ -534,6 +547,52 @@ def test_a_killed_run_alone_takes_back_nothing_of_the_one_that_finished_it(table
     assert tables.contents() == after
     assert roll_back(tables, killed, second).status == 0
     assert tables.asset("db01", "a") == asset("a", Parent="moved by a user") and tables.contents()[1] == {}
+
+
+def test_a_record_that_was_changed_before_it_could_be_withdrawn_is_reported(tables, before_first):
+    tables.put(asset("a"))
+    before_first('UPDATE "%s"' % tables.assets, lambda: delete(tables, "db01"))
+    before_first("DELETE", lambda: tables.put_records(record("a", comment="Edited")))
+    done = tables.migrate()
+    assert done.codes == {"vanished", "record_stays"} and tables.record("a", "3") == record("a", comment="Edited")
+
+
+def test_a_change_that_never_arrived_is_not_taken_for_done_because_the_asset_looks_new(tables, monkeypatch):
+    """An asset of which nothing is to be removed, and whose location is in the new form already."""
+    old = dict.fromkeys([*LEGACY, "currentVersion"])
+    bare = functools.partial(asset, "a", **old, assetLocation=migrated("a")["assetLocation"])
+    tables.put(bare())
+    afterwards = functools.partial(tables.put, bare(previewLocation=None))
+    lose_answer(monkeypatch, 'UPDATE "%s"' % tables.assets, False, afterwards)
+    assert tables.migrate().status == 0
+    assert tables.asset("db01", "a") == migrated("a", currentVersionId="0", previewLocation=None)
+
+
+def test_a_dry_run_shows_a_shared_record_once(tables, capsys):
+    tables.put(asset("a"), asset("a", "db02"))
+    tables.migrate("--dry-run")
+    assert capsys.readouterr().out.count("+ version record, comment") == 1
+
+
+@pytest.mark.parametrize("by", ["system", "ann"])
+def test_a_run_killed_before_it_made_a_record_does_not_take_anothers_history(tables, before_first, by):
+    """Where no user went on from the other asset, only the killed run can have made the record."""
+    tables.put(asset("a", ARCHIVE), asset("a", currentVersion=version(Version="5")))
+
+    def crash():
+        tables.put(migrated("a", "db02", currentVersionId="4"))
+        tables.put_records(record("a", isCurrentVersion=FALSE), record("a", assetVersionId="4", createdBy=by))
+        raise SystemError("as if killed")
+
+    before_first("INSERT", crash)
+    with pytest.raises(SystemError):
+        tables.migrate("--database-id", ARCHIVE)
+    (path,) = tables.folder.glob("run-*/backups/*.jsonl")
+    undone = roll_back(tables, types.SimpleNamespace(journal=path))
+    assert undone.status == 0 and undone.summary["outcomes"]["nothing_to_restore"] == 1
+    history = {("a", "3"): record("a", isCurrentVersion=FALSE)} if by == "ann" else {}
+    assert tables.contents()[1] == {("a", "4"): record("a", assetVersionId="4", createdBy=by), **history}
+    assert [row["code"] for row in undone.rows] == ["record_stays"] * len(history)
 
 
 def test_no_migration_begins_while_a_rollback_takes_back_what_it_would_rely_on(tables, before_first, capsys):
