@@ -27,10 +27,11 @@ def flags_of(script):
     return set(re.findall(r"--[a-z][a-z-]*", run.stdout.decode()))
 
 
-def test_all_four_scripts_exist():
+def test_all_five_scripts_exist():
     assert SCRIPTS == [
         "v2.2_to_v2.3_migration.py",
         "v2.2_to_v2.3_migration_rollback.py",
+        "v2.2_to_v2.3_migration_spark.py",
         "v2.2_to_v2.3_migration_test.py",
         "v2.2_to_v2.3_migration_verify.py",
     ]
@@ -38,7 +39,7 @@ def test_all_four_scripts_exist():
 
 def test_every_flag_is_in_the_readme_and_every_one_in_it_exists():
     existing = set().union(*(flags_of(script) for script in SCRIPTS))
-    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", without_commands_of_others()))
     assert existing - mentioned == set()
     assert mentioned - existing == set()
 
@@ -54,6 +55,13 @@ def test_the_settings_table_has_each_key_with_its_flag_and_default():
         if value not in (None, []):
             shown = json.dumps(value) if isinstance(value, bool) else str(value)
             assert default.strip("`") == shown, key
+
+
+def without_commands_of_others():
+    """The README without the blocks whose flags are those of the AWS CLI and of Spark."""
+    return re.sub(
+        r"^```bash\n(?:aws|spark-submit|PYSPARK_SUBMIT_ARGS=).*?^```", "", README, flags=re.DOTALL | re.MULTILINE
+    )
 
 
 def codes_in_source(pattern, script="v2.2_to_v2.3_migration.py"):

@@ -1,0 +1,398 @@
+"""The migration on Spark: on the cores of this machine, and on a cluster of two workers that lives here too."""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import run_results
+from test_local_dynamodb import free_port
+from v22 import M, asset
+
+import local_dynamodb
+from benchmarks.front import Faults, Front
+from load_migration import HERE, load_script, migration
+from sample_assets import sample_assets
+
+SCRIPT = "v2.2_to_v2.3_migration_spark.py"
+MIGRATION = "v2.2_to_v2.3_migration.py"
+ROLLBACK = "v2.2_to_v2.3_migration_rollback.py"
+VERIFY = "v2.2_to_v2.3_migration_verify.py"
+
+spark = load_script(SCRIPT)
+_numbers = itertools.count(1)
+
+
+def why_not():
+    """Why the tests that start Spark cannot run here, "" where they can."""
+    home = os.environ.get("JAVA_HOME")
+    java = os.path.join(home, "bin", "java") if home else shutil.which("java")
+    if not java or local_dynamodb._java_version(java) < 17:
+        return "Spark needs a Java 17 or newer on the PATH"
+    try:
+        import pyspark  # noqa: F401
+    except ImportError:
+        return "no pyspark: .venv-dev/bin/pip install -r requirements-spark.txt"
+    return ""
+
+
+needs_spark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
+
+
+# --- What needs no Spark ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given, own",
+    [
+        ("--assets-table a --limit 5 --dry-run", "--assets-table a --limit 5 --dry-run"),
+        ("--JOB_NAME vams --JOB_ID j_1 --JOB_RUN_ID jr_1 --TempDir s3://b/t --limit 5", "--limit 5"),
+        ("--enable-metrics --continuous-log-logGroup g --enable-job-insights true --limit 5", "--limit 5"),
+        ("--job-bookmark-option job-bookmark-disable --job-language python --yes", "--yes"),
+        ("--extra-py-files s3://b/a.py,s3://b/b.py --scriptLocation s3://b/c.py --assets_table a", "--assets-table a"),
+        ("--dry-run true --repair false --bucket_without_files  --yes", "--dry-run --bucket-without-files --yes"),
+        ("--dry_run False --yes true", "--no-dry-run --yes"),
+        ("--assets_table=my_assets --database-id my_db", "--assets-table=my_assets --database-id my_db"),
+        ("--asset-tabel a", "--asset-tabel a"),
+    ],
+)  # fmt: skip
+def test_arguments_as_glue_passes_them(given, own):
+    assert spark.own_arguments(given.split(" ")) == own.split()
+
+
+def test_no_flag_of_ours_is_taken_for_one_of_glues():
+    assert [setting.flag for setting in migration.SETTINGS.values() if spark.GLUES_OWN.match(setting.flag)] == []
+    assert not spark.GLUES_OWN.match("--config") and not spark.GLUES_OWN.match("--version")
+
+
+@pytest.mark.parametrize(
+    "flags, items, cores, tasks",
+    [
+        ({}, 0, 2, 8),
+        ({}, 10**6, 2, 8),
+        ({}, 10**9, 64, 4000),
+        ({"limit": 10}, 10**6, 64, 1),
+        ({"limit": 1000}, 10**6, 64, 10),
+        ({"database_id": ["db01"], "asset_id": "a"}, 10**6, 64, 1),
+    ],
+)
+def test_number_of_writing_tasks(flags, items, cores, tasks):
+    names = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": "bucket"}
+    settings = migration.resolve_settings(migration.CONFIG, {}, {**names, **flags})
+    assert spark.writing_tasks(settings, migration.Site(None, "r", items, []), cores) == tasks
+
+
+class Rows:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, *row):
+        self.rows.append(row)
+
+
+def test_what_a_task_tells_is_counted_as_if_the_driver_had_seen_it():
+    finding = migration.Finding("version_missing", "currentVersion.Version", "line\nwith an end")
+    counted = [
+        (("assets", "db", "a"), "migrated", (finding, finding)),
+        (("assets", "db", "b"), "failed", (finding._replace(code="invalid_version_id"),)),
+        (("assets", "db", "c"), "migrated", ()),
+    ]
+    task, whole, driver = spark.TaskTally(), migration.Tally(Rows()), migration.Tally(Rows())
+    for key, outcome, findings in counted:
+        task.count(key, outcome, findings)
+        whole.count(key, outcome, findings)
+    driver.outcomes.update(task.outcomes)
+    spark.tell(driver, task.told())
+    assert (driver.outcomes, driver.codes, driver.report.rows) == (whole.outcomes, whole.codes, whole.report.rows)
+    assert [row[1:3] for row in driver.report.rows] == [("a", "migrated"), ("a", "migrated"), ("b", "failed")]
+
+
+def test_the_error_of_an_executor_is_told_as_ours():
+    text = (
+        "An error occurred\n  File x, line 3\nv2_2_to_v2_3_migration.PreflightError: it was %s\n  Fix: %s\n\n\tat org"
+    )
+    error = spark.explained(RuntimeError(text % ("denied: table a", "grant it.")))
+    assert (error.cause, error.fix) == ("it was denied: table a", "grant it.")
+    other = RuntimeError("ZeroDivisionError: division by zero\n\tat org")
+    assert spark.explained(other) is other
+
+
+def test_a_journal_folder_that_an_executor_does_not_see_is_an_error(tmp_path):
+    spark.require_the_jobs_folder({"mark": str(tmp_path)})
+    with pytest.raises(migration.MigrationError, match="all executors share"):
+        spark.require_the_jobs_folder({"mark": str(tmp_path / "j.jsonl")})
+
+
+def test_of_what_is_migrated_already_only_the_keys_travel():
+    settings = type("Settings", (), {"repair": False, "asset_bucket_name": "bucket"})()
+    done = {**asset("a"), "currentVersionId": {"S": "3"}}
+    done = {name: value for name, value in done.items() if name not in migration.REMOVED_FIELDS}
+    asset_id, text = spark.pair_of(settings, done, "whole")
+    assert asset_id == "a" and set(json.loads(text)) == {"databaseId", "assetId", "currentVersionId"}
+    assert migration.plan_asset(json.loads(text), "bucket", "now").outcome == "already_migrated"
+    settings.repair = True
+    assert spark.pair_of(settings, done, "whole") == ("a", "whole")
+    assert spark.pair_of(settings, {**asset("a"), "currentVersionId": {"S": "3"}}, "whole") == ("a", "whole")
+
+
+# --- On the cores of this machine -------------------------------------------------------------
+
+
+class Job:
+    """The script in a process of its own, in a folder of its own."""
+
+    def __init__(self, tables, *flags, command=(sys.executable, os.path.join(HERE, SCRIPT))):  # noqa: B008
+        self.folder = tables.folder / ("spark-%d" % next(_numbers))
+        self.folder.mkdir()
+        flags = [*tables.flags, *flags]
+        submit = "--master local[2] --driver-memory 512m pyspark-shell"
+        environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": submit, "PYSPARK_PYTHON": sys.executable}
+        self.output = open(self.folder / "output", "w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [*command, *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def wait(self):
+        """Its exit status and what it reported."""
+        try:
+            status = self.process.wait(timeout=150)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.output.seek(0)
+        self.said = self.output.read()
+        self.output.close()
+        if not list(self.folder.glob("reports/*_summary.json")):
+            raise AssertionError(self.said[-5000:])
+        results = run_results(status, self.folder)
+        results.said = self.said
+        return results
+
+    def journals(self):
+        return sorted(self.folder.glob("backups/*_p*.jsonl"))
+
+    def wait_for_images(self, count):
+        """Until the journals hold so many before images."""
+        deadline = time.monotonic() + 120
+        while sum(path.read_bytes().count(b'{"asset"') for path in self.journals()) < count:
+            assert self.process.poll() is None and time.monotonic() < deadline, (self.folder / "output").read_text()
+            time.sleep(0.05)
+
+
+def run(tables, *flags, **options):
+    return Job(tables, *flags, **options).wait()
+
+
+@pytest.fixture
+def twins(tables, engine):
+    """A second pair of tables, for the same assets."""
+    names = tables.assets + "-twin", tables.versions + "-twin"
+    local_dynamodb.create_tables(tables.client, *names)
+    folder = tables.folder / "twin"
+    folder.mkdir()
+    yield type(tables)(engine, *names, folder)
+    for name in names:
+        tables.client.delete_table(TableName=name)
+
+
+def undated(contents, results):
+    """What is in the tables, without the start of the run that stands for a date that an asset lacks."""
+    text = json.dumps([sorted(map(repr, part.items())) for part in contents])
+    return text.replace(results.summary["started"], "START")
+
+
+def tallies(results):
+    names = ("scanned", "outcomes", "codes", "assets_changed")
+    return {name: results.summary[name] for name in names}
+
+
+def told(results):
+    """The rows of a report. Which of two twins comes first, and is told of, is left to chance."""
+    rows = [tuple(row.values()) for row in results.rows if row["code"] != "archived_twin"]
+    return sorted(re.sub(r"\d+T\d+Z", "", repr(row)) for row in rows)
+
+
+def restore(tables, results, before):
+    """Roll back by all journals of a run, and see that everything is as it was."""
+    journal = ["--journal", str(results.folder / "backups")]
+    assert load_script(ROLLBACK).main([*tables.flags, *journal, "--yes"]) == 0
+    assert tables.contents() == before
+
+
+@needs_spark
+def test_it_does_what_the_migration_does(tables, twins):
+    assets = [*sample_assets(400), asset("bad", currentVersion=M(Version="x"))]
+    for pair in (tables, twins):
+        pair.load(assets)
+    before = tables.contents()
+    alone = twins.migrate("--dry-run")
+    dry = run(tables, "--dry-run")
+    assert tables.contents() == before
+    assert (dry.status, tallies(dry), told(dry)) == (1, tallies(alone), told(alone))
+    assert list(dry.summary["estimate"]["write_units"].values()) == list(
+        alone.summary["estimate"]["write_units"].values()
+    )
+    assert dry.summary["estimate"]["journal_bytes"] == alone.summary["estimate"]["journal_bytes"]
+    assert dry.said.count("  + version record, assetId:") == migration.SHOWN_CHANGES
+
+    alone, spread = twins.migrate(), run(tables)
+    assert undated(tables.contents(), spread) == undated(twins.contents(), alone)
+    assert (spread.status, tallies(spread), told(spread)) == (1, tallies(alone), told(alone))
+    assert spread.summary["version_records_written"] == alone.summary["version_records_written"]
+    assert "failed: db01 / bad" in spread.said and "Traceback" not in spread.said
+    assert "%s " % SCRIPT in spread.said.splitlines()[-1]
+    journal = ["--journal", str(spread.folder / "backups")]
+    assert load_script(VERIFY).main([*tables.flags, *journal]) == 1  # of the asset that failed
+    written = tables.contents()
+    again = run(tables)
+    assert tables.contents() == written
+    assert again.summary["writes"] == 0 and again.summary["outcomes"]["already_migrated"] == len(assets) - 1
+    assert again.summary["journals"] == [] and not list(again.folder.glob("backups/*"))
+    restore(tables, spread, before)
+
+
+@needs_spark
+def test_a_table_of_one_database_keeps_all_tasks_writing_and_a_limit_is_exact(tables):
+    tables.load(sample_assets(400, databases=1))
+    in_order = local_dynamodb.all_items(tables.client, tables.assets)
+    first = [(item["databaseId"]["S"], item["assetId"]["S"]) for item in itertools.islice(in_order, 30)]
+    limited = run(tables, "--limit", "30", "--max-write-units", "500", "--max-read-units", "500")
+    changed = [key for key, item in tables.contents()[0].items() if "currentVersion" not in item]
+    assert limited.summary["scanned"] == 30 and sorted(changed) == sorted(first)
+    whole = run(tables, "--database-id", "db01", "--database-id", "db01#deleted")
+    assert whole.status == 0 and whole.summary["scanned"] == 400
+    assert whole.summary["outcomes"]["migrated"] == 370
+    assert len(whole.summary["tasks"]) == 8 and all(task["assets"] > 20 for task in whole.summary["tasks"])
+    assert sum(task["assets"] for task in whole.summary["tasks"]) == 370
+
+
+@needs_spark
+def test_ctrl_c_finishes_what_is_under_way_and_the_next_run_the_rest(tables, twins):
+    for pair in (tables, twins):
+        pair.load(sample_assets(400))
+    before = tables.contents()
+    job = Job(tables, "--max-write-units", "150")
+    job.wait_for_images(50)
+    os.kill(job.process.pid, signal.SIGINT)
+    stopped = job.wait()
+    assert stopped.status == 130 and "stopped: " in stopped.said and "Traceback" not in stopped.said
+    assets, records = tables.contents()
+    migrated = {
+        key: item for key, item in assets.items() if "currentVersionId" in item and "currentVersion" not in item
+    }
+    assert 50 <= len(migrated) < 400 and stopped.summary["outcomes"]["migrated"] == len(migrated)
+    assert sum(stopped.summary["outcomes"].values()) == stopped.summary["scanned"]
+    assert {key[0] for key in records} <= {key[1] for key in migrated}
+    assert all(migration.is_whole(str(path)) for path in job.journals())
+    rest, alone = run(tables), twins.migrate()
+    assert rest.status == 0
+    assert rest.summary["outcomes"]["migrated"] == 400 - len(migrated)
+    shown = [undated(tables.contents(), stopped).replace(rest.summary["started"], "START")]
+    assert shown == [undated(twins.contents(), alone)]
+    for path in rest.folder.glob("backups/*"):
+        shutil.copy(path, stopped.folder / "backups")
+    restore(tables, stopped, before)
+
+
+@needs_spark
+def test_an_error_that_a_task_meets_is_told_without_a_traceback(tables, engine):
+    tables.load(sample_assets(100))
+    with Front(engine.port, faults=Faults(expired_from=20)) as front:
+        failed = run(tables, "--endpoint-url", front.endpoint_url)
+    assert failed.status == 1 and "error: " in failed.said and "Fix: " in failed.said
+    assert "Traceback" not in failed.said
+    assert failed.summary["error"]
+
+
+# --- On a cluster -----------------------------------------------------------------------------
+
+
+class Cluster:
+    """A master and two workers with a core each, which stand in a folder of their own."""
+
+    def __init__(self, folder):
+        import pyspark
+
+        self.home = os.path.dirname(pyspark.__file__)
+        self.folder = folder
+        self.processes = []
+
+    def __enter__(self):
+        port = free_port()
+        self.url = "spark://127.0.0.1:%d" % port
+        self._start("master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0")
+        for _ in range(2):
+            flags = ("--host", "127.0.0.1", "-c", "1", "-m", "1g", "--webui-port", "0", "-d", str(self.folder / "work"))
+            self._start("worker.Worker", *flags, self.url)
+        return self
+
+    def _start(self, name, *flags):
+        command = [os.path.join(self.home, "bin", "spark-class"), "org.apache.spark.deploy." + name, *flags]
+        environment = {**os.environ, "SPARK_HOME": self.home, "SPARK_NO_DAEMONIZE": "1", "SPARK_LOCAL_IP": "127.0.0.1"}
+        with open(self.folder / ("log-%d" % len(self.processes)), "w") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=environment,
+                start_new_session=True,
+            )  # fmt: skip
+        self.processes.append(process)
+
+    def kill_a_worker(self):
+        """Its executor goes with it."""
+        os.killpg(self.processes[-1].pid, signal.SIGKILL)
+
+    def __exit__(self, *unused):
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+SPECULATIVE = {
+    "spark.speculation": "true",
+    "spark.speculation.interval": "200ms",
+    "spark.speculation.task.duration.threshold": "2s",
+    "spark.shuffle.io.maxRetries": "1",
+    "spark.shuffle.io.retryWait": "1s",
+    "spark.executor.memory": "512m",
+    "spark.default.parallelism": "2",
+}
+
+
+@needs_spark
+def test_on_a_cluster_nothing_depends_on_a_worker_that_is_killed(tables, twins, tmp_path):
+    """The script is submitted alone, as on Glue and EMR: Spark brings the other files."""
+    for pair in (tables, twins):
+        pair.load(sample_assets(400))
+    before = tables.contents()
+    with Cluster(tmp_path) as cluster:
+        script = tmp_path / "submitted" / SCRIPT
+        script.parent.mkdir()
+        shutil.copy(os.path.join(HERE, SCRIPT), script)
+        files = ",".join(os.path.join(HERE, name) for name in ("load_migration.py", MIGRATION))
+        submit = [os.path.join(cluster.home, "bin", "spark-submit"), "--master", cluster.url, "--py-files", files]
+        for name, value in SPECULATIVE.items():
+            submit += ["--conf", "%s=%s" % (name, value)]
+        job = Job(tables, "--max-write-units", "120", command=[*submit, str(script)])
+        job.wait_for_images(60)
+        cluster.kill_a_worker()
+        results = job.wait()
+    alone = twins.migrate()
+    assert results.status == 0, results.said
+    assert undated(tables.contents(), results) == undated(twins.contents(), alone)
+    assert (tallies(results), told(results)) == (tallies(alone), told(alone))
+    accepted = [task["journal"] for task in results.summary["tasks"]]
+    assert len(accepted) == 8 and len(results.summary["journals"]) > 8  # others were tried in vain
+    restore(tables, results, before)

@@ -1,0 +1,621 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.6"
+# dependencies = ["boto3", "pyspark"]
+# ///
+"""Migrate the assets of VAMS v2.2 to the form of v2.3 on Spark: on AWS Glue, EMR Serverless, or all cores of a machine.
+
+    settings -> preflight -> tasks read segments -> shuffle by assetId -> tasks migrate -> one report
+
+It is the migration of v2.2_to_v2.3_migration.py, run by many processes: settings, preflight, an asset's way, journal,
+report and exit status are that script's. The driver reads no assets. What it adds up is what the tasks whose results
+Spark accepted have counted, so that each asset counts once however often its task was tried.
+
+All assets of one assetId come to the same task. So they take turns there as they do in one process, each task knows who
+else has an assetId without asking, and a table with a single databaseId keeps all tasks busy.
+
+Exit status: as the migration's.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import functools
+import glob
+import json
+import logging
+import os
+import queue
+import re
+import sys
+import tempfile
+import time
+import zlib
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+try:
+    from load_migration import migration
+except ModuleNotFoundError as missing:
+    if missing.name != "load_migration":
+        raise
+    sys.stderr.write("error: load_migration.py is missing.\n  Fix: keep all files of this tool in one folder.\n")
+    sys.exit(2)
+
+SCRIPT = os.path.basename(__file__)
+TASK_ASSETS = 250000  # of one writing task, about, in a large table
+TASKS_FOR_EACH_CORE = 4  # so that one that ends leaves room for the next
+WATCH_SECONDS = 2.0  # how often a task looks whether the job is being stopped
+PAGE_ITEMS = 100  # handed out at once, so that planning them goes beside what they wait for
+PAGE_BYTES = 1000 * 1000
+
+Job = Dict[str, Any]  # what the executors are told: plain values, for they do not share our classes
+Result = Dict[str, Any]  # what a writing task has to say, in plain values too
+
+
+# --------------------------------------------------------------------------------------
+# Arguments
+# --------------------------------------------------------------------------------------
+
+# What Glue gives a script beside the job's own arguments. Source: AWS Glue developer guide, "Using job parameters in
+# AWS Glue jobs". None of our flags is like them.
+GLUES_OWN = re.compile(
+    r"--((JOB|WORKFLOW)_[A-Z_]+|SECURITY_CONFIGURATION|TempDir|scriptLocation|class|conf|encryption-type|user-jars-first"
+    r"|additional-python-modules|python-modules-installer-option|datalake-formats|spark-event-logs-path"
+    r"|(auto-scale|continuous-log|customer|disable|enable|extra|job|starting-events|use|write-shuffle)-[A-Za-z-]+)\Z"
+)
+SWITCHES = [setting.flag for setting in migration.SETTINGS.values() if setting.kind is bool]
+
+
+def own_arguments(argv: Sequence[str]) -> List[str]:
+    """The arguments as they are typed at a prompt. Glue adds its own, has `_` for each `-`, and gives even a flag
+    without a value one: `true`, or nothing."""
+    words, own = collections.deque(argv), []  # type: Any, List[str]
+    while words:
+        name, equals, value = words.popleft().partition("=")
+        followed = bool(words) and not words[0].startswith("--")
+        if GLUES_OWN.match(name):
+            if followed and not equals:
+                words.popleft()
+            continue
+        if name.startswith("--"):
+            name = name.replace("_", "-")
+        if name in SWITCHES and followed and words[0].lower() in ("true", "false", ""):
+            if words.popleft().lower() != "false":
+                own.append(name)
+            elif name == "--dry-run":
+                own.append("--no-dry-run")
+            continue
+        own.append(name + equals + value)
+    return own
+
+
+# --------------------------------------------------------------------------------------
+# On the executors: reading
+# --------------------------------------------------------------------------------------
+
+
+def connected(job: Job) -> Tuple[Any, Any]:
+    """The settings and the tables, made once for each process of an executor."""
+    if not migration.LOG.handlers:
+        # An executor's log is no place for what an operator's log may hold.
+        migration.LOG.addHandler(logging.NullHandler())
+        migration.LOG.propagate = False
+    settings = migration.Settings(**job["settings"])
+    database = _connected(json.dumps(job["settings"], sort_keys=True))
+    database.indexes.update(job["indexes"])
+    return settings, database
+
+
+@functools.lru_cache(maxsize=1)
+def _connected(settings: str) -> Any:
+    return migration.connect(migration.Settings(**json.loads(settings)))[1]
+
+
+def read_segments(job: Job, read_units: Any, lists: Iterator[List[Dict[str, Any]]]) -> Iterator[Tuple[str, str]]:
+    """Read the segments of a task. lists: of their requests; read_units: an accumulator.
+    Returns for each asset its assetId and what the writing task needs of it, JSON on one line."""
+    settings, database = connected(job)
+    for requests in lists:
+        run = migration.Run(database, settings._replace(max_read_units=job["read_units_each"]))
+        segments = [migration.Segment(request) for request in requests]
+        prepare = functools.partial(pair_of, settings)
+        pages = migration.table_pages(run.reader, database.assets, segments, settings.limit, prepare)
+        try:
+            page = run.loop.run_until_complete(next_page(pages))
+            while page is not None:
+                yield from page.items
+                page = run.loop.run_until_complete(next_page(pages))
+        finally:
+            run.loop.run_until_complete(pages.aclose())
+            run.close()
+            read_units.add(run.reader.units)
+
+
+async def next_page(pages: Any) -> Any:
+    """The next one of an asynchronous generator, None after the last one."""
+    try:
+        return await pages.__anext__()
+    except StopAsyncIteration:
+        return None
+
+
+def pair_of(settings: Any, item: Dict[str, Any], text: str) -> Tuple[str, str]:
+    """Of what is migrated already only the keys travel: they give the same plan. With --repair there may be more
+    to do."""
+    if "currentVersionId" in item and not settings.repair:
+        plan = migration.plan_asset(item, settings.asset_bucket_name, "")
+        if plan.outcome == "already_migrated":
+            text = migration.to_json({name: item[name] for name in migration.KEYS_OF_OWNER})
+    return item["assetId"]["S"], text
+
+
+# --------------------------------------------------------------------------------------
+# On the executors: writing
+# --------------------------------------------------------------------------------------
+
+
+class TaskTally(migration.Tally):
+    """Counts the assets of which there is nothing to tell, and keeps what there is to tell of the others, packed, for
+    the driver's tally to count."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._packer = zlib.compressobj()
+        self._packed = b""
+
+    def count(self, key: Sequence[str], outcome: str, findings: Sequence[Any]) -> None:
+        if findings:
+            self._packed += self._packer.compress(migration.to_json([key, outcome, findings]).encode() + b"\n")
+        else:
+            super().count(key, outcome, findings)
+
+    def told(self) -> bytes:
+        return self._packed + self._packer.flush()
+
+
+def tell(tally: Any, told: bytes) -> None:
+    """Count what a task has kept for the driver."""
+    for line in zlib.decompress(told).splitlines():
+        key, outcome, findings = json.loads(line)
+        tally.count(tuple(key), outcome, tuple(migration.Finding(*finding) for finding in findings))
+
+
+class Spool:
+    """The assets of a task in a temporary file, which is gone when it is closed."""
+
+    def __init__(self, pairs: Iterable[Tuple[str, str]], known: Any) -> None:
+        """known: AssetKeys that get their keys, or None."""
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        for _, text in pairs:
+            self._file.write(text.encode("utf-8", "surrogatepass") + b"\n")
+            if known is not None:
+                known.add_asset(json.loads(text))
+        self._file.seek(0)
+        self._segment = migration.Segment({})
+
+    async def pages(self, reader: Any, plan: Any):
+        """For a Run; plan(item, text) of each asset, in another thread."""
+        while True:
+            page = await reader.requests.in_thread(self._next_page, plan)
+            if not page.items:
+                return
+            yield page
+
+    def _next_page(self, plan: Any) -> Any:
+        items, size = [], 0
+        for line in self._file:
+            text = line[:-1].decode("utf-8", "surrogatepass")
+            items.append(plan(json.loads(text), text))
+            size += len(line)
+            if len(items) == PAGE_ITEMS or size >= PAGE_BYTES:
+                break
+        return migration.Page(items, size, self._segment)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class EarlierAttempts:
+    """Assets as earlier attempts at a task have read them: their before images.
+
+    Where Spark has lost what was read, it has that read again. Then an asset that a lost attempt migrated looks
+    like one migrated before. With what it was before, it is found to be as planned, and counts as migrated.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.texts = migration.temporary_database("CREATE TABLE texts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
+        self.empty = True
+        for path in reversed(list(paths)):  # the first reading of an asset stays
+            for entry in migration.read_journal_backwards(path):
+                if entry.asset:
+                    self.empty = False
+                    row = (_key_text(entry.asset), migration.to_json(entry.asset))
+                    self.texts.execute("INSERT OR REPLACE INTO texts VALUES (?, ?)", row)
+
+    def text_of(self, item: Dict[str, Any]) -> Optional[str]:
+        if self.empty:
+            return None
+        row = self.texts.execute("SELECT text FROM texts WHERE key = ?", (_key_text(item),)).fetchone()
+        return row[0] if row else None
+
+
+def _key_text(item: Dict[str, Any]) -> str:
+    return migration.to_json([item["databaseId"]["S"], item["assetId"]["S"]])
+
+
+def as_first_read(plan: Any, earlier: EarlierAttempts, item: Dict[str, Any], text: str) -> Any:
+    """The plan of an asset; where it seems to be done, of what an earlier attempt began with."""
+    asset = plan(item, text)
+    if asset.outcome == "already_migrated":
+        before = earlier.text_of(item)
+        if before is not None:
+            return plan(json.loads(before), before)
+    return asset
+
+
+def journal_name(stem: str, task: str = "*", attempt: str = "*") -> str:
+    """The name of an attempt's journal, or a pattern of such names. attempt: its id, which is Spark's own: no two of a
+    job have the same."""
+    return "%s_p%s_a%s.jsonl" % (stem, task, attempt)
+
+
+def journals_of(folder: str, name: str) -> List[str]:
+    """The journals of such a name."""
+    return sorted(glob.glob(os.path.join(glob.escape(folder), name)))
+
+
+def migrate_assets(job: Job, number: int, pairs: Iterator[Tuple[str, str]]) -> Iterator[Result]:
+    """Migrate the assets of a task, in the ordinary flow. number: of the task. Yields one Result."""
+    from pyspark import TaskContext
+
+    settings, database = connected(job)
+    settings = settings._replace(max_write_units=job["write_units_each"], max_read_units=job["read_units_each"])
+    journal, earlier = None, EarlierAttempts([])
+    if not settings.dry_run:
+        require_the_jobs_folder(job)
+        name, attempt = functools.partial(journal_name, job["stem"], "%05d" % number), TaskContext.get().taskAttemptId()
+        earlier = EarlierAttempts(journals_of(settings.journal_dir, name()))
+        site = migration.Site(job["account"], job["region"], 0, [])
+        journal = migration.open_journal(
+            os.path.join(settings.journal_dir, name("%08d" % attempt)), settings, site, job["started"]
+        )
+    tally, known, changes = TaskTally(), migration.AssetKeys() if job["whole"] else None, []  # type: Any, Any, List[str]
+    run = migration.Run(database, settings)
+    whole = settings.asset_id is not None
+    flow = migration.Migration(
+        *(run, settings, tally, journal, job["started"]),
+        lambda asset, plan: changes.append(migration.describe_change(asset, plan, whole)),
+        known,
+    )
+    path, holds = None, None
+    try:
+        with contextlib.closing(Spool(pairs, known)) as spool, migration.rare_garbage_collection():
+            pages = spool.pages(run.reader, functools.partial(as_first_read, flow.planner.plan, earlier))
+            run.execute(pages, flow.migrate, Watch(job).look)
+    finally:
+        if journal:
+            path, holds = migration.end_journal(journal)
+    yield {
+        "task": number,
+        "counts": {name: getattr(tally, name) for name in ADDED},
+        "outcomes": dict(tally.outcomes),
+        "first_migrated": tally.first_migrated,
+        "told": tally.told(),
+        "usage": migration.usage_of(run)._asdict(),
+        "journal": path,
+        "journal_holds": holds,
+        "changes": changes,
+        "units": [dict(run.tables.units.by_table), dict(run.tables.units.by_database)] if settings.dry_run else None,
+        "journal_size": flow.journal.size if settings.dry_run else 0,
+    }
+
+
+ADDED = ("scanned", "version_records", "assets")  # of a tally
+
+
+def require_the_jobs_folder(job: Job) -> None:
+    """Raises MigrationError unless the journal that the driver has begun is seen here too."""
+    if not os.path.exists(job["mark"]):
+        raise migration.MigrationError(
+            "An executor does not see %s, which the driver has written." % job["mark"],
+            "give a --journal-dir that all executors share: before images on one of them would be lost with it.",
+        )
+
+
+class Watch:
+    """Looks now and then whether the job is being stopped: then the driver's journal is gone."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.looked_at = time.monotonic()
+
+    def look(self, run: Any) -> None:
+        if self.job["mark"] and time.monotonic() - self.looked_at >= WATCH_SECONDS and not run.stopping:
+            self.looked_at = time.monotonic()
+            if not os.path.exists(self.job["mark"]):
+                run.stop()
+
+
+# --------------------------------------------------------------------------------------
+# On the driver
+# --------------------------------------------------------------------------------------
+
+
+def remote(name: str, *bound: Any) -> Any:
+    """A function for the executors: the one of this file that has this name, which they load for themselves, with its
+    first arguments. Spark sends inner functions by value, others by a module's name, and ours is none."""
+    script = SCRIPT
+
+    def call(*arguments: Any) -> Any:
+        from load_migration import load_script
+
+        return getattr(load_script(script), name)(*bound, *arguments)
+
+    return call
+
+
+def start_spark() -> Any:
+    """The SparkContext. Where Spark was not told another master, it is this machine with all its cores."""
+    try:
+        from pyspark import SparkConf, SparkContext
+    except ImportError:
+        raise migration.SettingsError(
+            "Python has no pyspark.", "`pip install -r requirements-spark.txt`, or start it by spark-submit."
+        )
+    try:
+        SparkContext._ensure_initialized()  # from here on SparkConf knows what spark-submit was told
+        conf = SparkConf()
+        conf.setIfMissing("spark.app.name", "VAMS v2.2 to v2.3 migration")
+        conf.setIfMissing("spark.master", "local[*]")
+        conf.set("spark.ui.showConsoleProgress", "false")  # we have our own
+        # What is shuffled are before images.
+        conf.setIfMissing("spark.io.encryption.enabled", "true")
+        if conf.get("spark.master").startswith("local"):
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+            conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
+            conf.setIfMissing("spark.driver.host", "127.0.0.1")
+            conf.setIfMissing("spark.ui.enabled", "false")
+        context = SparkContext.getOrCreate(conf)
+    except Exception as error:
+        raise migration.PreflightError(
+            "Spark could not be started: %s." % str(error).strip().split("\n")[0],
+            "it needs a Java that this Spark knows (17 for both 3.5 and 4): `java -version`, and JAVA_HOME.",
+        )
+    if context.master.startswith("local"):
+        context.setLogLevel("FATAL")  # what a task meets is said by us; elsewhere the log is the cluster's
+    brought = [os.path.basename(path) for path in context.listFiles]  # by spark-submit already
+    for path in map(os.path.abspath, (__file__, load_migration_file(), migration.__file__)):
+        if os.path.basename(path) not in brought:
+            context.addPyFile(path)
+    return context
+
+
+def load_migration_file() -> str:
+    import load_migration
+
+    return load_migration.__file__
+
+
+class Writing:
+    """The tasks that migrate: so many at once, each a Spark job of its own over one partition of the shuffle.
+
+    So their results come one by one, how many are under way is up to us whatever the cluster has, and Spark retries
+    each.
+    """
+
+    def __init__(self, context: Any, partitions: Any, at_once: int, job: Job, files: Any) -> None:
+        """partitions: the RDD of Results."""
+        self.context = context
+        self.partitions = partitions
+        self.at_once = at_once
+        self.job = job
+        self.files = files
+        self.count = partitions.getNumPartitions()
+        self.tally = migration.Tally(files.report)
+        self.usage = migration.Usage(0, 0.0, False, 0.0, 0)
+        self.tasks = []  # type: List[Dict[str, Any]]
+        self.units = migration.UnitCounts(job["tables"][0], job["tables"][1])
+        self.journal_size = 0
+        self.shown_changes = 0
+        self.stopping = False
+        self.error = None  # type: Optional[BaseException]
+        self._ended = queue.Queue()  # type: queue.Queue
+        self._shown_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Begin no more tasks. May be called from a signal handler."""
+        self.stopping = True
+
+    def execute(self) -> None:
+        """Raises what made it end early, once the tasks under way have come to their end."""
+        with concurrent.futures.ThreadPoolExecutor(self.at_once) as threads:
+            for number in range(self.count):
+                threads.submit(self._run, number)
+            left, told = self.count, False
+            while left:
+                with contextlib.suppress(queue.Empty):
+                    self._take(self._ended.get(timeout=migration.TICK_SECONDS))
+                    left -= 1
+                if self.stopping and not told:
+                    told = self._tell_tasks()
+                self._show(left)
+        if self.error:
+            raise self.error
+
+    def _run(self, number: int) -> None:
+        """In a thread of its own, because Spark's answer is waited for."""
+        ended = None  # type: Any
+        try:
+            if not self.stopping:
+                (ended,) = self.context.runJob(self.partitions, list, [number])
+        except Exception as error:
+            ended = error
+        self._ended.put(ended)
+
+    def _take(self, ended: Any) -> None:
+        """Add up what a task has to say, None of one that was not begun."""
+        if isinstance(ended, Exception):
+            if not self.stopping:
+                self.error = explained(ended)
+                self.stop()
+        elif ended is not None:
+            self._add(ended)
+
+    def _add(self, result: Result) -> None:
+        for name, count in result["counts"].items():
+            setattr(self.tally, name, getattr(self.tally, name) + count)
+        self.tally.outcomes.update(result["outcomes"])
+        room = migration.SHOWN_ASSETS - len(self.tally.first_migrated)
+        self.tally.first_migrated += [tuple(key) for key in result["first_migrated"]][:room]
+        tell(self.tally, result["told"])
+        self.usage = added(self.usage, migration.Usage(**result["usage"]))
+        self.journal_size += result["journal_size"]
+        for by_table, by_database in filter(None, [result["units"]]):
+            for table, units in by_table.items():
+                self.units.by_table[table] += units
+            self.units.add_databases(by_database)
+        for text in result["changes"][: migration.SHOWN_CHANGES - self.shown_changes]:
+            self.shown_changes += 1
+            migration.announce("\n" + text, level=logging.INFO)
+        self.tasks.append(
+            {
+                "task": result["task"],
+                "scanned": result["counts"]["scanned"],
+                "assets": result["counts"]["assets"],
+                "write_units": result["usage"]["write_units"],
+                "journal": result["journal"],
+                "journal_holds": result["journal_holds"],
+            }
+        )
+
+    def _tell_tasks(self) -> bool:
+        """Have the tasks under way come to their end. Returns whether they need not be told again."""
+        settings = self.job["settings"]
+        if self.files.journal:
+            migration.end_journal(self.files.journal)  # they look for it
+            if journals_of(settings["journal_dir"], journal_name(self.files.stem)):
+                return True
+        self.context.cancelAllJobs()  # nothing is being written yet
+        return False
+
+    def _show(self, left: int) -> None:
+        now = time.monotonic()
+        if now - self._shown_at < migration.STATUS_SECONDS:
+            return
+        self._shown_at = now
+        text = "%s  tasks %d of %d done" % (migration.counts_line(self.tally), self.count - left, self.count)
+        if left == self.count:
+            text = self._reading() or text
+        migration.LOG.info("%s", text)
+
+    def _reading(self) -> str:
+        """How far the segments have been read, while they are."""
+        status = self.context.statusTracker()
+        stages = [status.getStageInfo(number) for number in status.getActiveStageIds()]
+        stages = [stage for stage in stages if stage and stage.numTasks > 1]
+        done, of = (sum(getattr(stage, name) for stage in stages) for name in ("numCompletedTasks", "numTasks"))
+        return "reading: %d of %d segments done" % (done, of) if stages else ""
+
+
+def added(one: Any, other: Any) -> Any:
+    """Two Usages together."""
+    return migration.Usage(*(a or b if isinstance(a, bool) else a + b for a, b in zip(one, other)))
+
+
+OUR_ERROR = re.compile(r"^[\w.]+: (.+)\n  Fix: (.+)$", re.MULTILINE)
+
+
+def explained(error: Exception) -> Exception:
+    """What made a task fail: the MigrationError that an executor raised, which Spark hands on as text."""
+    found = OUR_ERROR.search(str(error))
+    return migration.MigrationError(*found.groups()) if found else error
+
+
+def spread(context: Any, segments: List[Any], tasks: int, count: int, job: Job, read_units: Any) -> Any:
+    """The RDD of Results: the segments read by so many tasks, their assets dealt to `count` tasks by assetId."""
+    lists = [[segment.request for segment in segments[number::tasks]] for number in range(tasks)]
+    pairs = context.parallelize(lists, tasks).mapPartitions(remote("read_segments", job, read_units))
+    dealt = pairs.partitionBy(count, lambda asset_id: zlib.crc32(asset_id.encode("utf-8", "surrogatepass")))
+    return dealt.mapPartitionsWithIndex(remote("migrate_assets", job))
+
+
+def writing_tasks(settings: Any, site: Any, cores: int) -> int:
+    """How many tasks migrate: more than cores, and none with more assets than fit on its disk."""
+    few = 1 if settings.asset_id is not None else settings.limit
+    if few is not None:
+        return max(1, min(TASKS_FOR_EACH_CORE * cores, few // migration.SEGMENT_ITEMS))
+    return max(TASKS_FOR_EACH_CORE * cores, site.item_count // TASK_ASSETS)
+
+
+def for_executors(settings: Any, site: Any) -> Dict[str, Any]:
+    """The settings that are others there: an executor stands in another folder."""
+    folder = os.path.abspath(settings.journal_dir)
+    return {"aws_region": site.region, "journal_dir": folder, "log_file": None, "yes": True}
+
+
+def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[str, Any]) -> int:
+    """Migrate, or plan what would be, and report. Returns the exit status."""
+    files = migration.begin_files(settings, site)
+    cores = context.defaultParallelism
+    count = writing_tasks(settings, site, cores)
+    most = migration.SEGMENTS if settings.limit is not None else max(migration.SEGMENTS, TASKS_FOR_EACH_CORE * cores)
+    segments = migration.segments_of_assets(settings, site.item_count, most)
+    # With a limit the assets are the first ones in table order, so one task reads them. A ceiling gives each a unit.
+    readers = 1 if settings.limit is not None else min(len(segments), settings.max_read_units or len(segments))
+    at_once = min(count, cores, settings.max_write_units or cores, settings.max_read_units or cores)
+    job = {
+        "settings": dict(settings._asdict(), **for_executors(settings, site)),
+        "tables": [database.assets, database.versions],
+        "indexes": database.indexes,
+        "account": site.account,
+        "region": site.region,
+        "stem": files.stem,
+        "started": files.started,
+        "mark": os.path.abspath(files.journal.path) if files.journal else None,
+        "whole": settings.limit is None and not settings.database_id,
+        "write_units_each": settings.max_write_units and settings.max_write_units // at_once,
+        "read_units_each": settings.max_read_units and settings.max_read_units // min(readers, cores),
+    }
+    read_units = context.accumulator(0.0)
+    results = spread(context, segments, readers, count, job, read_units)
+    writing = Writing(context, results, at_once, job, files)
+    with migration.interruptible(writing):
+        error = migration.ending(writing.execute)
+    if files.journal and not writing.stopping:
+        migration.end_journal(files.journal)
+    usage = writing.usage._replace(read_units=writing.usage.read_units + read_units.value)
+    journal, details = None, {"tasks": sorted(writing.tasks, key=lambda task: task["task"])}  # type: Any, Dict[str, Any]
+    if settings.dry_run:
+        details["estimate"] = migration.estimate(writing.units, writing.journal_size, site)
+    else:
+        details["journals"] = journals_of(settings.journal_dir, journal_name(files.stem))
+        if details["journals"]:
+            journal = os.path.join(settings.journal_dir, journal_name(files.stem))
+    work = migration.Work(writing.stopping and error is None, error, usage, journal, details)
+    return migration.conclude(settings, site, files, writing.tally, work, typed, SCRIPT)
+
+
+# --------------------------------------------------------------------------------------
+# Command line
+# --------------------------------------------------------------------------------------
+
+
+def migrate(argv: Optional[List[str]]) -> int:
+    """What the migration does before a run, then the job."""
+    words = own_arguments(sys.argv[1:] if argv is None else argv)
+    agreed = migration.agreed_run(words, "Migrate VAMS assets from v2.2 to v2.3 on Spark.")
+    context = start_spark()
+    try:
+        return run_job(context, *agreed)
+    finally:
+        context.stop()
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    return migration.guarded(migrate, argv)
+
+
+if __name__ == "__main__":
+    status = main()
+    if status:  # Glue takes any other way out for a failure
+        sys.exit(status)
