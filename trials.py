@@ -81,6 +81,7 @@ def nested(value: Value, levels: int) -> Value:
 
 TEXT = {"S": "text"}
 NULL = {"NULL": True}
+SEVERAL = {"a": TEXT, "b": NULL, "c": {"N": "1"}}  # type: Item
 LARGE = "\x01" * 408000  # bytes: nearly an item's 400 KB; in a request each has six
 VALUES = (  # type: Tuple[Tuple[str, Value, Value], ...]
     # what it is, a value, the same with one thing in it changed
@@ -109,9 +110,14 @@ VALUES = (  # type: Tuple[Tuple[str, Value, Value], ...]
 TRIALS = (
     *(
         Trial(
-            "UPDATE only while %s is as it was read" % name,
+            "UPDATE and DELETE only while %s is as it was read" % name,
             {"tried": value},
-            (update(REFUSED, {"tried": other}), update(DONE, {"tried": as_read})),
+            (
+                update(REFUSED, {"tried": other}),
+                update(DONE, {"tried": as_read}, {"written": value}),
+                delete(REFUSED, {"tried": other}),
+                delete(DONE, {"tried": as_read}),
+            ),
         )
         for name, value, other in VALUES
     ),
@@ -141,9 +147,13 @@ TRIALS = (
         (update(REFUSED, {"absent": NULL}),),
     ),
     Trial(
-        "no UPDATE while one condition of several does not hold",
-        {"a": TEXT, "b": NULL, "c": {"N": "1"}},
-        (update(REFUSED, {"a": as_read, "b": as_read, "c": {"N": "2"}, "absent": None}),),
+        "no UPDATE and no DELETE while any one condition of several does not hold",
+        SEVERAL,
+        tuple(
+            write(REFUSED, {**dict.fromkeys(SEVERAL, as_read), "absent": None, **wrong})
+            for wrong in ({"a": {"S": "other"}}, {"b": TEXT}, {"c": {"N": "2"}}, {"a": None}, {"absent": NULL})
+            for write in (update, delete)
+        ),
     ),
     Trial(
         "UPDATE sets, removes and leaves alone at once",

@@ -879,6 +879,7 @@ THROTTLE_CODES = ("ProvisionedThroughputExceeded", "ThrottlingError", "Throttlin
 PASSING_CODES = (
     "InternalServerError",
     "TransactionConflict",
+    "ReplicatedWriteConflict",  # of a global table that is consistent across Regions
     "InternalFailure",
     "ServiceUnavailable",
     "RequestTimeout",
@@ -1154,6 +1155,10 @@ def undamaged(decode: Callable, *arguments: Any) -> Any:
         raise TryAgain("a garbled answer from DynamoDB")
 
 
+class Denied(MigrationError):
+    """AWS does not permit what was asked for."""
+
+
 class RejectedRequest(MigrationError):
     """DynamoDB calls the whole request invalid."""
 
@@ -1202,10 +1207,12 @@ def plain_code(code: str) -> str:
 
 
 def fatal_error(code: str, message: str, action: str) -> MigrationError:
-    """The error for a code that no retry can cure."""
+    """The error for a code that no retry can cure.
+    Sources: developer guide, "IAM security policies with PartiQL for DynamoDB", and for KMS, whose denials come by the
+    same code, "DynamoDB encryption at rest usage notes": it asks KMS on behalf of whoever accesses the table."""
     if code.startswith("AccessDenied"):
         what = "what the README says of KMS keys" if "kms" in message.lower() else "what the README's IAM policy lists"
-        return MigrationError("AWS does not permit to %s: %s" % (action, message), "grant %s, then run again." % what)
+        return Denied("AWS does not permit to %s: %s" % (action, message), "grant %s, then run again." % what)
     if code in CREDENTIAL_CODES:
         return credentials_error(message)
     if code.startswith("ResourceNotFound"):
@@ -1669,6 +1676,7 @@ TABLE_UNITS = 4000.0  # that a whole on-demand table takes from the start (AWS: 
 FULL_LANES = 4  # partition keys that start at that limit; the next ones start slower
 LEAST_START_UNITS = 25.0  # but not slower than this
 BURST_SECONDS = 0.1  # of the pace that may be sent at once
+LONGEST_PAUSE = 5.0  # seconds that a partition key waits for its next write, however large the last one was
 CUT_TO = 0.95  # of what was accepted, after a refusal
 EXPLAINED_REFUSALS = 3  # of one write by its partition key; more, while others of that are taken, have another cause
 APART_SECONDS = 2.0  # that such a write waits by itself, at most
@@ -1685,10 +1693,14 @@ class Pace:
         self.wanted = 0.001
         self.filled_at = now
 
+    @property
+    def burst(self) -> float:
+        """The most tokens that there are to be."""
+        return max(1.0, self.wanted, self.rate * BURST_SECONDS)
+
     def fill(self, now: float) -> None:
-        burst = max(1.0, self.wanted, self.rate * BURST_SECONDS)
-        if self.tokens < burst:
-            self.tokens = min(burst, self.tokens + self.rate * (now - self.filled_at))
+        if self.tokens < self.burst:
+            self.tokens = min(self.burst, self.tokens + self.rate * (now - self.filled_at))
         self.filled_at = now
 
     def ready_at(self) -> float:
@@ -1717,6 +1729,9 @@ class Lane(Pace):
     The pace grows with what is accepted: slowly after a cut, then ever faster, up to twofold a
     second. A throttled write cuts it to a little below what was accepted during the last second,
     but after the first cut by 30 % at most. So a hot key waits alone.
+
+    A write may take more tokens than there are, 400 where a pace of a few units a second is only what is left after
+    many cuts. Then the next one is tried after LONGEST_PAUSE: it costs nothing if it is refused.
     """
 
     def __init__(self, name: str, rate: float, now: float) -> None:
@@ -1726,6 +1741,12 @@ class Lane(Pace):
         self.accepted_units = collections.deque()  # type: collections.deque
         self.accepted_in_last_second = 0.0
         self.cut_at = 0.0
+
+    def take(self, units: float) -> None:
+        self.tokens = max(self.tokens - units, -self.rate * LONGEST_PAUSE)
+
+    def give_back(self, units: float) -> None:
+        self.tokens = min(self.tokens + units, self.burst)
 
     def accepted(self, units: float, sent_at: float, now: float) -> None:
         self.accepted_units.append((now, units))
@@ -1744,7 +1765,8 @@ class Lane(Pace):
         accepted = self.accepted_in_last_second or self.rate / 2
         least = 0.7 * self.rate if self.cut_at else 1.0
         self.rate = max(1.0, least, CUT_TO * min(self.rate, accepted))
-        self.tokens = min(self.tokens, -self.rate * random.uniform(0.0, 2 * BURST_SECONDS))
+        owed = max(self.tokens, -self.rate * LONGEST_PAUSE)
+        self.tokens = min(owed, -self.rate * random.uniform(0.0, 2 * BURST_SECONDS))
         self.cut_at = now
 
     def waits(self, now: float) -> bool:
@@ -1840,7 +1862,7 @@ class WriteQueue:
             self.in_flight.discard(queued.key)
             self._insert(queued, queued.lane.queue.appendleft)
             if taken_nothing:
-                queued.lane.tokens += queued.units
+                queued.lane.give_back(queued.units)
                 if self.ceiling:
                     self.ceiling.tokens += queued.units
 
@@ -1972,7 +1994,7 @@ class WriteQueue:
             if self.ceiling and not self.ceiling.pay(queued.units, now):
                 break
             lane.queue.popleft()
-            lane.tokens -= queued.units
+            lane.take(queued.units)
             self.count -= 1
             self.in_flight.add(queued.key)
             room -= size
@@ -3415,6 +3437,8 @@ def preflight(session: Any, database: Database, settings: Settings, writing: boo
             indexes = written_indexes(table, OWNED_FIELDS if name == database.assets else None)
             database.indexes[name] = len(indexes)
             checks += [Check("ok", "index %s of %s: written too, with each item" % (index, name)) for index in indexes]
+        if table and writing:
+            checks += check_replicas(table)
         if table and journal and aws:
             checks.append(check_recovery(client, name))
     checks += check_distinct(descriptions)
@@ -3482,12 +3506,23 @@ def check_credentials(session: Any, settings: Settings) -> Tuple[Optional[str], 
     try:
         with explained("ask STS for the account", "STS"):
             caller = make_client(session, "sts", settings).get_caller_identity()
-    except TryAgain as error:
+    except (TryAgain, Denied) as error:
+        # Nobody needs a permission to ask, but the policy of a VPC endpoint for STS may deny it.
+        cause = getattr(error, "cause", error)
         fix = "none is needed where only DynamoDB can be reached; the account is read from the tables then."
-        return None, Check("warning", "credentials: the account is unknown: %s" % error, fix)
+        return None, Check("warning", "credentials: the account is unknown: %s" % cause, fix)
     except MigrationError as error:
         return None, Check("error", "credentials: %s" % error.cause, error.fix)
     return caller["Account"], Check("ok", "credentials: account %s, %s" % (caller["Account"], caller["Arn"]))
+
+
+# What waiting does not cure (API reference, TableDescription).
+STATUS_FIXES = {
+    "INACCESSIBLE_ENCRYPTION_CREDENTIALS": "have the KMS key of the table enabled, and DynamoDB permitted to use it, "
+    "within seven days: then DynamoDB archives the table.",
+    "ARCHIVED": "restore it from the backup that DynamoDB made of it, under its name.",
+    "DELETING": "find out who deletes it; restore it from a backup.",
+}
 
 
 def check_table(
@@ -3514,7 +3549,7 @@ def check_table(
         return None, [Check("error", "table %s: %s" % (name, error), fix + hint)]
     busy = ["%s is %s" % (index["IndexName"], index["IndexStatus"]) for index in busy_indexes(table)]
     if table["TableStatus"] != "ACTIVE" and not (table["TableStatus"] == "UPDATING" and busy):
-        fix = "wait until it is ACTIVE."
+        fix = STATUS_FIXES.get(table["TableStatus"], "wait until it is ACTIVE.")
         return table, [Check("error", "table %s is %s" % (name, table["TableStatus"]), fix)]
     types = {part["AttributeName"]: part["AttributeType"] for part in table["AttributeDefinitions"]}
     keys = [(part["AttributeName"], types[part["AttributeName"]]) for part in table["KeySchema"]]
@@ -3526,6 +3561,17 @@ def check_table(
         text = "table %s: %s, index %s" % (name, table["TableStatus"], ", ".join(busy))
         return table, [Check("warning", text, "better wait until it is ACTIVE; the index slows all writes meanwhile.")]
     return table, [Check("ok", "table %s: ACTIVE, key %s" % (name, _key_text(keys)))]
+
+
+def check_replicas(table: Dict[str, Any]) -> List[Check]:
+    """Between the Regions of a global table the last write wins, whatever its condition was, unless they are strongly
+    consistent. Source: developer guide, "How DynamoDB global tables work"."""
+    others = {replica["RegionName"] for replica in table.get("Replicas", ())} - {table["TableArn"].split(":")[3]}
+    if not others or table.get("MultiRegionConsistency") == "STRONG":
+        return []
+    text = "table %s has replicas: what is written in %s meanwhile can get lost"
+    fix = "have nobody write there until the run has ended and its changes have arrived."
+    return [Check("warning", text % (table["TableName"], ", ".join(sorted(others))), fix)]
 
 
 def busy_indexes(table: Dict[str, Any]) -> List[Dict[str, Any]]:
@@ -3548,6 +3594,7 @@ def written_indexes(table: Dict[str, Any], fields: Optional[Sequence[str]]) -> L
 
 def check_owner(given: str, table: Optional[Dict[str, Any]], account: Optional[str]) -> List[Check]:
     """A table given by its ARN is to be this account's and region's: BatchExecuteStatement reaches no other.
+    Source: developer guide, "DynamoDB API operations supported by resource-based policies".
     table: what was found under its name."""
     if not given.startswith("arn:") or (table and table["TableArn"] == given):
         return []
@@ -3562,55 +3609,101 @@ PROBE_KEY = "vams-migration-preflight-"
 PROBE_ATTEMPTS = 8
 
 
+class Probe(NamedTuple):
+    """A write that changes nothing, whatever DynamoDB makes of its condition."""
+
+    change: Change
+    item: str  # which one, in words
+    answers: Tuple[Optional[str], ...]  # the codes that are right, None for success
+
+
 def check_writes(database: Database) -> List[Check]:
-    """Send what a run that writes sends, by the same path, for an item that does not exist."""
+    """Send what a run that writes sends, by the same path."""
+    probes, found = probes_of_absent_items(database), []  # type: List[Probe], List[Check]
+    try:
+        with _errors_in(found):
+            probes += _until_served(probe_of_asset, database)
+        try:
+            found += _probed(database, probes)
+        except MigrationError:
+            for probe in probes:  # each alone, so that all that is missing shows at once
+                with _errors_in(found):
+                    found += _probed(database, [probe])
+    except TryAgain as error:
+        text = "writes could not be tried, DynamoDB did not serve them: %s" % error
+        found.append(Check("warning", text, "see whether the run gets on."))
+    return found or [Check("ok", "writes: permitted, and refused where their conditions do not hold")]
+
+
+@contextlib.contextmanager
+def _errors_in(checks: List[Check]):
+    try:
+        yield
+    except MigrationError as error:
+        checks.append(Check("error", error.cause, error.fix))
+
+
+def probes_of_absent_items(database: Database) -> List[Probe]:
+    """Conditional writes of items that do not exist, and an insert of one that cannot: its key is empty."""
     expected = {"currentVersion": NULL, "currentVersionId": None}  # type: Dict[str, Optional[Value]]
-    changes = []
+    probes = []
     for table in (database.assets, database.versions):
         # A batch may name an item once only.
         own, other = [(table, name, name) for name in (_unused_key(), _unused_key())]
-        changes.append(Change("UPDATE", own, 1, {"currentVersionId": {"S": "0"}}, ("currentVersion",), expected))
-        changes.append(Change("DELETE", other, 1, expected=expected))
-    try:
-        found = _probed(database, changes)
-    except MigrationError:
-        found = []  # each alone, so that all that is missing shows at once
-        for change in changes:
-            try:
-                found += _probed(database, [change])
-            except MigrationError as error:
-                found.append(Check("error", error.cause, error.fix))
-    return found or [Check("ok", "writes: permitted, and refused where their conditions do not hold")]
+        update = Change("UPDATE", own, 1, {"currentVersionId": {"S": "0"}}, ("currentVersion",), expected)
+        probes.append(Probe(update, "that does not exist", ("ConditionalCheckFailed",)))
+        delete = Change("DELETE", other, 1, expected=expected)
+        # AWS documents success.
+        probes.append(Probe(delete, "that does not exist", ("ConditionalCheckFailed", None)))
+    key = (database.versions, _unused_key(), "")
+    record = dict(zip(database.key_names[database.versions], ({"S": key[1]}, {"S": key[2]})))
+    return probes + [Probe(Change("INSERT", key, 1, record), "with an empty key", ("ValidationError",))]
+
+
+def probe_of_asset(database: Database) -> List[Probe]:
+    """A write of an asset, if there is any, whose condition does not hold. All that it would do is to remove an
+    attribute that no asset has. Where it is done, conditions are not looked at, and nothing protects the assets."""
+    request = {"Limit": 1, "ProjectionExpression": "databaseId, assetId"}
+    probes = []
+    for item in database.read_page(database.assets, request).items:
+        key = database.key_of(database.assets, item)
+        change = Change("UPDATE", key, 1, removed=(PROBE_KEY,), expected={PROBE_KEY: NULL})
+        probes.append(Probe(change, "whose condition does not hold", ("ConditionalCheckFailed",)))
+    return probes
 
 
 def _unused_key() -> str:
     return "%s%032x" % (PROBE_KEY, random.getrandbits(128))
 
 
-def _probed(database: Database, changes: List[Change]) -> List[Check]:
-    """What is wrong with the answers to these writes of an item that does not exist."""
-    statements = [database.statement_of(change) for change in changes]
-    for attempt in range(PROBE_ATTEMPTS):
-        reason = "throttled"
+def _until_served(function: Callable, *arguments: Any) -> Any:
+    """What a request returns. Raises TryAgain where it is never served."""
+    for attempt in range(PROBE_ATTEMPTS - 1):
         with contextlib.suppress(TryAgain):
-            answers, _ = database.execute(statements)
-            reason = next((code for code, _ in answers if code in THROTTLE_CODES + PASSING_CODES), "")
-        if not reason:
-            break
+            return function(*arguments)
         time.sleep(random.uniform(0.0, 0.05 * 2**attempt))
-    else:
-        return [
-            Check("warning", "writes could not be tried: DynamoDB did not serve them", "see whether the run gets on.")
-        ]
+    return function(*arguments)
+
+
+def _answers(database: Database, probes: List[Probe]) -> List[Tuple[Optional[str], str]]:
+    answers, _ = database.execute([database.statement_of(probe.change) for probe in probes])
+    for code, _ in answers:
+        if code in THROTTLE_CODES + PASSING_CODES:
+            raise TryAgain(code)
+    return answers
+
+
+def _probed(database: Database, probes: List[Probe]) -> List[Check]:
+    """What is wrong with the answers to these writes."""
     checks = []
-    for change, (code, message) in zip(changes, answers):
-        table = change.key[0]
+    for probe, (code, message) in zip(probes, _until_served(_answers, database, probes)):
+        kind, (table, *key) = probe.change.kind, probe.change.key
         if code is not None and code.startswith(("AccessDenied", "ResourceNotFound")):
-            error = fatal_error(code, message, "%s items of table %s" % (change.kind, table))
+            error = fatal_error(code, message, "%s items of table %s" % (kind, table))
             checks.append(Check("error", error.cause, error.fix))
-        elif code != "ConditionalCheckFailed" and not (code is None and change.kind == "DELETE"):
-            text = "%s of an item of table %s that does not exist (%s): expected ConditionalCheckFailed, came %s" % (
-                *(change.kind, table, change.key[1]),
+        elif code not in probe.answers:
+            text = "%s of an item of table %s %s (%s): expected %s, came %s" % (
+                *(kind, table, probe.item, name_of(*key), probe.answers[0]),
                 "success" if code is None else "%s: %s" % (code, message),
             )
             fix = "do not migrate by this endpoint: its conditions are not to be trusted. Show this to the VAMS team."

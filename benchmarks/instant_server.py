@@ -124,10 +124,10 @@ def batch_answer(count):
     return json.dumps({"Responses": [{"TableName": "assets"}] * count, "ConsumedCapacity": [capacity] * count}).encode()
 
 
-def refusals(count):
-    """What the preflight wants to hear: nothing is there, so no condition holds."""
-    refusal = {"Error": {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}}
-    return json.dumps({"Responses": [refusal] * count}).encode()
+def refusals(statements):
+    """What the preflight wants to hear: no condition holds, and its insert is none that can be done."""
+    codes = ["ValidationError" if "INSERT" in one["Statement"] else "ConditionalCheckFailed" for one in statements]
+    return json.dumps({"Responses": [{"Error": {"Code": code, "Message": "refused"}} for code in codes]}).encode()
 
 
 def description(name):
@@ -146,9 +146,10 @@ class Instant(Server):
     def answer(self, head, body):
         operation = TARGET.search(head).group(1)
         if operation == b"BatchExecuteStatement":
+            if migration.PROBE_KEY.encode() in body:
+                return Answer(200, refusals(json.loads(body)["Statements"]))
             # Quotation marks inside a text are escaped, so this counts statements only.
-            count = body.count(b'"Statement":')
-            return Answer(200, refusals(count) if migration.PROBE_KEY.encode() in body else batch_answer(count))
+            return Answer(200, batch_answer(body.count(b'"Statement":')))
         if operation == b"BatchGetItem":
             return Answer(200, b'{"Responses":{},"UnprocessedKeys":{}}')
         request = json.loads(body)

@@ -95,9 +95,9 @@ CHANGES = [(upload, 0, set(), 1), (correct_the_comment, 1, {"version_conflict"},
 
 def killed_between_record_and_asset(tables, scene, change):
     tables.put(asset("a"))
-    # Two tables described, writes tried, a page and the archive's keys read, the record written; the asset's write does
-    # not arrive.
-    assert scene.run(MIGRATION, kill=Kill(signal.SIGKILL, 7, False)) == -signal.SIGKILL
+    # Two tables described, a key read and writes tried, a page and the archive's keys read, the record written; the
+    # asset's write does not arrive.
+    assert scene.run(MIGRATION, kill=Kill(signal.SIGKILL, 8, False)) == -signal.SIGKILL
     assert tables.asset("db01", "a") == asset("a") and tables.record("a", "3") == record("a")
     change(tables)
     return tables.contents()

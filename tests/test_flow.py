@@ -99,6 +99,15 @@ def test_a_throttled_partition_key_waits_alone():
     assert "db00" in partitions(writes.next_batch(hot.ready_at() + 0.5, True))
 
 
+def test_a_large_write_to_a_partition_key_that_was_cut_holds_it_up_for_seconds_only():
+    writes = queue_of(2, units=400.0)
+    (lane,) = writes.lanes.values()
+    lane.rate, lane.filled_at = 1.0, 100.0
+    assert len(writes.next_batch(101.0, True)) == 1 and writes.next_batch(101.0, True) == []
+    assert writes.next_at() <= 101.0 + 1.001 * migration.LONGEST_PAUSE
+    assert len(writes.next_batch(writes.next_at() + 0.001, True)) == 1
+
+
 def test_no_item_is_in_two_requests_at_once():
     writes = queue_of()
     for _ in range(3):
@@ -257,6 +266,7 @@ THROTTLED = migration.TryAgain("throttled")
         ([["ThrottlingError"]], False),
         ([LOST], True),
         ([["InternalServerError"]], True),
+        ([["ReplicatedWriteConflict"]], True),
         ([LOST, THROTTLED, ["ProvisionedThroughputExceeded"]], True),
     ],
 )

@@ -91,6 +91,49 @@ def test_never_below_one_unit_a_second():
     assert hot.rate == 1.0 and hot.ready_at() < 19 + 2
 
 
+@pytest.mark.parametrize("rate", [1.0, 3.0, 50.0, 1000.0])
+def test_after_a_large_write_a_slow_partition_key_waits_for_seconds_only(rate):
+    """What is left after many cuts says little: a write of 400 units would have it wait for minutes."""
+    hot = lane(rate)
+    hot.fill(10.0)
+    hot.take(400.0)
+    assert hot.ready_at() <= 10.0 + 1.001 * min(400.0 / rate, migration.LONGEST_PAUSE)
+
+
+def test_a_cut_does_not_make_what_was_taken_before_a_wait_of_minutes():
+    hot = lane(1000.0)
+    hot.fill(10.0)
+    hot.take(400.0)
+    for tenth in range(101, 130):
+        hot.throttled(tenth / 10, tenth / 10)
+    hot.fill(13.0)
+    assert hot.rate < 5.0 and hot.ready_at() <= 13.0 + 1.001 * migration.LONGEST_PAUSE
+
+
+@pytest.mark.parametrize("units", [1.0, 400.0])
+def test_what_is_given_back_is_not_more_than_was_there(units):
+    hot = lane(1.0)
+    hot.fill(10.0)
+    tokens = hot.tokens
+    hot.take(units)
+    hot.give_back(units)
+    assert hot.tokens == tokens
+
+
+def test_a_slow_partition_key_that_takes_large_writes_is_soon_fast_again():
+    """From one unit a second to the 400 that it takes at once."""
+    hot, now, count = lane(1.0), 10.0, 0
+    hot.cut_at = now
+    while hot.rate < 400.0:
+        hot.fill(now)
+        if hot.tokens > 0:
+            hot.take(400.0)
+            hot.accepted(400.0, now, now)
+            count += 1
+        now = max(now + 0.001, hot.ready_at())
+    assert now - 10.0 < 60.0 and count < 20
+
+
 def test_waits_as_the_status_line_says_only_with_something_to_write_and_shortly_after_a_refusal():
     hot = lane()
     hot.throttled(10.0, 10.0)

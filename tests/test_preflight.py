@@ -414,6 +414,20 @@ def test_sts_that_cannot_be_reached_is_a_warning_and_the_tables_tell_the_account
     assert json.loads(summary.read_text())["account"] == "123456789012"
 
 
+def test_sts_that_may_not_be_asked_is_a_warning_too(aws, monkeypatch, capfd):
+    """By the policy of a VPC endpoint."""
+    from botocore.exceptions import ClientError
+
+    def deny(request):
+        message = "User: arn:aws:iam::123456789012:user/u is not authorized to perform: sts:GetCallerIdentity"
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": message}}, "GetCallerIdentity")
+
+    answering(monkeypatch, "sts", deny)
+    assert main(*AWS_FLAGS) == 0
+    (warning,) = re.findall(r"^  warning .*", capfd.readouterr().out, re.M)
+    assert "the account is unknown" in warning and "GetCallerIdentity" in warning
+
+
 def test_a_wrong_clock_is_an_error_with_its_remedy(aws, monkeypatch, capfd):
     from botocore.exceptions import ClientError
 
@@ -534,11 +548,9 @@ def test_indexes_are_listed_and_counted_into_the_write_units(indexed_tables, cap
     assert run.summary["write_units"] == 3 * migration.write_units(len(json.dumps(asset("a")))) + 1
 
 
-def test_a_table_whose_index_is_being_made_is_a_warning(tables, monkeypatch, capfd):
-    check = tables.client.describe_table(TableName=tables.assets)["Table"]
-    index = {"IndexName": "new", "IndexStatus": "CREATING", "KeySchema": check["KeySchema"],
-             "Projection": {"ProjectionType": "KEYS_ONLY"}}  # fmt: skip
-    table = {**check, "TableStatus": "UPDATING", "GlobalSecondaryIndexes": [index]}
+def checked(tables, **changes):
+    """What is said of the assets table where its description is another."""
+    table = {**tables.client.describe_table(TableName=tables.assets)["Table"], **changes}
 
     class Client:
         class meta:
@@ -548,16 +560,41 @@ def test_a_table_whose_index_is_being_made_is_a_warning(tables, monkeypatch, cap
         def describe_table(TableName):
             return {"Table": table}
 
-    found, checks = migration.check_table(
-        Client, tables.assets, ("databaseId", "assetId"), migration.resolve_settings({}, {}, NAMED)
-    )
-    assert found is table and [check.level for check in checks] == ["warning"]
-    assert "UPDATING" in checks[0].text and "new is CREATING" in checks[0].text and checks[0].fix
+    settings = migration.resolve_settings({}, {}, NAMED)
+    found, checks = migration.check_table(Client, tables.assets, ("databaseId", "assetId"), settings)
+    assert found is table
+    return checks + migration.check_replicas(table)
+
+
+def test_a_table_whose_index_is_being_made_is_a_warning(tables):
+    schema = tables.client.describe_table(TableName=tables.assets)["Table"]["KeySchema"]
+    index = {"IndexName": "new", "IndexStatus": "CREATING", "KeySchema": schema,
+             "Projection": {"ProjectionType": "KEYS_ONLY"}}  # fmt: skip
+    (check,) = checked(tables, TableStatus="UPDATING", GlobalSecondaryIndexes=[index])
+    assert check.level == "warning" and "UPDATING" in check.text and "new is CREATING" in check.text and check.fix
     index["IndexStatus"] = "ACTIVE"
-    _, checks = migration.check_table(
-        Client, tables.assets, ("databaseId", "assetId"), migration.resolve_settings({}, {}, NAMED)
-    )
-    assert [check.level for check in checks] == ["error"]
+    (check,) = checked(tables, TableStatus="UPDATING", GlobalSecondaryIndexes=[index])
+    assert check.level == "error"
+
+
+@pytest.mark.parametrize(
+    "status, word", [("INACCESSIBLE_ENCRYPTION_CREDENTIALS", "KMS"), ("ARCHIVED", "restore"), ("CREATING", "wait")]
+)
+def test_what_to_do_of_a_table_that_is_not_active(tables, status, word):
+    (check,) = checked(tables, TableStatus=status)
+    assert check.level == "error" and status in check.text and word in check.fix
+
+
+def test_replicas_in_other_regions_are_a_warning(tables):
+    """There the last write wins, whatever its condition was."""
+    arn = "arn:aws:dynamodb:us-east-1:123456789012:table/assets"
+    region = "us-east-1"
+    replicas = [{"RegionName": name} for name in ("eu-west-1", region, "eu-central-1")]
+    ok, warning = checked(tables, TableArn=arn, Replicas=replicas)
+    assert (ok.level, warning.level) == ("ok", "warning")
+    assert "eu-central-1, eu-west-1 meanwhile" in warning.text and region not in warning.text and warning.fix
+    assert len(checked(tables, TableArn=arn, Replicas=replicas, MultiRegionConsistency="STRONG")) == 1
+    assert len(checked(tables, TableArn=arn, Replicas=[{"RegionName": region}])) == 1
 
 
 def test_cloudshell_is_a_warning(tables, monkeypatch, capfd):
@@ -592,9 +629,41 @@ def test_writes_are_tried_in_both_tables_and_write_nothing(tables, monkeypatch):
         'DELETE FROM "%s"' % tables.assets,
         'UPDATE "%s"' % tables.versions,
         'DELETE FROM "%s"' % tables.versions,
+        'INSERT INTO "%s"' % tables.versions,
     ]
-    assert all(" = ? AND " in text and " IS MISSING" in text for text in sent)
+    assert all(" = ? AND " in text and " IS MISSING" in text for text in sent[:4])
     assert tables.contents() == ({}, {})
+
+
+def test_a_condition_is_tried_on_an_asset_too(tables, monkeypatch):
+    """By a write that would change nothing, were it done."""
+    tables.put(asset("a"))
+    before = tables.contents()
+    sent = sent_by(monkeypatch)
+    assert tables.migrate("--limit", "0").status == 0
+    head, where, conditions = sent[-1].partition(" WHERE ")
+    assert head == 'UPDATE "%s" REMOVE "%s"' % (tables.assets, migration.PROBE_KEY)
+    statement = {"TableName": tables.assets, "Key": {"databaseId": S("db01"), "assetId": S("a")}}
+    tables.client.update_item(**statement, UpdateExpression="REMOVE #n", ExpressionAttributeNames={"#n": "no-such"})
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("throttled", ["read_page", "execute"])
+def test_a_try_that_is_throttled_is_made_again(tables, monkeypatch, capfd, throttled):
+    tables.put(asset("a"))
+    sent = sent_by(monkeypatch)
+    genuine, times = getattr(migration.Database, throttled), []
+
+    def at_first_throttled(database, *arguments):
+        times.append(1)
+        if len(times) < 3:
+            raise migration.TryAgain(migration.THROTTLED)
+        return genuine(database, *arguments)
+
+    monkeypatch.setattr(migration.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(migration.Database, throttled, at_first_throttled)
+    assert tables.migrate("--limit", "0").status == 0
+    assert "writes: permitted" in capfd.readouterr().out and migration.PROBE_KEY in sent[-1]
 
 
 def test_a_run_that_writes_nothing_tries_no_writes(tables, monkeypatch):
@@ -614,7 +683,7 @@ def test_a_rollback_tries_them_too(tables, monkeypatch):
     assert load_script("v2.2_to_v2.3_migration_rollback.py").main([*flags, "--dry-run"]) == 0
     assert sent == []
     assert load_script("v2.2_to_v2.3_migration_rollback.py").main(flags) == 0
-    assert len(sent) == 4 + 2
+    assert len([text for text in sent if migration.PROBE_KEY not in text]) >= 2
 
 
 def test_no_write_is_tried_where_something_is_wrong_already(tables, monkeypatch, capfd):
@@ -639,7 +708,7 @@ def test_all_that_is_denied_is_named(tables, monkeypatch, capfd, whole_request):
 
     monkeypatch.setattr(migration.Database, "execute", deny)
     text = outcome(capfd, main(*tables.flags))
-    assert len(re.findall(r"^  error +AWS does not permit", text, re.M)) == 3
+    assert len(re.findall(r"^  error +AWS does not permit", text, re.M)) == 4
     assert "IAM policy" in text and tables.contents() == ({}, {})
 
 

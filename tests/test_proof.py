@@ -39,6 +39,8 @@ class OtherEngine(Front):
     def item(self, statement):
         """The table and key of a statement, and the item there."""
         table, key = key_of(statement)
+        if {"S": ""} in key.values():
+            return table, key, None
         return table, key, self.tables.client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
 
 
@@ -128,17 +130,105 @@ def is_missing_holds_for_null(engine, send, statement):
     return send({**statement, "Statement": text})
 
 
-def conditions_ignored(engine, send, statements):
-    """Only the key counts."""
-    bare = []
-    for statement in statements:
-        text, _, conditions = statement["Statement"].partition(" WHERE ")
-        if conditions:
-            first = text.count("?")
-            text += " WHERE " + " AND ".join(conditions.split(" AND ")[:2])
-            statement = {"Statement": text, "Parameters": statement["Parameters"][: first + 2]}
-        bare.append(statement)
-    return send(bare)
+def kept_conditions(statement, keep):
+    """A statement with those of its conditions, beside the key, for which keep(number, value) is true; the value is
+    None where an attribute is to be MISSING."""
+    text, where, conditions = statement["Statement"].partition(" WHERE ")
+    if not where:
+        return statement
+    first = text.count("?")
+    values = iter(statement["Parameters"][first:])
+    kept, parameters = [], statement["Parameters"][:first]
+    for number, test in enumerate(conditions.split(" AND "), -2):
+        value = next(values) if test.endswith(" = ?") else None
+        if number < 0 or keep(number, value):
+            kept.append(test)
+            parameters += [value] if value is not None else []
+    return {"Statement": text + where + " AND ".join(kept), "Parameters": parameters}
+
+
+def ignoring(ignored):
+    """An engine that does not look at some conditions on items that there are: those of which ignored(kind, value) is
+    true, for the kind of statement and the value wanted."""
+
+    @one_by_one
+    def differ(engine, send, statement):
+        kind = kind_of(statement)
+        if kind != "INSERT" and engine.item(statement)[2] is not None:
+            statement = kept_conditions(statement, lambda number, value: not ignored(kind, value))
+        return send(statement)
+
+    return differ
+
+
+conditions_ignored = ignoring(lambda kind, value: True)
+conditions_of_updates_ignored = ignoring(lambda kind, value: kind == "UPDATE")
+conditions_of_deletes_ignored = ignoring(lambda kind, value: kind == "DELETE")
+conditions_on_lists_and_maps_ignored = ignoring(lambda kind, value: set(value or ()) & {"L", "M"})
+conditions_of_deletes_on_lists_ignored = ignoring(lambda kind, value: kind == "DELETE" and "L" in (value or ()))
+is_missing_ignored = ignoring(lambda kind, value: value is None)
+is_missing_of_deletes_ignored = ignoring(lambda kind, value: kind == "DELETE" and value is None)
+
+
+@one_by_one
+def only_the_first_condition_counts(engine, send, statement):
+    return send(kept_conditions(statement, lambda number, value: number == 0))
+
+
+@one_by_one
+def only_the_last_comparison_counts(engine, send, statement):
+    """Comparisons come before IS MISSING."""
+    last = len(conditions_of(statement)) - 1
+    return send(kept_conditions(statement, lambda number, value: number == max(0, last)))
+
+
+def writing_otherwise(otherwise):
+    """An engine whose UPDATEs set something else: otherwise(value), None to leave an attribute out."""
+
+    @one_by_one
+    def differ(engine, send, statement):
+        text = statement["Statement"]
+        if kind_of(statement) != "UPDATE" or "SETS" in text:
+            return send(statement)
+        head, where, conditions = text.partition(" WHERE ")
+        first = head.count("?")
+        sets = re.findall(r' SET "[^"]+" = \?', head)
+        values = [otherwise(value) for value in statement["Parameters"][:first]]
+        for clause, value in zip(sets, values):
+            head = head if value is not None else head.replace(clause, "")
+        if " SET " not in head and " REMOVE " not in head:
+            head += ' REMOVE "no-such-attribute"'
+        kept = [value for value in values if value is not None]
+        return send({"Statement": head + where + conditions, "Parameters": kept + statement["Parameters"][first:]})
+
+    return differ
+
+
+nulls_not_written = writing_otherwise(lambda value: None if value == {"NULL": True} else value)
+empty_texts_not_written = writing_otherwise(lambda value: None if value == {"S": ""} else value)
+binary_written_as_text = writing_otherwise(lambda value: {"S": value["B"]} if "B" in value else value)
+sets_written_as_lists = writing_otherwise(
+    lambda value: {"L": [{"S": text} for text in value["SS"]]} if "SS" in value else value
+)
+empty_maps_written_as_null = writing_otherwise(lambda value: {"NULL": True} if value == {"M": {}} else value)
+
+
+def unknown_codes(engine, send, statements):
+    """What an API that has grown may answer."""
+    return [
+        {**answer, "Error": {**answer["Error"], "Code": "SomethingNew"}} if "Error" in answer else answer
+        for answer in send(statements)
+    ]
+
+
+def old_items_in_answers(engine, send, statements):
+    """As with ReturnValuesOnConditionCheckFailure; they are of no use."""
+    items = [engine.item(statement)[2] for statement in statements]
+    answers = send(statements)
+    for answer, item in zip(answers, items):
+        if item:
+            answer.get("Error", answer)["Item"] = item
+    return answers
 
 
 @one_by_one
@@ -198,10 +288,12 @@ def large_items_refused(engine, send, statement):
 
 
 # What the lines of the trials that each engine fails have in common, and whether the preflight sees it too.
+DONE_INSTEAD = ": expected ConditionalCheckFailed, came success"
+ANY_ONE = "no UPDATE and no DELETE while any one condition of several does not hold: UPDATE" + DONE_INSTEAD
 OTHERS = {
     "null_never_equal": (
         null_never_equal,
-        ["UPDATE only while a null (NULL) is as it was read: UPDATE: expected success, came Conditional"],
+        ["UPDATE and DELETE only while a null (NULL) is as it was read: UPDATE: expected success, came Conditional"],
         False,
     ),
     "sets_compared_in_order": (
@@ -222,15 +314,60 @@ OTHERS = {
     "conditions_ignored": (
         conditions_ignored,
         [
-            "UPDATE only while a text (S) is as it was read: UPDATE: expected ConditionalCheckFailed, came success",
-            "no DELETE while an attribute is not as given: DELETE: expected ConditionalCheckFailed, came success",
-            "no UPDATE while one condition of several does not hold: UPDATE: expected ConditionalCheckFailed, came",
+            "UPDATE and DELETE only while a text (S) is as it was read: UPDATE" + DONE_INSTEAD,
+            "no DELETE while an attribute is not as given: DELETE" + DONE_INSTEAD,
+            ANY_ONE,
+        ],
+        True,
+    ),
+    "conditions_of_updates_ignored": (conditions_of_updates_ignored, [ANY_ONE], True),
+    "conditions_of_deletes_ignored": (
+        conditions_of_deletes_ignored,
+        ["only while a boolean (BOOL) is as it was read: DELETE" + DONE_INSTEAD],
+        False,
+    ),
+    "conditions_on_lists_and_maps_ignored": (
+        conditions_on_lists_and_maps_ignored,
+        [
+            "only while a list (L) is as it was read: UPDATE" + DONE_INSTEAD,
+            "only while an empty map is as it was read: UPDATE" + DONE_INSTEAD,
         ],
         False,
     ),
+    "conditions_of_deletes_on_lists_ignored": (
+        conditions_of_deletes_on_lists_ignored,
+        ["only while a list (L) is as it was read: DELETE" + DONE_INSTEAD],
+        False,
+    ),
+    "is_missing_ignored": (
+        is_missing_ignored,
+        ["no UPDATE while an attribute is there that is to be MISSING: UPDATE" + DONE_INSTEAD],
+        False,
+    ),
+    "is_missing_of_deletes_ignored": (
+        is_missing_of_deletes_ignored,
+        ["no DELETE while an attribute is there that is to be MISSING: DELETE" + DONE_INSTEAD],
+        False,
+    ),
+    "only_the_first_condition_counts": (only_the_first_condition_counts, [ANY_ONE], False),
+    "only_the_last_comparison_counts": (only_the_last_comparison_counts, [ANY_ONE], False),
+    "nulls_not_written": (
+        nulls_not_written,
+        ['a null (NULL) is as it was read: UPDATE: expected {"M":{"written":{"NULL":true}}}, came {"M":{}}'],
+        False,
+    ),
+    "empty_texts_not_written": (empty_texts_not_written, ["an empty text is as it was read: UPDATE: expected"], False),
+    "binary_written_as_text": (binary_written_as_text, ["a binary (B) is as it was read: UPDATE: expected"], False),
+    "sets_written_as_lists": (sets_written_as_lists, ["set of text (SS) is as it was read: UPDATE: expected"], False),
+    "empty_maps_written_as_null": (
+        empty_maps_written_as_null,
+        ["an empty map is as it was read: UPDATE: expected"],
+        False,
+    ),
+    "unknown_codes": (unknown_codes, ["expected ConditionalCheckFailed, came SomethingNew"], True),
     "refused_and_yet_done": (
         refused_and_yet_done,
-        ["UPDATE only while a text (S) is as it was read: UPDATE: expected", "nevertheless"],
+        ["UPDATE and DELETE only while a text (S) is as it was read: UPDATE: expected", "nevertheless"],
         False,
     ),
     "insert_overwrites": (
@@ -289,7 +426,7 @@ def test_the_preflight_sees_it_before_anything_is_changed(used_tables, capsys, r
     before = used_tables.contents()
     with OtherEngine(used_tables, OTHERS[name][0]) as front:
         assert run([*used_tables.flags, "--endpoint-url", front.endpoint_url]) == migration.EXIT_PREFLIGHT
-    assert "that does not exist" in capsys.readouterr().err
+    assert re.search("(that does not exist|whose condition does not hold) .*: expected", capsys.readouterr().err)
     made = [key for now, then in zip(used_tables.contents(), before) for key in now if key not in then]
     assert all(key[0].startswith(migration.PROBE_KEY) for key in made)  # by an engine that makes items of updates
     assert all(now[key] == then[key] for now, then in zip(used_tables.contents(), before) for key in then)
@@ -316,6 +453,53 @@ def test_a_migration_and_its_rollback_with_deletes_of_absent_items_refused(table
         flags = [*tables.flags, "--yes", "--endpoint-url", front.endpoint_url, "--journal", str(run.journal)]
         assert rollback.main(flags) == 0
     assert tables.contents() == before
+
+
+def test_items_in_answers_do_not_disturb(used_tables, capsys):
+    with OtherEngine(used_tables, old_items_in_answers) as front:
+        assert prove(used_tables, front) == 0
+    assert "PASSED" in capsys.readouterr().out
+
+
+class StaleReads(Front):
+    """A query is answered as the same one was the last time."""
+
+    def __init__(self, engine_port):
+        super().__init__(engine_port)
+        self.answers = {}
+
+    def _forward(self, request):
+        answer = super()._forward(request)
+        if request.operation != "Query":
+            return answer
+        last = self.answers.get(request.body, answer)
+        self.answers[request.body] = answer
+        return last
+
+
+def test_reads_that_are_not_consistent(used_tables, capsys):
+    before = used_tables.contents()
+    with StaleReads(used_tables.engine.port) as front:
+        assert prove(used_tables, front) == 1
+    output = capsys.readouterr()
+    assert re.search(r"^  error +UPDATE while an attribute IS MISSING: UPDATE: expected", output.out, re.M)
+    assert "PASSED" not in output.out and used_tables.contents() == before
+
+
+def test_fewer_answers_than_writes(used_tables, capsys, monkeypatch):
+    """Nobody knows whose answer is missing: nothing counts as done."""
+    monkeypatch.setattr(migration, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(migration.time, "sleep", lambda seconds: None)  # between the tries of the preflight
+    before = used_tables.contents()
+    fewer = OtherEngine(used_tables, lambda engine, send, statements: send(statements)[1:])
+    with fewer as front:
+        assert prove(used_tables, front) == 1
+    output = capsys.readouterr()
+    assert "writes could not be tried, DynamoDB did not serve them: a garbled answer" in output.out
+    assert "not answered" in output.err and "garbled" in output.err
+    left = re.search(r"--cleanup (\S+)", output.out).group(1)
+    assert script.main([*used_tables.flags, "--cleanup", left]) == 0
+    assert used_tables.contents() == before
 
 
 def test_it_leaves_no_trial_untried(tables, monkeypatch, capsys):

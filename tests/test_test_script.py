@@ -103,7 +103,7 @@ def test_it_reads_nothing_of_others_but_keys(used_tables, monkeypatch):
         if "ExpressionAttributeValues" in request:
             partitions.extend(value["S"] for value in request["ExpressionAttributeValues"].values())
         else:  # a migration reads the keys of all assets where a third one may need a version record
-            assert request["ProjectionExpression"] == "databaseId, assetId, currentVersionId"
+            assert request["ProjectionExpression"] in ("databaseId, assetId, currentVersionId", "databaseId, assetId")
         return read_page(database, table, request, *prepare)
 
     def watched_get_items(database, wanted, keys_only):
@@ -158,7 +158,7 @@ def test_a_migration_that_keeps_a_field_fails_the_test(used_tables, monkeypatch,
     update_statement = migration.update_statement
 
     def keeping(table, key, values, removed, expected):
-        return update_statement(table, key, values, removed[1:], expected)
+        return update_statement(table, key, values, removed[1:] or removed, expected)
 
     monkeypatch.setattr(migration, "update_statement", keeping)
     assert run(used_tables) == 1

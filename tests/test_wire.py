@@ -261,6 +261,20 @@ def test_a_password_that_nobody_can_type_is_asked_for_before_the_run(database, m
 # --------------------------------------------------------------------------------------
 
 
+def test_requests_take_the_way_of_the_client(database, monkeypatch):
+    """Through a proxy, with its certificates."""
+    with Echo(200, b'{"Items":[]}') as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.endpoint_url)
+        monkeypatch.setenv("AWS_CA_BUNDLE", "bundle.pem")
+        connected = database("http://tables.example:8000")
+        connected.read_page("assets", {})
+        ((head, body),) = proxy.received
+    assert (
+        head.startswith(b"POST http://tables.example:8000/ HTTP/1.1") and b"\r\nHost: tables.example:8000\r\n" in head
+    )
+    assert connected.wire._send.__self__._verify == "bundle.pem"
+
+
 @pytest.mark.parametrize("status", [301, 403, 404])
 def test_an_answer_that_is_not_from_dynamodb(database, status):
     with Echo(status, b"<html>A proxy</html>") as server, pytest.raises(migration.MigrationError) as raised:
