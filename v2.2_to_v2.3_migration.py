@@ -254,6 +254,11 @@ class Claim(NamedTuple):
     now: Item
     certain: bool = True
 
+    @property
+    def wrote(self) -> bool:
+        """Whether anything was done but to rely on it."""
+        return self.was != self.now
+
 
 # --------------------------------------------------------------------------------------
 # Settings
@@ -2806,7 +2811,8 @@ class Tally:
 
 
 class ReadAsset(NamedTuple):
-    """An asset as it was read and, unless it has questions, what is planned for it, ready to be sent.
+    """An asset as it was read and, unless it has questions, what is planned for it, ready to be sent. With questions
+    its outcome is "" until `Planner.plan_with` has the answers.
 
     Many are under way at the same time, so of the asset only its text is kept, and of the plan what decides its way.
     """
@@ -2881,7 +2887,7 @@ class Planner:
 # What was done to a record for an asset is a Claim; the journal keeps it where the record was not simply made. It is
 # taken back (`undoing`) by the migration when the asset does not come to its end, and by the rollback.
 
-KEPT = "The version record is that of another asset with this assetId and was kept."
+KEPT = "The version record is that of the live asset with this assetId, or another's, and was kept."
 REPLACED = "The archived asset with this assetId had the version record; it was replaced."
 CURRENT = {"BOOL": True}
 NOT_CURRENT = {"BOOL": False}
@@ -3031,24 +3037,25 @@ class VersionRecords:
         self.archived = temporary_database("CREATE TABLE archived (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID")
 
     async def claim(
-        self, asset: ReadAsset, earlier: Optional[Claim], untouched: bool
+        self, asset: ReadAsset, earlier: Optional[Claim], nothing_written: bool
     ) -> Tuple[Claim, Tuple[Finding, ...]]:
         """Have an asset's version record under its key (spec.md section 2, "the version key exists").
 
-        earlier: the claim that was made for an earlier state of the asset, of the same version.
+        earlier: the claim that was made for an earlier state of the asset, of the same version. nothing_written: for
+        the asset so far, so that it need not be begun when the run is stopped.
         Raises AssetFails where the record that is there is none of the asset's.
         """
         key, record = asset.insertion.key, asset.record
         # What we did if the record turns out to be as we want it: the answer to our write was lost.
         unheard = None  # type: Optional[Claim]
-        if earlier and earlier.was != earlier.now and not await self._other_with(asset, key, earlier.certain):
+        if earlier and earlier.wrote and not await self._other_with(asset, key, earlier.certain):
             renewed = earlier._replace(now=record)
             refusal = await self._renew(asset, earlier, renewed)
             if refusal is None:
                 return renewed, twin_findings(REPLACED) if renewed.was else ()
             unheard = renewed if refusal.uncertain else None
         for attempt in range(PLAN_ATTEMPTS):
-            refusal = await self.tables.write(asset.insertion, droppable=untouched and attempt == 0)
+            refusal = await self.tables.write(asset.insertion, droppable=nothing_written and attempt == 0)
             if refusal is None:
                 return await self._made(asset, simply=attempt == 0 and earlier is None), ()
             if refusal.code != "DuplicateItem":
@@ -3066,7 +3073,7 @@ class VersionRecords:
                     require_overtaken(refusal, "The version record")
                     unheard = claim if refusal.uncertain else unheard
                     continue
-            self.tally.version_records += claim.was != claim.now
+            self.tally.version_records += claim.wrote
             return claim, findings
         raise changed_by_others("changed_during_migration")
 
@@ -3156,7 +3163,7 @@ class VersionRecords:
     async def withdraw(self, asset: ReadAsset, claims: Sequence[Claim]) -> Tuple[Finding, ...]:
         """Take back what was done to version records for an asset, the last first, unless somebody needs it.
         claims: the asset's own record first. Returns findings on what stays."""
-        ours = [claim for claim in claims if claim.was != claim.now]
+        ours = [claim for claim in claims if claim.wrote]
         if not ours:
             return ()
         own, twin = await self._own_and_twin(asset)
@@ -3339,15 +3346,16 @@ class Migration:
                 return asset.outcome, asset.findings + stays
             rival = None if claims else await self.records.rival_of(asset)
             await self.journal.save_asset(asset.text, asset.facts, again=attempt > 0)
-            findings, untouched = asset.findings + stays, attempt == 0
+            findings = asset.findings + stays
             if asset.record:
-                claim, further = await self.records.claim(asset, claims[0] if claims else None, untouched)
+                claim, further = await self.records.claim(asset, claims[0] if claims else None, attempt == 0)
                 claims[:1] = [claim]
-                findings, untouched = findings + further, False
+                findings += further
                 if rival:
                     claims += await self.records.overrule(asset, rival)
             self.show_change(asset, claims)
-            refusal = await self.tables.write(asset.change, droppable=untouched)
+            nothing_written = attempt == 0 and asset.record is None
+            refusal = await self.tables.write(asset.change, droppable=nothing_written)
             if refusal is None:
                 return "migrated", findings
             if refusal.code != "ConditionalCheckFailed":
@@ -3365,7 +3373,7 @@ class Migration:
     def show_change(self, asset: ReadAsset, claims: Sequence[Claim]) -> None:
         if self.dry_run and self.tally.assets < SHOWN_CHANGES:
             plan = self.planner.whole_plan(asset)
-            there_already = bool(claims) and claims[0].was == claims[0].now
+            there_already = bool(claims) and not claims[0].wrote
             self.show(json.loads(asset.text), plan._replace(record=None) if there_already else plan)
 
 
@@ -3884,7 +3892,7 @@ WARNINGS = collections.OrderedDict(
         ("preview_bucket_replaced", "`previewLocation` named another bucket"),
         (
             "archived_twin",
-            "an archived and a live asset have the same assetId and version; the live one has the version record",
+            "an archived asset has the assetId and version of a live one, which has the version record, or of another",
         ),
         (
             "shared_version_record",

@@ -253,7 +253,7 @@ class Archive:
         self.database.execute("CREATE INDEX by_record ON exchanges (asset_id, version_id)")
 
     def add_claim(self, database_id: str, claim: Any) -> None:
-        if claim.was not in (None, claim.now):
+        if claim.was and claim.wrote:
             names = [claim.now[name]["S"] for name in ("assetId", "assetVersionId")]
             self.database.execute(
                 "INSERT INTO exchanges VALUES (?, ?, ?, ?)", (*names, database_id, migration.to_json(claim))
@@ -521,13 +521,21 @@ def judge_record(
 ) -> str:
     """What becomes of a version record that was claimed for an asset, now that this is taken back.
 
+    What is there     and the asset made it       replaced it     only relied on it
+    nothing           GONE                        GONE            GONE
+    as we left it     DELETE                      PUT_BACK        NOT_OURS; DELETE where a journal of ours made it
+    as it was before  -                           GONE            (the same)
+    something else    CHANGED                     CHANGED         NOT_OURS
+    It stays for a reason, where there is one, instead of DELETE and PUT_BACK; and with a reason, or a need of the
+    twin, the other cases need not be reported.
+
     own: it is the asset's own, not that of its archived twin. owed: what a journal of ours has made under its key and
     could not remove before. reason: NEEDED, IN_DOUBT or HELD, where nothing must be done to it. twin_needs: the asset's
     twin needs a record under its key, its own or another.
     """
-    if stored is None or (claim.was not in (None, claim.now) and not migration.differing(stored, claim.was)):
+    if stored is None or (claim.was and claim.wrote and not migration.differing(stored, claim.was)):
         return GONE
-    if claim.was == claim.now:
+    if not claim.wrote:
         if owed is None or migration.differing(stored, owed):
             return GONE if reason or twin_needs else NOT_OURS
     elif migration.differing(stored, claim.now):

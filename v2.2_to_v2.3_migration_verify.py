@@ -665,7 +665,7 @@ class Restoration:
 
     async def verify_before(self, run: Any, item: Tuple[Key, Optional[Before], List[Any]]) -> None:
         key, before, claims = item
-        made = [claim for claim in claims if claim.was != claim.now]
+        made = [claim for claim in claims if claim.wrote]
         records = [self.database.key_of(self.database.versions, claim.now) for claim in made]
         found = await run.tables.get([key] * bool(before) + records)
         if before:
