@@ -213,6 +213,92 @@ sets_written_as_lists = writing_otherwise(
 empty_maps_written_as_null = writing_otherwise(lambda value: {"NULL": True} if value == {"M": {}} else value)
 
 
+@one_by_one
+def null_equals_missing(engine, send, statement):
+    """Of what is not there it takes the condition away."""
+    if kind_of(statement) == "INSERT" or "SETS" in statement["Statement"]:
+        return send(statement)
+    item = engine.item(statement)[2]
+    names = re.findall(r'"([^"]+)" = \?', statement["Statement"].partition(" WHERE ")[2])[2:]
+    nulls = [
+        number
+        for number, (name, value) in enumerate(zip(names, conditions_of(statement)))
+        if item and name not in item and value == {"NULL": True}
+    ]
+    return send(kept_conditions(statement, lambda number, value: number not in nulls))
+
+
+@one_by_one
+def nothing_removed(engine, send, statement):
+    """By an UPDATE that sets something, too."""
+    text = statement["Statement"]
+    return send({**statement, "Statement": re.sub(' REMOVE "[^"]+"', "", text) if " SET " in text else text})
+
+
+@one_by_one
+def others_removed_by_update(engine, send, statement):
+    """As if the item had been put."""
+    if kind_of(statement) != "UPDATE" or "SETS" in statement["Statement"]:
+        return send(statement)
+    table, _, before = engine.item(statement)
+    answer = send(statement)
+    if "Error" not in answer:
+        after = engine.item(statement)[2]
+        kept = {name: value for name, value in after.items() if name.endswith("Id") or value != before.get(name)}
+        engine.tables.client.put_item(TableName=table, Item=kept)
+    return answer
+
+
+@one_by_one
+def conditional_deletes_not_done(engine, send, statement):
+    """Those without a condition are, for the items of the test are removed by them."""
+    if kind_of(statement) != "DELETE" or not conditions_of(statement):
+        return send(statement)
+    table, _, before = engine.item(statement)
+    answer = send(statement)
+    if "Error" not in answer and before:
+        engine.tables.client.put_item(TableName=table, Item=before)
+    return answer
+
+
+@one_by_one
+def same_item_inserted_again(engine, send, statement):
+    answer = send(statement)
+    if answer.get("Error", {}).get("Code") == "DuplicateItem":
+        table, _, item = engine.item(statement)
+        if sorted(map(str, item.values())) == sorted(map(str, statement["Parameters"])):
+            return {"TableName": table}
+    return answer
+
+
+@one_by_one
+def inserts_not_done(engine, send, statement):
+    answer = send(statement)
+    if kind_of(statement) == "INSERT" and "Error" not in answer:
+        table, key, _ = engine.item(statement)
+        engine.tables.client.delete_item(TableName=table, Key=key)
+    return answer
+
+
+@one_by_one
+def conditional_update_creates(engine, send, statement):
+    """Of an item that does not exist, if its conditions hold for one without attributes."""
+    answer = send(statement)
+    if kind_of(statement) == "UPDATE" and " IS MISSING" in statement["Statement"] and not conditions_of(statement):
+        table, key, item = engine.item(statement)
+        if item is None:
+            engine.tables.client.put_item(TableName=table, Item=key)
+            return {"TableName": table}
+    return answer
+
+
+@one_by_one
+def deletes_of_absent_items_invalid(engine, send, statement):
+    if kind_of(statement) == "DELETE" and engine.item(statement)[2] is None:
+        return statement_error(engine.item(statement)[0], "ValidationError")
+    return send(statement)
+
+
 def unknown_codes(engine, send, statements):
     """What an API that has grown may answer."""
     return [
@@ -363,6 +449,38 @@ OTHERS = {
         empty_maps_written_as_null,
         ["an empty map is as it was read: UPDATE: expected"],
         False,
+    ),
+    "null_equals_missing": (
+        null_equals_missing,
+        ["no UPDATE while an attribute is MISSING that is to be null: UPDATE" + DONE_INSTEAD],
+        True,
+    ),
+    "nothing_removed": (nothing_removed, ["UPDATE sets, removes and leaves alone at once: UPDATE: expected"], False),
+    "others_removed_by_update": (
+        others_removed_by_update,
+        ["UPDATE sets, removes and leaves alone at once: UPDATE: expected", '"kept"'],
+        False,
+    ),
+    "conditional_deletes_not_done": (
+        conditional_deletes_not_done,
+        ["  error    DELETE: DELETE: expected no item, came"],
+        False,
+    ),
+    "same_item_inserted_again": (
+        same_item_inserted_again,
+        ["no second INSERT of the same: INSERT: expected DuplicateItem, came success"],
+        False,
+    ),
+    "inserts_not_done": (inserts_not_done, ["INSERT: INSERT: expected", "came no item"], False),
+    "conditional_update_creates": (
+        conditional_update_creates,
+        ["no UPDATE of an absent item whose attribute IS MISSING: UPDATE" + DONE_INSTEAD],
+        False,
+    ),
+    "deletes_of_absent_items_invalid": (
+        deletes_of_absent_items_invalid,
+        ["DELETE of an item that is absent: DELETE: expected success or ConditionalCheckFailed, came ValidationError"],
+        True,
     ),
     "unknown_codes": (unknown_codes, ["expected ConditionalCheckFailed, came SomethingNew"], True),
     "refused_and_yet_done": (
