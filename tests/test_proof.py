@@ -528,6 +528,8 @@ def test_an_engine_that_differs(used_tables, capsys, monkeypatch, differ, lines,
     before = used_tables.contents()
     with monkeypatch.context() as patch:
         patch.setattr(migration, "check_writes", lambda database: [])  # its turn comes below
+        if differ is not large_items_refused:  # 5 MB cost a second
+            patch.setattr(trials, "TRIALS", [trial for trial in trials.TRIALS if "400 KB" not in trial.name])
         with OtherEngine(used_tables, differ) as front:
             assert prove(used_tables, front) == 1
     output = capsys.readouterr()
