@@ -108,6 +108,10 @@ def one_by_one(do):
 null_never_equal = refusing(
     "ConditionalCheckFailed", lambda engine, statement: {"NULL": True} in conditions_of(statement)
 )
+null_never_equal_in_deletes = refusing(
+    "ConditionalCheckFailed",
+    lambda engine, statement: kind_of(statement) == "DELETE" and {"NULL": True} in conditions_of(statement),
+)
 sets_compared_in_order = refusing(
     "ConditionalCheckFailed",
     lambda engine, statement: any(found != sorted(found) for found in sets_in(conditions_of(statement))),
@@ -380,6 +384,11 @@ OTHERS = {
     "null_never_equal": (
         null_never_equal,
         ["UPDATE and DELETE only while a null (NULL) is as it was read: UPDATE: expected success, came Conditional"],
+        False,
+    ),
+    "null_never_equal_in_deletes": (
+        null_never_equal_in_deletes,
+        ["only while a null (NULL) is as it was read: DELETE: expected success, came Conditional"],
         False,
     ),
     "sets_compared_in_order": (
