@@ -37,7 +37,6 @@ FITTING = "import boto3, sys; sys.exit(tuple(map(int, boto3.__version__.split('.
 
 MIGRATION = "v2.2_to_v2.3_migration.py"
 VERIFICATION = "v2.2_to_v2.3_migration_verify.py"
-ROLLBACK = "v2.2_to_v2.3_migration_rollback.py"
 EMBEDDED_DYNAMODB = "local_dynamodb.py"
 
 DEFAULT_CONFIG = "v2.2_to_v2.3_migration_config.json"
@@ -172,6 +171,7 @@ class Steps:
         self.config = config
         self.typed = typed
         self.settings = settings
+        self.storage = migration.Storage(None, settings)
         self.status = migration.EXIT_DONE
 
     def migrate(self, **settings):
@@ -179,10 +179,10 @@ class Steps:
 
     def verify(self):
         """With a page beside the report, and by the journals of these tables, this run's and earlier ones'."""
-        folder, log = self.settings.report_dir, self.settings.log_file
-        report = os.path.join(folder, migration.unused_stem([folder], "verification", migration.utc_now(), log))
+        folder, log = self.storage.folder(self.settings.report_dir), self.settings.log_file
+        report = folder.path_of(migration.unused_stem([folder], "verification", migration.utc_now(), log))
         own = {"output": report + ".csv", "html": report + ".html"}
-        if has_journals(self.settings):
+        if has_journals(self.storage, self.settings):
             own["journal"] = self.settings.journal_dir
         self._run(VERIFICATION, dict(known(self.typed, self.verification.SETTINGS), **own))
 
@@ -210,11 +210,11 @@ class Steps:
             self.verify()
 
 
-def has_journals(settings):
+def has_journals(storage, settings):
     """Whether a journal of these tables lies in the journal folder. The verification skips those of others."""
     ours = migration.journal_header(settings, None, "")
     facts = {name: ours[name] for name in ("assets_table_name", "asset_versions_table_name", "endpoint_url")}
-    return any(load_script(ROLLBACK).journals_in(settings.journal_dir, facts))
+    return any(migration.journals_of(storage, settings.journal_dir, facts))
 
 
 def headline(text):
@@ -269,9 +269,21 @@ def wrapper_command(config):
 def rehearse_on_embedded(argv, log):
     """Call this again as a command of the embedded DynamoDB."""
     migration.announce("Rehearsal on an embedded DynamoDB with sample assets: no AWS account is used.")
-    again = [find_python(), os.path.abspath(__file__), "rehearse", *argv, "--log-file", log]
     engine = [os.path.join(FOLDER, EMBEDDED_DYNAMODB), "--assets", str(SAMPLE_ASSETS), "--"]
-    return local_dynamodb.run_command([again[0], *engine, *again])
+    return call_again("rehearse", argv, log, engine)
+
+
+def needs_another_python(settings):
+    """Whether this one has no boto3, and journals or reports are in S3: the steps look there themselves."""
+    in_s3 = migration.is_s3(settings.journal_dir) or migration.is_s3(settings.report_dir)
+    return in_s3 and find_python() != sys.executable
+
+
+def call_again(command, argv, log, under=()):
+    """Call this again with the Python that has boto3, as a command of a script where one is given."""
+    python = find_python()
+    again = [python, os.path.abspath(__file__), command, *argv, "--log-file", log]
+    return local_dynamodb.run_command([python, *under, *again] if under else again)
 
 
 def rehearse_on_samples(config, typed, settings):
@@ -329,8 +341,10 @@ def run_migration(argv):
         ("run_migration my_config.json", "run_migration my_config.json --database-id db01 --yes"),
     )
     config, typed = read_arguments(parser, argv)
-    start_log(typed)
+    log = start_log(typed)
     config, settings = read_settings(config, DEFAULT_CONFIG, typed)
+    if needs_another_python(settings):
+        return call_again("migrate", argv, log)
     return migrate(config, typed, settings)
 
 
@@ -351,6 +365,8 @@ def run_test_migration(argv):
             return rehearse_on_samples(config, typed, settings)
         if config_typed is None or not answers(settings.endpoint_url):
             return rehearse_on_embedded(argv, log)
+    if needs_another_python(settings):
+        return call_again("rehearse", argv, log)
     return rehearse(config, typed, settings)
 
 

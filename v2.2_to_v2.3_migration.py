@@ -9,7 +9,7 @@
 
 For each asset the tool writes one record to the asset versions table and then
 changes the asset itself. Every write is conditional on what was read, and the
-asset as it was is on disk before anything is sent.
+asset as it was is on disk, or in S3, before anything is sent.
 
 Exit status:
     0    everything done
@@ -19,7 +19,7 @@ Exit status:
     130  interrupted or declined by the operator
 
 The sibling scripts load this file (`load_migration.py`) and use its settings,
-its transformation (`plan_asset`), its `Database`, `Run`, `Journal` and `Report`.
+its transformation (`plan_asset`), its `Database`, `Storage`, `Run`, `Journal` and `Report`.
 Nothing runs when it is loaded.
 """
 
@@ -31,12 +31,14 @@ import csv
 import datetime
 import decimal
 import difflib
+import email.utils
 import errno
 import functools
 import gc
 import glob
 import heapq
 import inspect
+import io
 import itertools
 import json
 import logging
@@ -48,6 +50,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -144,6 +147,10 @@ THROTTLED = "throttled"
 
 class TryAgain(Exception):
     """DynamoDB did not serve a request, which may be sent again."""
+
+
+class DamagedJournal(SettingsError):
+    """A journal of which something is missing or not as it was written."""
 
 
 class AssetFails(Exception):
@@ -279,8 +286,12 @@ SETTINGS = collections.OrderedDict(
     workers=Setting("--workers", "write requests under way at once, 1 to 64", int, 1, 64, 8),
     max_write_units=Setting("--max-write-units", "ceiling in write units a second, over both tables", int, 1),
     max_read_units=Setting("--max-read-units", "ceiling in read units a second, over both tables", int, 1),
-    journal_dir=Setting("--journal-dir", "folder for the journal of before images", default="backups"),
-    report_dir=Setting("--report-dir", "folder for the CSV report and the JSON summary", default="reports"),
+    journal_dir=Setting(
+        "--journal-dir", "folder for the journal of before images; also s3://BUCKET/PREFIX", default="backups"
+    ),
+    report_dir=Setting(
+        "--report-dir", "folder for CSV report and JSON summary; also s3://BUCKET/PREFIX", default="reports"
+    ),
     log_level=Setting("--log-level", "DEBUG, INFO, WARNING, ERROR or CRITICAL", default="INFO"),
     log_file=Setting("--log-file", "write the log to this file too"),
     bucket_without_files=Setting(
@@ -454,9 +465,26 @@ def _checked(key: str, value: Any, source: str) -> Any:
             "%s in %s is %s, which cannot be a bucket's name." % (key, source, json.dumps(value)),
             "give the name alone, without s3:// and path; `aws s3 ls` shows the names.",
         )
+    if key in ("journal_dir", "report_dir"):
+        require_path(value)
     if key == "endpoint_url" and not re.match(r"https?://[^/\s]+", value):
         raise SettingsError("endpoint_url in %s is %r." % (source, value), "give a URL such as http://localhost:8000.")
     return value
+
+
+def is_s3(path: str) -> bool:
+    """Whether the name of a file or folder is one in S3; also one with a typing error in it."""
+    return path[:3].lower() == "s3:"
+
+
+def require_path(path: str) -> None:
+    """Raises SettingsError for what is meant to be a name in S3 and cannot be one."""
+    match = re.match("s3://([^/]+)(/|$)", path)
+    if is_s3(path) and not (match and BUCKET_NAME.match(match.group(1))):
+        raise SettingsError(
+            "%s names no place in S3." % json.dumps(path, ensure_ascii=False),
+            "write s3://BUCKET/PREFIX; `aws s3 ls` shows the buckets.",
+        )
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:
@@ -888,16 +916,28 @@ PASSING_CODES = (
     "InternalFailure",
     "ServiceUnavailable",
     "RequestTimeout",
+    "ConditionalRequestConflict",
+    "OperationAborted",
 )
 CREDENTIAL_CODES = (
     "ExpiredToken",
     "UnrecognizedClient",
     "InvalidSignature",
     "InvalidClientTokenId",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
     "IncompleteSignature",
     "MissingAuthenticationToken",
     "SignatureDoesNotMatch",
 )
+S3_REMEDIES = {
+    "NoSuchBucket": "check the bucket's name with `aws s3 ls`, or make the bucket, then run again.",
+    **dict.fromkeys(
+        ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"),
+        "the bucket is in another region: use one of the region of this run.",
+    ),
+}
 AWS_DOMAINS = (
     *(".amazonaws.com", ".api.aws"),  # also those of AWS GovCloud
     *(".amazonaws.com.cn", ".api.amazonwebservices.com.cn", ".amazonaws.eu", ".api.amazonwebservices.eu"),
@@ -1178,6 +1218,7 @@ class RejectedRequest(MigrationError):
 @contextlib.contextmanager
 def explained(action: str, service: str = "DynamoDB"):
     """Turn what boto3 raises into TryAgain or a MigrationError, RejectedRequest for one."""
+    import urllib3.exceptions
     from botocore import exceptions
 
     try:
@@ -1194,6 +1235,8 @@ def explained(action: str, service: str = "DynamoDB"):
             raise RejectedRequest(action, message)
         raise fatal_error(code, message, action)
     except (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError) as error:
+        raise TryAgain("no answer from %s: %s" % (service, error))
+    except urllib3.exceptions.HTTPError as error:  # while an object is read, by older versions of botocore
         raise TryAgain("no answer from %s: %s" % (service, error))
     except exceptions.BotoCoreError as error:
         raise credentials_error(str(error))
@@ -1224,7 +1267,8 @@ def fatal_error(code: str, message: str, action: str) -> MigrationError:
         return MigrationError(
             "Cannot %s, a table is gone: %s" % (action, message), "find out who deleted it, restore it, then run again."
         )
-    return MigrationError("Cannot %s: %s: %s" % (action, code, message), "mend what it says, then run again.")
+    fix = S3_REMEDIES.get(code, "mend what it says, then run again.")
+    return MigrationError("Cannot %s: %s: %s" % (action, code, message), fix)
 
 
 def credentials_error(message: str) -> MigrationError:
@@ -1234,7 +1278,7 @@ def credentials_error(message: str) -> MigrationError:
         fix = 'install what this kind of profile needs, `pip install "botocore[crt]"`, then run again.'
     elif "MFA" in message:
         fix = "run it on a terminal, or give it credentials that need no password while it runs."
-    elif re.search("Signature (expired|not yet current)", message):
+    elif re.search("Signature (expired|not yet current)|request time", message):
         fix = "set the clock of this machine right, then run again."
     return MigrationError("AWS does not accept the credentials: %s" % message.rstrip("."), fix)
 
@@ -1291,6 +1335,8 @@ def make_client(session: Any, service: str, settings: Settings) -> Any:
         user_agent=USER_AGENT,
     )
     endpoint = settings.endpoint_url if service == "dynamodb" else None
+    if service == "s3":
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or None  # which botocore before 1.31 does not look at
     try:
         return session.create_client(service, endpoint_url=endpoint, config=config)
     except exceptions.NoRegionError:
@@ -1418,33 +1464,370 @@ def write_units(size: int) -> float:
 
 
 # --------------------------------------------------------------------------------------
+# Folders on this machine and in S3
+# --------------------------------------------------------------------------------------
+
+# Seconds before a request that S3 did not serve is sent again, about; a minute and a half in all.
+S3_WAITS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
+READ_AHEAD = 8  # objects
+NEW_ONLY = ".jsonl.gz"  # objects with such names are made and never replaced
+
+
+class Folder:
+    """A folder on this machine. What cannot be done raises OSError."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def path_of(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def make(self) -> None:
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+
+    def names(self, beginning: str) -> List[str]:
+        """The names in it that begin so."""
+        return [name for name in os.listdir(self.path) if name.startswith(beginning)]
+
+    def read(self, name: str) -> bytes:
+        with open(self.path_of(name), "rb") as file:
+            return file.read()
+
+
+class S3Folder:
+    """The same in S3: the objects whose keys begin with a prefix. What cannot be done raises MigrationError, but
+    FileNotFoundError for an object that is not there."""
+
+    def __init__(self, client: Any, path: str) -> None:
+        self.client = client
+        self.bucket, _, prefix = path[len("s3://") :].partition("/")
+        self.prefix = prefix.strip("/") and prefix.strip("/") + "/"
+        self.path = "s3://%s/%s" % (self.bucket, self.prefix)
+
+    def path_of(self, name: str) -> str:
+        return self.path + name
+
+    def make(self) -> None:
+        """A prefix needs no making."""
+
+    def names(self, beginning: str) -> List[str]:
+        """The names in it that begin so; those of folders end with a slash."""
+        names = []
+        for answer in self.listing(beginning):
+            names += [entry["Key"][len(self.prefix) :] for entry in answer.get("Contents", [])]
+            names += [entry["Prefix"][len(self.prefix) :] for entry in answer.get("CommonPrefixes", [])]
+        return names
+
+    def listing(self, beginning: str = "") -> Iterator[Dict[str, Any]]:
+        """S3's answers, a thousand objects and folders each."""
+        request = {"Bucket": self.bucket, "Prefix": self.prefix + beginning, "Delimiter": "/"}
+        while True:
+            answer = served("list %s" % self.path, lambda: self.client.list_objects_v2(**request))
+            yield answer
+            if not answer.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = answer["NextContinuationToken"]
+
+    def read(self, name: str) -> bytes:
+        def get() -> bytes:
+            try:
+                return self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"].read()
+            except self.client.exceptions.NoSuchKey:
+                raise FileNotFoundError(errno.ENOENT, "there is none", self.path_of(name))
+
+        return served("read %s" % self.path_of(name), get)
+
+    def write(self, name: str, file: Any) -> None:
+        """Store what a binary file holds, in the place of what may be there."""
+
+        def put() -> None:
+            file.seek(0)
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=file)
+
+        served("store %s" % self.path_of(name), put)
+
+    def create(self, name: str, body: bytes) -> None:
+        """Store an object that is not there yet."""
+        from botocore import exceptions
+
+        def put() -> None:
+            try:
+                self.client.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=body)
+            except exceptions.ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "PreconditionFailed":
+                    raise
+                if self.read(name) != body:  # not only that the answer to it was lost
+                    cause = "%s is there already, of another run" % self.path_of(name)
+                    raise MigrationError(cause, "run the same command again: it takes another name.")
+
+        served("store %s" % self.path_of(name), put)
+
+
+def served(action: str, function: Callable[[], Any]) -> Any:
+    """What a request to S3 returns, sent again as long as S3 does not serve it and that may pass."""
+    waits = iter(S3_WAITS)
+    while True:
+        try:
+            with explained(action, "S3"):
+                return function()
+        except TryAgain as problem:
+            wait = next(waits, None)
+            if wait is None:
+                raise MigrationError("Cannot %s: %s" % (action, problem), "run the same command again, later.")
+            LOG.warning("S3 does not serve, trying again: %s: %s", action, problem)
+            time.sleep(wait * random.uniform(0.5, 1.0))
+
+
+def read_ahead(read: Callable[[Any], bytes], keys: Iterable[Any]) -> Iterator[bytes]:
+    """What is read by these keys, one after the other, with ever more of the next ones under way."""
+    with ThreadPoolExecutor(READ_AHEAD) as threads:
+        under_way = collections.deque()  # type: collections.deque
+        most = 1
+        for key in keys:
+            under_way.append(threads.submit(read, key))
+            if len(under_way) >= most:
+                most = min(most + 1, READ_AHEAD)
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def make_s3_client(session: Any, settings: Settings) -> Any:
+    def never_replace(params: Dict[str, Any], **unused: Any) -> None:
+        if params["url_path"].endswith(NEW_ONLY):
+            params["headers"]["If-None-Match"] = "*"
+
+    client = make_client(session, "s3", settings)
+    # A parameter of that name is known to boto3 1.35 and newer only; S3 takes the header of any.
+    client.meta.events.register("before-call.s3.PutObject", never_replace)
+    return client
+
+
+# --------------------------------------------------------------------------------------
 # Journal: the before images
 # --------------------------------------------------------------------------------------
 
 JOURNAL_KIND = "vams-v2.2-to-v2.3-migration"
 JOURNAL_FORMAT = 2
+OBJECT = "%08d" + NEW_ONLY  # of a journal in S3, by its number; they count from 1
+GOES_ON_SECONDS = 600.0  # as long as a run without an end may have stored nothing in S3 and still go on, about
+
+
+class JournalFile:
+    """The lines of a journal on this machine, in a file that is locked while it is used."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.stem = os.path.splitext(os.path.basename(path))[0]
+        self.identity = os.path.realpath(path)
+        self.folder = os.path.dirname(path)
+        self._file = None  # type: Any
+
+    def begin(self, line: str) -> None:
+        """Make it; readable by its owner only."""
+        self._file = open_private(self.path)
+        lock(self._file)
+        self.append(line)
+
+    def append(self, lines: str) -> None:
+        """Returns once they are on the disk."""
+        self._file.write(lines)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def discard(self) -> None:
+        self.end()
+        with contextlib.suppress(OSError):  # Windows: somebody looks into it
+            os.remove(self.path)
+
+    def first_line(self) -> bytes:
+        with open(self.path, "rb") as file:
+            return file.readline(1000000)
+
+    def lines_backwards(self) -> Iterator[bytes]:
+        """The non-empty lines, last one first, in memory of a line's size."""
+        with open(self.path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            tail = b""
+            while end > 0:
+                start = max(0, end - 65536)
+                file.seek(start)
+                lines = (file.read(end - start) + tail).split(b"\n")
+                tail = lines[0]
+                yield from filter(None, reversed(lines[1:]))
+                end = start
+            if tail:
+                yield tail
+
+    def user(self) -> str:
+        """Who uses it at the moment: one of USED_BY, "" for nobody."""
+        with open(self.path, "rb") as file:
+            return locked_by(file)
+
+    def take(self, locks: contextlib.ExitStack) -> None:
+        """Lock it for a rollback. Raises PreflightError where a migration still writes it, for it may rely on what is
+        taken back, or another rollback reads it."""
+        file = locks.enter_context(open(self.path, "rb"))  # noqa: SIM115
+        user = locked_by(file)
+        if user or not lock(file, rolling_back=True):
+            raise PreflightError(
+                "The run that uses journal %s, %s, is still running; nothing was written."
+                % (self.path, user or "a rollback"),
+                "wait until it has ended, or stop it with Ctrl-C and wait, then run the same command again.",
+            )
+
+
+class JournalObjects:
+    """The lines of a journal in S3, which has no append and no locks: in the numbered objects of a folder, each some
+    lines, compressed (gzip), stored whole or not at all, and never changed. `zcat` of all of them is the file that a
+    journal is on a disk."""
+
+    def __init__(self, folder: S3Folder) -> None:
+        self._objects = folder
+        self.path = self.identity = folder.path
+        self.folder, _, self.stem = folder.path[:-1].rpartition("/")
+        self._header = ""
+        self._count = 0
+
+    def begin(self, line: str) -> None:
+        """It goes with the first lines that are appended: a run without any leaves nothing."""
+        self._header = line
+
+    def append(self, lines: str) -> None:
+        """Returns once they are stored in an object of their own."""
+        gzip = zlib.compressobj(1, zlib.DEFLATED, 31)
+        text = lines if self._count else self._header + lines
+        body = gzip.compress(text.encode("utf-8", "backslashreplace")) + gzip.flush()
+        self._objects.create(OBJECT % (self._count + 1), body)
+        self._count += 1
+
+    def end(self) -> None:
+        """Nothing is open."""
+
+    def exists(self) -> bool:
+        return self._stored()[0] > 0
+
+    def discard(self) -> None:
+        """Nothing was stored."""
+
+    def first_line(self) -> bytes:
+        if not self.exists():
+            raise FileNotFoundError(errno.ENOENT, "there is no such journal, nor one below it", self.path)
+        return self._lines(self._objects.read(OBJECT % 1))[0]
+
+    def lines_backwards(self) -> Iterator[bytes]:
+        """The non-empty lines, last one first, in memory of some objects' size."""
+        numbers = range(self._stored()[0], 0, -1)
+        for body in read_ahead(lambda number: self._objects.read(OBJECT % number), numbers):
+            yield from reversed(self._lines(body))
+
+    def user(self) -> str:
+        """Nobody locks it. A run that was not ended, and has stored something lately, may still go on."""
+        if is_whole(self) or self._stored()[1] > GOES_ON_SECONDS:
+            return ""
+        return USED_BY[0]
+
+    def take(self, locks: contextlib.ExitStack) -> None:
+        if self.user():
+            raise PreflightError(
+                "Journal %s has no end yet and grew in the last %d minutes: its run may still go on; nothing was"
+                " written." % (self.path, GOES_ON_SECONDS / 60),
+                "wait until it has ended, or stop it with Ctrl-C. If it was killed, wait so many minutes, then run the"
+                " same command again.",
+            )
+
+    def _stored(self) -> Tuple[int, float]:
+        """How many objects there are, and how many seconds ago the last one was stored. Raises DamagedJournal where
+        one is missing before others."""
+        expected, since = 1, 0.0
+        for answer in self._objects.listing():
+            for entry in answer.get("Contents", []):
+                name = entry["Key"].rpartition("/")[2]
+                if not re.match("[0-9]{8}%s$" % re.escape(NEW_ONLY), name):
+                    continue
+                if name != OBJECT % expected:
+                    raise DamagedJournal(
+                        "Journal %s lacks its object %s, and has later ones." % (self.path, OBJECT % expected),
+                        "bring that one back, for example from an earlier version, or use an undamaged copy.",
+                    )
+                expected += 1
+                since = seconds_since(entry["LastModified"], answer)
+        return expected - 1, since
+
+    def _lines(self, body: bytes) -> List[bytes]:
+        try:
+            return list(filter(None, zlib.decompress(body, 31).split(b"\n")))
+        except zlib.error:
+            raise DamagedJournal("Journal %s is damaged." % self.path, "use an undamaged copy of it.")
+
+
+def seconds_since(moment: datetime.datetime, answer: Dict[str, Any]) -> float:
+    """Seconds from a moment to an answer, by the clock that both are of."""
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = email.utils.parsedate_to_datetime(date) if date else utc_now()
+    return (now - moment).total_seconds()
+
+
+class Storage:
+    """Finds folders and journals by their names: paths on this machine, or s3://BUCKET/PREFIX."""
+
+    def __init__(self, session: Any, settings: Any) -> None:
+        """session, settings: for names in S3. Without a session it makes one of its own, should it need one."""
+        self._session = session
+        self._settings = settings
+        self._client = None  # type: Any
+
+    def folder(self, path: str) -> Any:
+        """A Folder or an S3Folder."""
+        if not is_s3(path):
+            return Folder(path)
+        require_path(path)
+        if self._client is None:
+            self._client = make_s3_client(self._session or make_session(self._settings), self._settings)
+        return S3Folder(self._client, path)
+
+    def journal(self, path: str) -> Any:
+        """A JournalFile or JournalObjects."""
+        return JournalObjects(self.folder(path)) if is_s3(path) else JournalFile(path)
+
+    def journals(self, path: str) -> List[Any]:
+        """What may be journals in a folder."""
+        if not is_s3(path):
+            return list(map(JournalFile, sorted(glob.glob(os.path.join(glob.escape(path), "*.jsonl")))))
+        folder = self.folder(path)
+        names = [name for name in folder.names("migration_") if name.endswith("/")]
+        return [self.journal(folder.path_of(name)) for name in names]
+
+
+def journal_path(folder: Any, stem: str) -> str:
+    """The name of a journal in a folder."""
+    return folder.path_of(stem + ("/" if isinstance(folder, S3Folder) else ".jsonl"))
 
 
 class Journal:
-    """An append-only file of JSON lines, readable by its owner only.
+    """An append-only file of JSON lines, readable by its owner only; or numbered objects in S3, each some lines.
 
     First line: what was migrated, when and by which version. Then, before anything of an
     asset is written, {"asset": <before image>, "facts": {...}}. Where the asset went on, its version record was
     simply made, unless a later line says before that what else was done to a version record for it:
     {"claim": <a Claim>, "database_id": <of the asset>}. For one record the last such line counts.
     Last line, where the run came to its end in good order, finished or stopped: {"end": <`counts`>}.
-    `sync` puts what was added on the disk. It is locked while it is written, so that no rollback reads it meanwhile.
+    `sync` puts what was added on the disk, or in S3; others may add meanwhile.
     """
 
-    def __init__(self, path: str, header: Dict[str, Any]) -> None:
-        self.path = path
-        self._file = open_private(path)
-        lock(self._file)
-        kind = [("journal", JOURNAL_KIND), ("format", JOURNAL_FORMAT)]  # type: List[Tuple[str, Any]]
-        self._lines = [to_json(collections.OrderedDict(kind + list(header.items()))) + "\n"]
+    def __init__(self, file: Any, header: Dict[str, Any]) -> None:
+        """file: a JournalFile or JournalObjects."""
+        self.path = file.path
+        self._file = file
+        self._lines = collections.deque()  # type: collections.deque
         self._failure = None  # type: Optional[MigrationError]
         self.counts = {"before_images": 0, "claims": 0}
-        self.sync()
+        kind = [("journal", JOURNAL_KIND), ("format", JOURNAL_FORMAT)]  # type: List[Tuple[str, Any]]
+        file.begin(to_json(collections.OrderedDict(kind + list(header.items()))) + "\n")
 
     def add_asset(self, asset: str, facts: Facts, again: bool) -> None:
         """asset: its JSON on one line. again: a before image of it was added already, which this one supersedes."""
@@ -1462,21 +1845,13 @@ class Journal:
         self._lines.append(to_json({"claim": claim._asdict(), "database_id": database_id}) + "\n")
 
     def sync(self) -> None:
-        """Returns once everything added is on the disk. Raises MigrationError where it cannot be."""
+        """Returns once everything is saved that was added before the call. Raises MigrationError where it cannot be."""
         if self._failure:
             raise self._failure  # what was added since then would follow a line that is cut off
-        try:
-            if self._lines:
-                self._file.writelines(self._lines)
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            self._failure = MigrationError(
-                "The before images cannot be saved in %s: %s." % (self.path, error.strerror),
-                "make room or choose another --journal-dir, then run the same command again.",
-            )
-            raise self._failure
-        self._lines.clear()
+        lines = "".join(self._lines.popleft() for _ in range(len(self._lines)))
+        if lines:
+            with self._saving():
+                self._file.append(lines)
 
     def close(self) -> bool:
         """End it. Returns whether its last line says so, and with that, that it is whole."""
@@ -1486,9 +1861,27 @@ class Journal:
             self.sync()
         except MigrationError:
             whole = False
-        with contextlib.suppress(OSError):
-            self._file.close()
+        self._file.end()
         return whole
+
+    def discard(self) -> None:
+        """End it without a trace, for one without before images."""
+        self._file.discard()
+
+    @contextlib.contextmanager
+    def _saving(self):
+        fix = "choose another --journal-dir, then run the same command again."
+        try:
+            yield
+        except OSError as error:
+            self._failure = self._error(error.strerror, "make room or " + fix)
+        except MigrationError as error:
+            self._failure = self._error(error.cause, error.fix)
+        if self._failure:
+            raise self._failure
+
+    def _error(self, cause: str, fix: str) -> MigrationError:
+        return MigrationError("The before images cannot be saved in %s: %s." % (self.path, cause.rstrip(".")), fix)
 
 
 class JournalEntry(NamedTuple):
@@ -1502,12 +1895,12 @@ class JournalEntry(NamedTuple):
     size: int  # bytes of its line
 
 
-def read_journal_header(path: str) -> Dict[str, Any]:
-    """The first line of a journal. Raises SettingsError for another kind of file."""
-    fix = "give a file that the migration wrote, backups/migration_<time>.jsonl."
+def read_journal_header(journal: Any) -> Dict[str, Any]:
+    """The first line of a JournalFile or JournalObjects. Raises SettingsError for another kind of file."""
+    path = journal.path
+    fix = "give what the migration wrote, backups/migration_<time>.jsonl or s3://BUCKET/PREFIX/migration_<time>/."
     try:
-        with open(path, encoding="utf-8") as file:
-            header = json.loads(file.readline(1000000))
+        header = json.loads(str(journal.first_line(), "utf-8"))
     except OSError as error:
         raise SettingsError("Journal %s cannot be read: %s." % (path, error.strerror), fix)
     except ValueError:
@@ -1522,14 +1915,15 @@ def read_journal_header(path: str) -> Dict[str, Any]:
     return header
 
 
-def read_journal_backwards(path: str) -> Iterator[JournalEntry]:
+def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
     """The entries of a journal, newest first, so that a superseded before image comes last.
 
     A last line that was cut off is left out; `is_whole` tells of it. Raises SettingsError for any other damage, for
     entries that the last line counts and that are not there, and for a second journal in the same file.
     """
+    path = journal.path
     end, counts = None, dict.fromkeys(("before_images", "claims"), 0)
-    lines = lines_backwards(path)
+    lines = journal.lines_backwards()
     for number, line in enumerate(lines):
         try:
             fields = json.loads(str(line, "utf-8"))
@@ -1566,31 +1960,13 @@ def _journal_entry(fields: Dict[str, Any], size: int) -> JournalEntry:
     return JournalEntry(fields.get("asset"), facts, fields.get("again", False), fields.get("database_id"), claim, size)
 
 
-def is_whole(path: str) -> bool:
+def is_whole(journal: Any) -> bool:
     """Whether the last line of a journal says that its run came to its end in good order. Where not, the run was
     interrupted hard, or still goes on, or the file is a part of the journal."""
     try:
-        return "end" in json.loads(str(next(lines_backwards(path), b""), "utf-8"))
+        return "end" in json.loads(str(next(journal.lines_backwards(), b""), "utf-8"))
     except (ValueError, TypeError):
         return False
-
-
-def lines_backwards(path: str) -> Iterator[bytes]:
-    """The non-empty lines of a file, last one first, in memory of a line's size."""
-    with open(path, "rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        tail = b""
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            lines = (file.read(end - start) + tail).split(b"\n")
-            tail = lines[0]
-            for line in reversed(lines[1:]):
-                if line:
-                    yield line
-            end = start
-        if tail:
-            yield tail
 
 
 # Made once: json.dumps with separators makes an encoder a call.
@@ -2480,12 +2856,15 @@ def temporary_database(create: str) -> sqlite3.Connection:
 
 
 class GroupCommit:
-    """Saves in a journal: on the disk when a coroutine returns, by one write and one fsync for all that wait then."""
+    """Saves in a journal: on the disk or in S3 when a coroutine returns, by one write for all that wait then, one such
+    write after the other."""
 
     def __init__(self, journal: Journal, loop: Any) -> None:
         self._journal = journal
         self._loop = loop
+        self._thread = ThreadPoolExecutor(1)
         self._waiting = None  # type: Any
+        self._task = None  # type: Any
 
     async def save_asset(self, asset: str, facts: Facts, again: bool) -> None:
         self._journal.add_asset(asset, facts, again)
@@ -2498,17 +2877,19 @@ class GroupCommit:
     def _synced(self) -> Any:
         if self._waiting is None:
             self._waiting = self._loop.create_future()
-            self._loop.call_soon(self._sync)
+            self._task = self._task or self._loop.create_task(self._sync())
         return self._waiting
 
-    def _sync(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        try:
-            self._journal.sync()
-        except MigrationError as error:
-            waiting.set_exception(error)
-        else:
-            waiting.set_result(None)
+    async def _sync(self) -> None:
+        while self._waiting:
+            waiting, self._waiting = self._waiting, None
+            try:
+                await self._loop.run_in_executor(self._thread, self._journal.sync)
+            except Exception as error:
+                waiting.set_exception(error)
+            else:
+                waiting.set_result(None)
+        self._task = None
 
 
 class NothingSaved:
@@ -3421,6 +3802,7 @@ class Site(NamedTuple):
     item_count: int
     checks: List[Check]
     capacity: Mapping[str, float] = {}  # write units a second that each table takes from the start, about
+    storage: Any = None  # the Storage of its journals and reports
 
 
 def preflight(session: Any, database: Database, settings: Settings, writing: bool = True, journal: bool = True) -> Site:
@@ -3455,18 +3837,19 @@ def preflight(session: Any, database: Database, settings: Settings, writing: boo
         if journal and descriptions["assets_table_name"] and checks[-1].level == "ok":
             checks.append(check_bucket_files(session, client, settings))
     assets = descriptions["assets_table_name"] or {}
-    checks += check_folders(settings, journal)
+    storage = Storage(session, settings)
+    checks += check_folders(storage, settings, journal)
     if assets and journal:
-        checks.append(check_disk(settings, assets.get("TableSizeBytes", 0)))
-        checks += check_cloudshell()
+        checks += check_disk(settings, assets.get("TableSizeBytes", 0))
+        checks += check_cloudshell(settings)
     if aws and assets:
         account = account or assets["TableArn"].split(":")[4]
     region = client.meta.region_name
-    checks += check_other_runs(settings, account, region) if journal else []
+    checks += check_other_runs(storage, settings, account, region) if journal else []
     if writing and not settings.dry_run and not any(check.level == "error" for check in checks):
         checks += check_writes(database)
     capacity = {table["TableName"]: write_capacity(table) for table in descriptions.values() if table}
-    return Site(account, region, assets.get("ItemCount", 0), checks, capacity)
+    return Site(account, region, assets.get("ItemCount", 0), checks, capacity, storage)
 
 
 def write_capacity(table: Dict[str, Any]) -> float:
@@ -3477,23 +3860,35 @@ def write_capacity(table: Dict[str, Any]) -> float:
     return table.get("ProvisionedThroughput", {}).get("WriteCapacityUnits") or TABLE_UNITS
 
 
-def check_other_runs(settings: Settings, account: Optional[str], region: str) -> List[Check]:
-    """Whether another run on the same tables writes its journal at the moment, which is locked then."""
+def check_other_runs(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
+    """Whether another run on the same tables uses its journal at the moment."""
     checks = []
-    ours = journal_header(settings, account, region)
-    for path in sorted(glob.glob(os.path.join(glob.escape(settings.journal_dir), "*.jsonl"))):
+    for journal in journals_of(storage, settings.journal_dir, journal_header(settings, account, region)):
+        user = ""
         with contextlib.suppress(SettingsError, OSError):
-            header = read_journal_header(path)
-            with open(path, "rb") as file:
-                user = locked_by(file) if all(header.get(name) == value for name, value in ours.items()) else ""
-            if user == USED_BY[0]:
-                text = "another run on these tables is under way, with the journal %s" % path
-                fix = "let one of them end: each one's report has a part of the assets only."
-                checks.append(Check("warning", text, fix))
-            elif user and not settings.dry_run:
-                text = "a rollback on these tables is under way, with the journal %s" % path
-                checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
+            user = journal.user()
+        if user == USED_BY[0]:
+            text = "another run on these tables is under way, with the journal %s" % journal.path
+            fix = "let one of them end: each one's report has a part of the assets only."
+            if is_s3(journal.path):
+                text = "another run on these tables may be under way: its journal %s has no end, and grew in the last"
+                text = (text + " %d minutes") % (journal.path, GOES_ON_SECONDS / 60)
+                fix = "if it was killed, go on; else " + fix
+            checks.append(Check("warning", text, fix))
+        elif user and not settings.dry_run:
+            text = "a rollback on these tables is under way, with the journal %s" % journal.path
+            checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
     return checks
+
+
+def journals_of(storage: Storage, folder: str, facts: Mapping[str, Any]) -> Iterator[Any]:
+    """The journals in a folder whose headers say these facts, so far as they can be read."""
+    with contextlib.suppress(MigrationError):
+        for journal in storage.journals(folder):
+            with contextlib.suppress(SettingsError):
+                header = read_journal_header(journal)
+                if all(header.get(name) == value for name, value in facts.items()):
+                    yield journal
 
 
 def journal_header(settings: Settings, account: Optional[str], region: str) -> Dict[str, Any]:
@@ -3719,10 +4114,11 @@ def _probed(database: Database, probes: List[Probe]) -> List[Check]:
     return checks
 
 
-def check_cloudshell() -> List[Check]:
+def check_cloudshell(settings: Settings) -> List[Check]:
     if os.environ.get("AWS_EXECUTION_ENV") != "CloudShell":
         return []
-    text = "this is AWS CloudShell: its home folder holds 1 GB, and an idle session ends, and the run with it"
+    room = "" if is_s3(settings.journal_dir) else "its home folder holds 1 GB, and "
+    text = "this is AWS CloudShell: %san idle session ends, and the run with it" % room
     return [Check("warning", text, 'read "AWS CloudShell" in the README, or use another machine.')]
 
 
@@ -3801,15 +4197,69 @@ def check_bucket_files(session: Any, client: Any, settings: Settings) -> Check:
     return Check("error", "bucket %s holds no files of any of %d assets" % (name, looked_at), fix)
 
 
-def check_folders(settings: Settings, journal: bool) -> List[Check]:
-    """Whether the folders for report and journal are there or can be made."""
-    checks = []
-    for key in ("report_dir", "journal_dir") if journal and not settings.dry_run else ("report_dir",):
-        folder = existing_part(getattr(settings, key))
-        if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+def check_folders(storage: Storage, settings: Settings, journal: bool) -> List[Check]:
+    """Whether report and journal can be written where they are to be."""
+    checks = []  # type: List[Check]
+    keys = ("report_dir", "journal_dir") if journal and not settings.dry_run else ("report_dir",)
+    for path in dict.fromkeys(getattr(settings, key) for key in keys if is_s3(getattr(settings, key))):
+        checks += check_s3_folder(storage.folder(path), settings)
+    for key in keys:
+        path = getattr(settings, key)
+        folder = existing_part(path)
+        if not is_s3(path) and not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
             text = "%s: nothing can be written in %s" % (key, folder)
             checks.append(Check("error", text, "choose another folder with %s." % SETTINGS[key].flag))
     return checks
+
+
+PROBE_NAME = "vams_migration_may_write_here.txt"
+
+
+def check_s3_folder(folder: S3Folder, settings: Settings) -> List[Check]:
+    """Whether objects can be stored and listed there, and whether the public could read them."""
+    try:
+        # It is not removed, so that no permission to delete is needed.
+        folder.write(PROBE_NAME, io.BytesIO(b"The preflight stores this object to see that it may.\n"))
+        folder.names(PROBE_NAME)
+    except MigrationError as error:
+        return [Check("error", error.cause.rstrip("."), error.fix)]
+    checks = [Check("ok", "%s can be written" % folder.path), check_not_public(folder)]
+    if folder.bucket == settings.asset_bucket_name:
+        text = "%s is in the bucket of the assets, which the application knows" % folder.path
+        checks.append(Check("warning", text, "take a bucket of its own: it holds whole assets, and no file of one."))
+    return checks
+
+
+def check_not_public(folder: S3Folder) -> Check:
+    """Objects are private of themselves; the bucket's policy could open them to everybody."""
+    bucket, fix = folder.bucket, "turn on Block Public Access for it: `aws s3api put-public-access-block`."
+    try:
+        answer = _asked(folder.client.get_public_access_block, bucket, "NoSuchPublicAccessBlockConfiguration")
+        blocked = answer.get("PublicAccessBlockConfiguration", {})
+        if blocked.get("RestrictPublicBuckets") and blocked.get("IgnorePublicAcls"):
+            return Check("ok", "bucket %s is not public" % bucket)
+        answer = _asked(folder.client.get_bucket_policy_status, bucket, "NoSuchBucketPolicy")
+    except MigrationError as error:
+        fix = "look yourself, or grant s3:GetBucketPublicAccessBlock and s3:GetBucketPolicyStatus."
+        return Check("warning", "bucket %s may be public: %s" % (bucket, error.cause.rstrip(".")), fix)
+    if answer.get("PolicyStatus", {}).get("IsPublic"):
+        return Check("error", "bucket %s is public: everybody could read the assets" % bucket, fix)
+    return Check("warning", "public access to bucket %s is not blocked; at present its policy gives none" % bucket, fix)
+
+
+def _asked(operation: Callable[..., Dict[str, Any]], bucket: str, nothing: str) -> Dict[str, Any]:
+    """What S3 says of a bucket; {} for the code that says that there is nothing."""
+    from botocore import exceptions
+
+    def ask() -> Dict[str, Any]:
+        try:
+            return operation(Bucket=bucket)
+        except exceptions.ClientError as error:
+            if error.response.get("Error", {}).get("Code") != nothing:
+                raise
+            return {}
+
+    return served("see whether bucket %s is public" % bucket, ask)
 
 
 def existing_part(path: str) -> str:
@@ -3820,17 +4270,19 @@ def existing_part(path: str) -> str:
     return path
 
 
-def check_disk(settings: Settings, table_bytes: int) -> Check:
+def check_disk(settings: Settings, table_bytes: int) -> List[Check]:
     """The journal takes about one and a half times the table's size."""
+    if is_s3(settings.journal_dir):
+        return []
     needed = 1.5 * table_bytes + 10**7
     try:
         free = shutil.disk_usage(existing_part(settings.journal_dir)).free
     except OSError as error:  # a drive or share that is not there
-        return Check("warning", "disk: %s: %s" % (settings.journal_dir, error.strerror), "check --journal-dir.")
+        return [Check("warning", "disk: %s: %s" % (settings.journal_dir, error.strerror), "check --journal-dir.")]
     text = "disk: %s MB free for the journal, about %s MB needed" % (free // 10**6, int(needed) // 10**6)
     if free < needed and not settings.dry_run:
-        return Check("warning", text, "make room, or choose another --journal-dir.")
-    return Check("ok", text)
+        return [Check("warning", text, "make room, or choose another --journal-dir.")]
+    return [Check("ok", text)]
 
 
 def require(checks: List[Check]) -> None:
@@ -3926,8 +4378,9 @@ def iso_utc(moment: datetime.datetime) -> str:
 LOG_TIME = re.compile(r"_([0-9]{8}T[0-9]{6}Z(_[0-9]+)?)\.log\Z")
 
 
-def unused_stem(folders: Iterable[str], prefix: str, moment: datetime.datetime, log_file: Optional[str] = None) -> str:
+def unused_stem(folders: Iterable[Any], prefix: str, moment: datetime.datetime, log_file: Optional[str] = None) -> str:
     """A file name without ending, after the time, that no file in these folders has.
+    folders: as Storage.folder gives them.
     log_file: where its name ends with a time, as a wrapper names it, the files of the run have that time too.
     Makes the folders. Raises PreflightError where that cannot be."""
     of_log = LOG_TIME.search(log_file or "")
@@ -3935,11 +4388,12 @@ def unused_stem(folders: Iterable[str], prefix: str, moment: datetime.datetime, 
     taken = set()  # type: set
     for folder in folders:
         try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            taken.update(name.split(".")[0] for name in os.listdir(folder))
+            with preparing():
+                folder.make()
+                taken.update(name.rstrip("/").split(".")[0] for name in folder.names(stem))
         except OSError as error:
             raise PreflightError(
-                "Folder %s cannot be used: %s." % (folder, error.strerror),
+                "Folder %s cannot be used: %s." % (folder.path, error.strerror),
                 "choose others with --journal-dir and --report-dir.",
             )
     number = 2
@@ -3964,6 +4418,17 @@ def beginning(path: str):
         raise PreflightError(
             "%s cannot be written: %s." % (path, error.strerror), "make room, or choose a folder where you may write."
         )
+
+
+@contextlib.contextmanager
+def preparing():
+    """Nothing was written in DynamoDB yet: what S3 refuses is a PreflightError."""
+    try:
+        yield
+    except (SettingsError, PreflightError):
+        raise
+    except MigrationError as error:
+        raise PreflightError(error.cause, error.fix)
 
 
 class CsvReport:
@@ -4024,6 +4489,35 @@ def write_summary(path: str, summary: Dict[str, Any]) -> None:
     with reporting(path), open_private(path) as file:
         json.dump(summary, file, indent=2)
         file.write("\n")
+
+
+class Outputs:
+    """The files that a run writes. Those with names in S3 are written on this machine and stored there at its end."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._folder = ""
+        self._copies = collections.OrderedDict()  # type: collections.OrderedDict
+
+    def path_of(self, name: str) -> str:
+        """Where a file of this name is written."""
+        if not is_s3(name):
+            return name
+        self._folder = self._folder or tempfile.mkdtemp(prefix="vams-migration-")
+        return self._copies.setdefault(name, os.path.join(self._folder, name[len("s3://") :].replace("/", "_")))
+
+    def store(self) -> None:
+        """Raises MigrationError, and leaves them on this machine, where they cannot be stored."""
+        for name, copy in self._copies.items():
+            folder, _, file_name = name.rpartition("/")
+            try:
+                with reporting(copy), open(copy, "rb") as file:
+                    self._storage.folder(folder).write(file_name, file)
+            except MigrationError as error:
+                text = "%s. What was to be stored lies in %s" % (error.cause.rstrip("."), self._folder)
+                raise MigrationError(text, "copy it from there; " + error.fix)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def public_settings(settings: Settings) -> Dict[str, Any]:
@@ -4228,6 +4722,8 @@ def configure_logging(level: str, path: Optional[str]) -> None:
     LOG.addHandler(console)
     if path is None:
         return
+    if is_s3(path):
+        raise SettingsError("Log file %s is in S3, where nothing can be appended." % path, "give one on this machine.")
     try:
         folder = os.path.dirname(path)
         if folder:
@@ -4464,6 +4960,8 @@ class RunFiles(NamedTuple):
     stem: str  # of their names
     report: Report
     journal: Optional[Journal]  # None in a dry run
+    names: Dict[str, str]  # of report and summary, as the operator finds them
+    outputs: Outputs
 
     @property
     def started(self) -> str:
@@ -4515,26 +5013,26 @@ def run_migration(database: Database, settings: Settings, site: Site, typed: Opt
 def begin_files(settings: Settings, site: Site) -> RunFiles:
     """Begin the report and, unless it is a dry run, the journal. Raises PreflightError where that cannot be."""
     start = utc_now()
-    folders = [settings.report_dir] if settings.dry_run else [settings.report_dir, settings.journal_dir]
+    reports, journals = site.storage.folder(settings.report_dir), site.storage.folder(settings.journal_dir)
+    folders = [reports] if settings.dry_run else [reports, journals]
     stem = unused_stem(folders, "dryrun" if settings.dry_run else "migration", start, settings.log_file)
-    report = Report(os.path.join(settings.report_dir, stem + ".csv"), DRY_RUN_OUTCOMES if settings.dry_run else {})
+    names, outputs = report_files(reports, stem), Outputs(site.storage)
+    report = Report(outputs.path_of(names["report"]), DRY_RUN_OUTCOMES if settings.dry_run else {})
     journal = None
     if settings.dry_run:
         announce("The first changes:", level=logging.INFO)
     else:
-        journal = open_journal(os.path.join(settings.journal_dir, stem + ".jsonl"), settings, site, iso_utc(start))
-    return RunFiles(start, stem, report, journal)
+        journal = open_journal(journal_path(journals, stem), settings, site, iso_utc(start))
+    return RunFiles(start, stem, report, journal, names, outputs)
 
 
 def end_journal(journal: Journal) -> Tuple[Optional[str], Optional[Dict[str, int]]]:
-    """End a journal, and remove it where it is empty, so that nobody needs to ask what it is for.
-    Returns its path, None where it was removed, and what it holds, None where it may not be whole."""
-    whole = journal.close()
-    path = journal.path if journal.counts["before_images"] else None
-    if path is None:
-        with contextlib.suppress(OSError):  # Windows: somebody looks into it
-            os.remove(journal.path)
-    return path, journal.counts if whole else None
+    """End a journal; an empty one leaves nothing, so that nobody needs to ask what it is for.
+    Returns its path, None where it leaves nothing, and what it holds, None where it may not be whole."""
+    if not journal.counts["before_images"]:
+        journal.discard()
+        return None, journal.counts
+    return journal.path, journal.counts if journal.close() else None
 
 
 def usage_of(run: Run) -> Usage:
@@ -4561,10 +5059,7 @@ def conclude(
     """End the report, write the summary, say what came of it and what is next. Returns the exit status; raises what
     made the run end early. typed, script: for the next command, none where typed is None."""
     error = work.error or ending(files.report.close)
-    paths = {
-        "report": files.report.path,
-        "summary": os.path.join(settings.report_dir, files.stem + "_summary.json"),
-    }
+    paths = dict(files.names)
     if work.journal:
         paths["journal"] = work.journal
     if settings.log_file:
@@ -4576,13 +5071,19 @@ def conclude(
         summary["outcomes"] = {DRY_RUN_OUTCOMES.get(name, name): n for name, n in summary["outcomes"].items()}
         summary["version_records_to_write"] = summary.pop("version_records_written")
         summary["assets_to_change"] = summary.pop("assets_changed")
-    write_summary(paths["summary"], summary)
+    write_summary(files.outputs.path_of(paths["summary"]), summary)
+    error = error or ending(files.outputs.store)
     announce(result_text(summary, settings, tally, expected_assets(settings, site) if work.stopped else None))
     if error is not None:
         raise error
     if typed is not None:
         announce_next(*next_step(summary, settings, typed, script))
     return status
+
+
+def report_files(folder: Any, stem: str) -> Dict[str, str]:
+    """The names of a run's report and summary."""
+    return collections.OrderedDict(report=folder.path_of(stem + ".csv"), summary=folder.path_of(stem + "_summary.json"))
 
 
 def announce_change(settings: Settings, asset: Item, plan: Plan) -> None:
@@ -4629,6 +5130,7 @@ def estimate_lines(numbers: Dict[str, Any]) -> List[str]:
 
 
 def open_journal(path: str, settings: Settings, site: Site, started: str) -> Journal:
+    """path: as journal_path gives it, s3://BUCKET/PREFIX/<stem>/ or <folder>/<stem>.jsonl."""
     header = collections.OrderedDict(
         [
             ("tool_version", TOOL_VERSION),
@@ -4639,8 +5141,8 @@ def open_journal(path: str, settings: Settings, site: Site, started: str) -> Jou
         ]
     )
     try:
-        return Journal(path, header)
-    except (OSError, MigrationError) as error:
+        return Journal((site.storage or Storage(None, settings)).journal(path), header)
+    except OSError as error:
         raise PreflightError(
             "The journal %s cannot be written: %s" % (path, error), "make room or choose another --journal-dir."
         )

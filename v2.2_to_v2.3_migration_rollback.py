@@ -106,10 +106,14 @@ Claim = migration.Claim
 class Journal(NamedTuple):
     """A journal of the migration, not yet read beyond its first line."""
 
-    path: str
+    file: Any  # as migration.Storage gives it
     header: Dict[str, Any]
     whole: bool  # as its last line says
     named: bool  # itself, not only the folder that it lies in
+
+    @property
+    def path(self) -> str:
+        return self.file.path
 
     @property
     def started(self) -> str:
@@ -183,7 +187,8 @@ def add_journal_flag(parser: Any, required: bool) -> None:
         nargs="+",
         required=required,
         metavar="FILE",
-        help="journals of the migration, backups/migration_<time>.jsonl: files, a folder or a pattern; may be repeated",
+        help="journals of the migration, backups/migration_<time>.jsonl: files, a folder or a pattern; in S3 the folder"
+        " of one, s3://BUCKET/PREFIX/migration_<time>/, or of several; may be repeated",
     )
 
 
@@ -193,29 +198,39 @@ def named_journals(typed: Dict[str, Any]) -> List[str]:
     return typed["journal"]
 
 
-def open_journals(names: Iterable[str]) -> List[Journal]:
+def open_journals(names: Iterable[str], storage: Any) -> List[Journal]:
     """The journals, newest first, each once.
 
-    names: files, folders and patterns, for PowerShell does not expand those. Raises SettingsError for a file that is no
-    journal, unless it only lies in a folder, and for a folder without any.
+    names: files, folders, in S3 too, and patterns, for PowerShell does not expand those. Raises SettingsError for a
+    file that is no journal, unless it only lies in a folder, and for a folder without any.
     """
     journals = collections.OrderedDict()  # type: Dict[str, Journal]
     for name in names:
-        in_folder = os.path.isdir(name)
-        paths = sorted(glob.glob(os.path.join(glob.escape(name), "*.jsonl") if in_folder else name))
-        if in_folder and not paths:
-            raise migration.SettingsError(
-                "Folder %s holds no journal." % name, "give the one that --journal-dir named."
-            )
-        for path in [name] if os.path.isfile(name) else paths or [name]:
+        for file, named in journal_files(name, storage):
             try:
-                journal = Journal(path, migration.read_journal_header(path), migration.is_whole(path), not in_folder)
-                journals.setdefault(os.path.realpath(path), journal)
+                header = migration.read_journal_header(file)
             except migration.SettingsError as error:
-                if not in_folder:
+                if named or isinstance(error, migration.DamagedJournal):
                     raise
                 migration.announce("skipped: %s" % error.cause)
+                continue
+            journals.setdefault(file.identity, Journal(file, header, migration.is_whole(file), named))
     return sorted(journals.values(), key=lambda journal: journal.order, reverse=True)
+
+
+def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
+    """What a name given means: files, and whether they were named themselves, not only the folder they lie in."""
+    if migration.is_s3(name):
+        journal = storage.journal(name)
+        in_folder = [] if journal.exists() else storage.journals(name)
+        return [(file, False) for file in in_folder] or [(journal, True)]
+    if not os.path.isdir(name):
+        paths = [name] if os.path.isfile(name) else sorted(glob.glob(name)) or [name]
+        return [(storage.journal(path), True) for path in paths]
+    files = storage.journals(name)
+    if not files:
+        raise migration.SettingsError("Folder %s holds no journal." % name, "give the one that --journal-dir named.")
+    return [(file, False) for file in files]
 
 
 def of_these_tables(journals: List[Journal], facts: Dict[str, Any]) -> List[Journal]:
@@ -295,7 +310,7 @@ class Archive:
         if self.empty:
             return
         for journal in journals:
-            for entry in migration.read_journal_backwards(journal.path):
+            for entry in migration.read_journal_backwards(journal.file):
                 if entry.asset and not migration.is_archived(entry.asset):
                     image = BeforeImage(entry, journal.header, False)
                     if self.has(migration.twin_key(image.key)):
@@ -308,7 +323,7 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
     counts, archive = [], Archive()
     for journal in journals:
         counts.append(0)
-        for entry in migration.read_journal_backwards(journal.path):
+        for entry in migration.read_journal_backwards(journal.file):
             if entry.asset:
                 counts[-1] += 1
                 if migration.is_archived(entry.asset):
@@ -318,13 +333,12 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
     return counts, archive
 
 
-def require_images(journals: List[Journal], counts: List[int], report_dir: str) -> None:
-    """Raises SettingsError for a journal with fewer before images than the summary of its run says."""
+def require_images(journals: List[Journal], counts: List[int], reports: Any) -> None:
+    """Raises SettingsError for a journal with fewer before images than the summary of its run says.
+    reports: the folder that it lies in."""
     for journal, count in zip(journals, counts):
-        stem = os.path.splitext(os.path.basename(journal.path))[0]
         try:
-            with open(os.path.join(report_dir, stem + "_summary.json"), encoding="utf-8") as file:
-                summary = json.load(file)
+            summary = json.loads(str(reports.read(journal.file.stem + "_summary.json"), "utf-8"))
             expected = summary["journal_holds"]["before_images"] if summary["started"] == journal.started else 0
         except (OSError, ValueError, KeyError):
             continue
@@ -338,14 +352,14 @@ def require_images(journals: List[Journal], counts: List[int], report_dir: str) 
 class LaterImages:
     """The assets of which runs that are not taken back have before images: what they left is not an earlier run's."""
 
-    def __init__(self, paths: Iterable[str]) -> None:
-        """paths: of the journals that are not given."""
+    def __init__(self, journals: Iterable[Journal]) -> None:
+        """journals: those that are not given, the newest first."""
         self.superseded = 0  # before images that do not count because of them
         self.database = migration.temporary_database(
             "CREATE TABLE later (key TEXT PRIMARY KEY, started TEXT) WITHOUT ROWID"
         )
-        for journal in reversed(open_journals(paths)):
-            for entry in migration.read_journal_backwards(journal.path):
+        for journal in reversed(list(journals)):
+            for entry in migration.read_journal_backwards(journal.file):
                 if entry.asset:
                     key = migration.to_json([entry.asset[name]["S"] for name in ("databaseId", "assetId")])
                     row = (key, migration.to_json(journal.order))
@@ -365,7 +379,7 @@ def read_before_images(journals: List[Journal], later: Optional[LaterImages] = N
     claims = Claims()
     for journal in journals:
         superseded: Set[Tuple[str, str]] = set()
-        for entry in migration.read_journal_backwards(journal.path):
+        for entry in migration.read_journal_backwards(journal.file):
             if entry.asset is None:
                 claims.add(entry)
                 continue
@@ -728,64 +742,49 @@ def restoration(image: BeforeImage, now: Now) -> Any:
 # --------------------------------------------------------------------------------------
 
 
-def journals_beside(journals: List[Journal]) -> List[str]:
-    """Other journals of the same tables that lie beside those given."""
-    given = {os.path.realpath(journal.path) for journal in journals}
+def journals_beside(journals: List[Journal], storage: Any) -> List[Any]:
+    """The files of other journals of the same tables that lie beside those given."""
+    given = {journal.file.identity for journal in journals}
     tables = {name: journals[0].header.get(name) for name in SAME_TABLES}
-    folders = sorted({os.path.dirname(journal.path) for journal in journals})
-    found = [path for folder in folders for path in journals_in(folder, tables)]
-    return [path for path in found if os.path.realpath(path) not in given]
+    folders = sorted({journal.file.folder for journal in journals})
+    found = [file for folder in folders for file in migration.journals_of(storage, folder, tables)]
+    return [file for file in found if file.identity not in given]
 
 
-def journals_in(folder: str, facts: Dict[str, Any]) -> Iterator[str]:
-    """The journals in a folder whose headers say these facts."""
-    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.jsonl"))):
-        with contextlib.suppress(migration.SettingsError):
-            header = migration.read_journal_header(path)
-            if all(header.get(name) == value for name, value in facts.items()):
-                yield path
-
-
-def journals_not_given(journals: List[Journal], report_dir: str) -> List[str]:
+def journals_not_given(journals: List[Journal], storage: Any, report_dir: str) -> List[Journal]:
     """Those beside that are neither empty nor undone: an interrupted migration that was run again has two."""
-    undone = undone_journals(report_dir)
-    return [path for path in journals_beside(journals) if os.path.realpath(path) not in undone and not is_empty(path)]
+    undone = undone_journals(storage, report_dir)
+    files = journals_beside(journals, storage)
+    paths = [file.path for file in files if file.identity not in undone and not is_empty(file)]
+    return open_journals(paths, storage)
 
 
-def undone_journals(report_dir: str) -> Set[str]:
+def undone_journals(storage: Any, report_dir: str) -> Set[str]:
     """The journals that a rollback has taken back whole, as its summary says. A summary that is lost does no harm: its
     journals are only named once more."""
     undone = set()  # type: Set[str]
-    for path in glob.glob(os.path.join(glob.escape(report_dir), "rollback_*_summary.json")):
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError), open(path, encoding="utf-8") as file:
-            summary = json.load(file)
-            undone.update(os.path.realpath(path) for path in summary["journals"] if summary["undone"])
+    folder = storage.folder(report_dir)
+    with contextlib.suppress(OSError):
+        for name in folder.names("rollback_"):
+            if name.endswith("_summary.json"):
+                with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+                    summary = json.loads(str(folder.read(name), "utf-8"))
+                    paths = summary["journals"] if summary["undone"] else []
+                    undone.update(storage.journal(path).identity for path in paths)
     return undone
 
 
-def is_empty(path: str) -> bool:
+def is_empty(file: Any) -> bool:
     """Whether a journal has no before images that can be read."""
     try:
-        return next(migration.read_journal_backwards(path), None) is None
+        return next(migration.read_journal_backwards(file), None) is None
     except migration.SettingsError:
         return True
 
 
-def require_ended(paths: List[str], locks: contextlib.ExitStack) -> None:
-    """Lock these journals. Raises PreflightError where a migration still writes one, for it may rely on what is taken
-    back, or another rollback reads one."""
-    for path in paths:
-        file = locks.enter_context(open(path, "rb"))  # noqa: SIM115
-        user = migration.locked_by(file)
-        if user or not migration.lock(file, rolling_back=True):
-            raise migration.PreflightError(
-                "The run that uses journal %s, %s, is still running; nothing was written."
-                % (path, user or "a rollback"),
-                "wait until it has ended, or stop it with Ctrl-C and wait, then run the same command again.",
-            )
-
-
-def describe_rollback(settings: Any, site: Any, journals: List[Journal], counts: List[int]) -> str:
+def describe_rollback(
+    settings: Any, site: Any, journals: List[Journal], counts: List[int], not_given: List[Journal]
+) -> str:
     mode = "DRY RUN, nothing is written" if settings.dry_run else "ROLLBACK, the tables are changed in place"
     rows = [("mode", mode)]
     rows += journal_rows(journals, counts)
@@ -795,8 +794,8 @@ def describe_rollback(settings: Any, site: Any, journals: List[Journal], counts:
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
         ("kept", "whatever was changed since the migration; the report names it"),
     ]
-    not_given = "%s, of the same tables; give it too if that run is to be undone"
-    rows += [("NOT GIVEN", not_given % path) for path in journals_not_given(journals, settings.report_dir)]
+    text = "%s, of the same tables; give it too if that run is to be undone"
+    rows += [("NOT GIVEN", text % journal.path) for journal in reversed(not_given)]
     return "\n".join("  %-15s %s" % row for row in rows)
 
 
@@ -809,20 +808,26 @@ def roll_back(argv: Optional[List[str]]) -> int:
     # What they choose among is in the journals already.
     settings = settings._replace(limit=None, database_id=[], asset_id=None)
     public = migration.public_settings(settings)
-    journals = of_these_tables(open_journals(named_journals(typed)), {name: public[name] for name in SAME_SETTINGS})
     session, database = migration.connect(settings)
+    storage = migration.Storage(session, settings)
+    with migration.preparing():
+        journals = open_journals(named_journals(typed), storage)
+    journals = of_these_tables(journals, {name: public[name] for name in SAME_SETTINGS})
     migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, journal=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region})
     with contextlib.ExitStack() as locks:
-        require_ended([journal.path for journal in journals] + journals_beside(journals), locks)
-        counts, archive = survey(journals)
-        require_images(journals, counts, settings.report_dir)
-        archive.add_live_twins(journals)
-        later = LaterImages(journals_not_given(journals, settings.report_dir))
-        migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts))
+        with migration.preparing():
+            for file in [journal.file for journal in journals] + journals_beside(journals, storage):
+                file.take(locks)
+            counts, archive = survey(journals)
+            require_images(journals, counts, storage.folder(settings.report_dir))
+            archive.add_live_twins(journals)
+            not_given = journals_not_given(journals, storage, settings.report_dir)
+            later = LaterImages(not_given)
+        migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts, not_given))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
         status = run_rollback(database, settings, site, journals, sum(counts), archive, later)
     migration.announce_next(*next_step(status, settings, typed))
@@ -867,8 +872,10 @@ def run_rollback(
     start = migration.utc_now()
     prefix = "dryrun_rollback" if settings.dry_run else "rollback"
     names = DRY_RUN_OUTCOMES if settings.dry_run else {}
-    stem = migration.unused_stem([settings.report_dir], prefix, start, settings.log_file)
-    report = migration.Report(os.path.join(settings.report_dir, stem + ".csv"), names)
+    folder = site.storage.folder(settings.report_dir)
+    stem = migration.unused_stem([folder], prefix, start, settings.log_file)
+    files, outputs = migration.report_files(folder, stem), migration.Outputs(site.storage)
+    report = migration.Report(outputs.path_of(files["report"]), names)
     if settings.dry_run:
         migration.announce("The first changes:")
     tally = migration.Tally(report)
@@ -885,7 +892,6 @@ def run_rollback(
     tally.outcomes["not_finished"] += max(0, total - tally.finished)
     add_kept_records(rollback)
     status = migration.exit_status_of(not_restored(tally), run.stopping, error)
-    files = {"report": report.path, "summary": os.path.join(settings.report_dir, stem + "_summary.json")}
     if settings.log_file:
         files["log"] = settings.log_file
     summary = migration.summarise(settings, site, tally, migration.usage_of(run), start, status, error, files)
@@ -898,7 +904,8 @@ def run_rollback(
     whole = not tally.codes["record_stays"] and not later.superseded
     summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and whole
     report.close()
-    migration.write_summary(files["summary"], summary)
+    migration.write_summary(outputs.path_of(files["summary"]), summary)
+    error = error or migration.ending(outputs.store)
     migration.announce(result_text(summary, tally.outcomes))
     if error is not None:
         raise error

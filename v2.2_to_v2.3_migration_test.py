@@ -24,7 +24,6 @@ Exit status:
 import argparse
 import contextlib
 import functools
-import glob
 import json
 import os
 import re
@@ -233,9 +232,10 @@ class Proof:
         return DONE if self.data.create(self.assets) else INTERRUPTED
 
     def migrate(self) -> int:
-        before = self.journal_files()
+        before = self.journal_paths()
         status = migration.run_migration(self.data.database, self.settings, self.site)
-        self.journals = rollback.open_journals([path for path in self.journal_files() if path not in before])
+        paths = [path for path in self.journal_paths() if path not in before]
+        self.journals = rollback.open_journals(paths, self.site.storage)
         # Had it found no asset at all, nothing would have failed.
         if status == DONE and sum(rollback.survey(self.journals)[0]) < len(self.assets):
             migration.announce("Not all of the %d test assets were migrated." % len(self.assets))
@@ -274,8 +274,8 @@ class Proof:
     def key_of(self, asset: Item) -> Any:
         return self.data.database.key_of(self.data.database.assets, asset)
 
-    def journal_files(self) -> List[str]:
-        return glob.glob(os.path.join(glob.escape(self.settings.journal_dir), "*.jsonl"))
+    def journal_paths(self) -> List[str]:
+        return [journal.path for journal in self.site.storage.journals(self.settings.journal_dir)]
 
 
 def name_of(asset: Item) -> str:
@@ -364,15 +364,15 @@ def test(argv: Optional[List[str]]) -> int:
     settings, typed = migration.configured(make_parser(), argv)
     count, keep, left = typed["num_assets"], typed["no_cleanup"], typed["cleanup"]
     database_id = left or new_database_id()
+    session, database = migration.connect(settings)
     settings = settings._replace(
         dry_run=False,
         limit=None,
         database_id=partitions(database_id),
         asset_id=None,
         # A folder of its own, so that nobody takes its journal for that of a real migration.
-        journal_dir=os.path.join(settings.journal_dir, database_id),
+        journal_dir=migration.Storage(session, settings).folder(settings.journal_dir).path_of(database_id),
     )
-    session, database = migration.connect(settings)
     migration.announce("Test of the VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % migration.TOOL_VERSION)
     site = migration.preflight(session, database, settings)
     migration.announce_checks(site.checks)

@@ -849,7 +849,7 @@ def meaning_of(error_type: str) -> str:
 
 
 def next_step(
-    summary: Dict[str, Any], settings: Any, typed: Dict[str, Any]
+    summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]
 ) -> Tuple[str, Optional[str], Dict[str, Any]]:
     """What to do after a verification, the script for it and its flags; no script where nothing is to be typed."""
     verify, roll_back = os.path.basename(__file__), os.path.basename(rollback.__file__)
@@ -870,7 +870,7 @@ def next_step(
     if chosen:
         return "migrate all assets", migration.SCRIPT, flags
     tables = migration.journal_header(settings, summary["account"], summary["region"])
-    if not typed.get("journal") and any(rollback.journals_in(settings.journal_dir, tables)):
+    if not typed.get("journal") and any(migration.journals_of(storage, settings.journal_dir, tables)):
         flags = {"html": "verification.html", **typed, "journal": settings.journal_dir}
         return "prove the content too, by the journals", verify, flags
     first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
@@ -1142,21 +1142,25 @@ def verify(argv: Optional[List[str]]) -> int:
     settings, typed = migration.configured(make_parser(), argv)
     ours = migration.journal_header(settings, None, None)
     facts = {name: ours[name] for name in ours if name not in ("account", "region")}
-    journals = rollback.of_these_tables(rollback.open_journals(rollback.named_journals(typed)), facts)
+    session, database = migration.connect(settings)
+    storage = migration.Storage(session, settings)
+    with migration.preparing():
+        journals = rollback.open_journals(rollback.named_journals(typed), storage)
+    journals = rollback.of_these_tables(journals, facts)
     restored = typed.get("restored", False)
     if restored and not journals:
         raise migration.SettingsError("--restored is given without journals.", "give them with --journal.")
     if restored:
         settings = settings._replace(limit=None)  # what it looks at is in the journals
-    session, database = migration.connect(settings)
     requests = RequestCounts(database.client)
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, writing=False)
     migration.announce_checks(site.checks)
     migration.require(site.checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region})
-    counts, archive = rollback.survey(journals)  # so that damage shows before anything is verified
-    rollback.require_images(journals, counts, settings.report_dir)
+    with migration.preparing():
+        counts, archive = rollback.survey(journals)  # so that damage shows before anything is verified
+        rollback.require_images(journals, counts, storage.folder(settings.report_dir))
     if journals:
         rows = rollback.journal_rows(journals, counts)
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
@@ -1164,21 +1168,27 @@ def verify(argv: Optional[List[str]]) -> int:
     return run_verification(database, settings, site, journals, output, page, requests.counts, restored, typed, archive)
 
 
-def name_files(settings: Any, output: Optional[str], page: Optional[str], start: datetime.datetime) -> Dict[str, str]:
+def name_files(
+    settings: Any, storage: Any, output: Optional[str], page: Optional[str], start: datetime.datetime
+) -> Dict[str, str]:
     """The files of this run. A report that --output or --html names is replaced."""
     if output is None:
-        stem = migration.unused_stem([settings.report_dir], "verification", start, settings.log_file)
-        output = os.path.join(settings.report_dir, stem + ".csv")
+        folder = storage.folder(settings.report_dir)
+        stem = migration.unused_stem([folder], "verification", start, settings.log_file)
+        output = folder.path_of(stem + ".csv")
     files = collections.OrderedDict(report=output, summary=os.path.splitext(output)[0] + "_summary.json")
     if page is not None:
         files["page"] = page
     if settings.log_file:
         files["log"] = settings.log_file
-    if len({os.path.abspath(path) for path in files.values()}) < len(files):
+    if len({path if migration.is_s3(path) else os.path.abspath(path) for path in files.values()}) < len(files):
         raise migration.SettingsError(
             "Two reports would be one file: %s." % ", ".join(files.values()), "give another --output or --html."
         )
     for path in [files[name] for name in files if name != "log"]:
+        if migration.is_s3(path):
+            require_place(path, storage, settings)
+            continue
         try:
             os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
             if os.path.isfile(path) and not os.path.islink(path):
@@ -1188,6 +1198,14 @@ def name_files(settings: Any, output: Optional[str], page: Optional[str], start:
                 "%s cannot be written: %s." % (path, error.strerror), "choose another file or folder."
             )
     return files
+
+
+def require_place(path: str, storage: Any, settings: Any) -> None:
+    """Raises SettingsError or PreflightError where a file of this name cannot be stored in S3."""
+    folder, _, name = path.rpartition("/")
+    if not name or folder == "s3:/":
+        raise migration.SettingsError("%s names no file in S3." % path, "write s3://BUCKET/PREFIX/NAME.")
+    migration.require(migration.check_s3_folder(storage.folder(folder), settings))
 
 
 def run_verification(
@@ -1206,26 +1224,27 @@ def run_verification(
     archive: what `rollback.survey` says of the journals, where they were read for that already.
     typed: the flags, where the operator is to be told the next command."""
     start = migration.utc_now()
-    files = name_files(settings, output, page, start)
+    files, outputs = name_files(settings, site.storage, output, page, start), migration.Outputs(site.storage)
     with contextlib.ExitStack() as stack:
-        report = migration.CsvReport(files["report"], REPORT_COLUMNS)
+        report = migration.CsvReport(outputs.path_of(files["report"]), REPORT_COLUMNS)
         stack.callback(report.close)
-        page_file = stack.enter_context(migration.create_private(files["page"])) if page else None
+        page_file = stack.enter_context(migration.create_private(outputs.path_of(files["page"]))) if page else None
         findings = Findings(report, PAGE_ROWS if page else 0)
         runs, error, stopped = run_passes(database, settings, site, findings, journals, restored, archive)
         status = migration.exit_status_of(findings.tally.problems, runs[-1].stopping, error)
         summary = summarise(
             settings, site, findings.tally, runs, requests, journals, start, status, error, files, restored, stopped
         )
-        migration.write_summary(files["summary"], summary)
+        migration.write_summary(outputs.path_of(files["summary"]), summary)
         if page_file:
             with migration.reporting(files["page"]):
                 page_file.writelines(page_text(summary, findings.kept))
+    error = error or migration.ending(outputs.store)
     migration.announce(result_text(summary))
     if error is not None:
         raise error
     if typed is not None:
-        migration.announce_next(*next_step(summary, settings, typed))
+        migration.announce_next(*next_step(summary, settings, site.storage, typed))
     return status
 
 

@@ -19,6 +19,7 @@ from load_migration import migration
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BUCKET = "asset-bucket"
+LOCAL = migration.Storage(None, None)
 _numbers = itertools.count(1)
 
 

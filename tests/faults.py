@@ -217,7 +217,7 @@ def saved_images(journals):
     for path in journals:
         if not path.read_bytes().count(b"\n"):
             continue  # cut before its first line was complete
-        for entry in migration.read_journal_backwards(str(path)):
+        for entry in migration.read_journal_backwards(migration.JournalFile(str(path))):
             if entry.asset:
                 saved.setdefault(key_of(entry.asset), []).append(normal(entry.asset))
     return saved

@@ -13,7 +13,7 @@ import tracemalloc
 import types
 
 import pytest
-from conftest import before_first, patch_execute
+from conftest import LOCAL, before_first, patch_execute
 from v22 import DELETED, M, N, S, asset, changed, migrated, partiql, record, version
 
 from load_migration import HERE, load_script, migration
@@ -406,7 +406,7 @@ def test_of_two_replaced_records_the_later_counts(tables):
     earlier = replaced.replace("of the archived one", "of before")
     assert earlier != replaced
     run.journal.write_text(header + image + earlier + replaced)
-    (read,) = rollback.read_before_images(rollback.open_journals([str(run.journal)]))
+    (read,) = rollback.read_before_images(rollback.open_journals([str(run.journal)], LOCAL))
     assert [claim.was["comment"] for claim in read.claims] == [S("of the archived one")]
 
 
@@ -862,7 +862,7 @@ def test_journals_are_read_newest_first_whatever_their_order(tables):
         text = run.journal.read_text()
         run.journal.write_text(text.replace('"started":"20', '"started":"%d-01-01T00:00:00Z","was":"20' % year))
     for paths in ([runs[0], runs[1]], [runs[1], runs[0]]):
-        journals = rollback.open_journals([str(run.journal) for run in paths])
+        journals = rollback.open_journals([str(run.journal) for run in paths], LOCAL)
         assert [journal.started[:4] for journal in journals] == ["2031", "2030"]
 
 
@@ -1023,7 +1023,7 @@ def test_memory_does_not_grow_with_records_of_others_in_the_journal(tables):
     with open(runs[1].journal, "w") as file:
         file.write(header + image)
         file.writelines(replaced.replace('"twin"', '"t%d"' % number) for number in range(20000))
-    images = rollback.read_before_images(rollback.open_journals([str(runs[1].journal)]))
+    images = rollback.read_before_images(rollback.open_journals([str(runs[1].journal)], LOCAL))
     tracemalloc.start()
     try:
         assert len(list(images)) == 1

@@ -12,6 +12,7 @@ import sys
 import types
 
 import pytest
+from conftest import LOCAL
 from v22 import BUCKET, DELETED, NULL, L, M, N, S, asset, changed, migrated, record, version
 
 import local_dynamodb
@@ -917,7 +918,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, **changes,
     }  # fmt: skip
-    found, *command = verify.next_step(summary, settings, typed)
+    found, *command = verify.next_step(summary, settings, LOCAL, typed)
     assert found.startswith(step)
     scripts = {"V": "_verify.py", "R": "_rollback.py", "M": ".py"}
     if words is None:

@@ -359,7 +359,7 @@ def test_a_page_and_the_text_of_its_items(separators, indent, ascii_only, items,
     found, rest = migration.decoded_page(text.encode(), lambda item, text: (item, text))
     assert [item for item, _ in found] == items
     assert {**rest, "Items": items} == answer
-    journal = migration.Journal(str(tmp_path / "journal"), {})
+    journal = migration.Journal(migration.JournalFile(str(tmp_path / "journal")), {})
     for _, item_text in found:
         journal.add_asset(item_text, migration.Facts(live_twin=True), True)
     journal.sync()
@@ -371,7 +371,7 @@ def test_a_page_and_the_text_of_its_items(separators, indent, ascii_only, items,
     ]
     if indent is None:
         assert [item_text in text for _, item_text in found] == [True] * len(items)
-    entries = list(migration.read_journal_backwards(str(tmp_path / "journal")))
+    entries = list(migration.read_journal_backwards(migration.JournalFile(str(tmp_path / "journal"))))
     assert [entry.asset for entry in entries] == items[::-1]
 
 
@@ -390,7 +390,7 @@ def test_a_page_cut_anywhere_is_garbled():
 
 def test_after_a_failure_nothing_more_is_saved(tmp_path, monkeypatch):
     """What was cut off must stay the last line, or no rollback could read the journal."""
-    journal = migration.Journal(str(tmp_path / "journal"), {})
+    journal = migration.Journal(migration.JournalFile(str(tmp_path / "journal")), {})
     journal.add_asset(json.dumps(ITEMS[0]), migration.NO_FACTS, False)
 
     def fails(descriptor):

@@ -21,7 +21,7 @@ from load_migration import migration
 PROJECT = Path(__file__).resolve().parent.parent
 MIGRATION = guided_run.MIGRATION
 VERIFICATION = guided_run.VERIFICATION
-ROLLBACK = guided_run.ROLLBACK
+ROLLBACK = "v2.2_to_v2.3_migration_rollback.py"
 SCRIPTS = ("run_migration.sh", "run_test_migration.sh")
 NEEDED = ("guided_run.py", "load_migration.py", "local_dynamodb.py", "sample_assets.py")
 NAMES = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": "bucket"}

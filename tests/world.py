@@ -705,7 +705,12 @@ class World:
 
     def places(self, scope, journals, after):
         """What may be damaged: each attribute of a migrated asset and of its record, as (table, item, name)."""
-        entries = [entry for path in journals for entry in migration.read_journal_backwards(str(path)) if entry.asset]
+        entries = [
+            entry
+            for path in journals
+            for entry in migration.read_journal_backwards(migration.JournalFile(str(path)))
+            if entry.asset
+        ]
         found = []
         for database_id in sorted({entry.asset["databaseId"]["S"] for entry in entries}):
             item = after[0].get((database_id, ID))
