@@ -1202,6 +1202,7 @@ def name_files(
 
 def require_place(path: str, storage: Any, settings: Any) -> None:
     """Raises SettingsError or PreflightError where a file of this name cannot be stored in S3."""
+    migration.require_path(path)
     folder, _, name = path.rpartition("/")
     if not name or folder == "s3:/":
         raise migration.SettingsError("%s names no file in S3." % path, "write s3://BUCKET/PREFIX/NAME.")

@@ -212,12 +212,14 @@ def without_start(contents, assets):
 
 
 def saved_images(journals):
-    """The before images in the journals, by key."""
+    """The before images in the journals, by key. journals: paths, or what migration.Storage gives."""
     saved = {}
-    for path in journals:
-        if not path.read_bytes().count(b"\n"):
-            continue  # cut before its first line was complete
-        for entry in migration.read_journal_backwards(migration.JournalFile(str(path))):
+    for journal in journals:
+        if isinstance(journal, Path):
+            if not journal.read_bytes().count(b"\n"):
+                continue  # cut before its first line was complete
+            journal = migration.JournalFile(str(journal))
+        for entry in migration.read_journal_backwards(journal):
             if entry.asset:
                 saved.setdefault(key_of(entry.asset), []).append(normal(entry.asset))
     return saved

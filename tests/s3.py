@@ -1,4 +1,4 @@
-"""An S3 for the tests: moto's, behind a hook that sees each request and may answer in its place, or take the answer away.
+"""An S3 for the tests: moto's, behind hooks that see each request and may answer in its place.
 
 with S3() as s3:
     s3.before = hook

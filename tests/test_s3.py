@@ -185,7 +185,7 @@ def test_killed_between_two_objects(tables, s3, place, engine, scene, tmp_path, 
     tables.load(assets)
     before = tables.contents()
     expected = undisturbed(engine, tmp_path, assets)
-    for number in (1, 2, 5, 9):
+    for number in (1, 2, 4):
         process = scene.start(MIGRATION, "--journal-dir", place, *SMALL_BATCHES)
 
         def strike(request, wanted=number, process=process):
@@ -201,8 +201,8 @@ def test_killed_between_two_objects(tables, s3, place, engine, scene, tmp_path, 
     s3.before, s3.after = (lambda request: None), (lambda request, body: None)
     assert scene.run(MIGRATION, "--journal-dir", place) == expected.status, scene.output
     check_same(tables.contents(), expected.contents, assets)
-    assert proved(tables, place) == 0
-    assert roll_back(tables, place) == 0
+    assert proved(scene, place) == 0
+    assert roll_back(scene, place) == 0
     check_same(tables.contents(), before)
 
 
@@ -215,7 +215,7 @@ def test_killed_at_random_requests(tables, s3, place, scene):
         scene.run(MIGRATION, "--journal-dir", place, *SMALL_BATCHES, kill=kill)
         check_order(before, tables.contents(), scene.journals)
     assert scene.run(MIGRATION, "--journal-dir", place) == 0
-    assert roll_back(tables, place) == 0
+    assert roll_back(scene, place) == 0
     check_same(tables.contents(), before)
 
 
@@ -227,13 +227,13 @@ def test_stopped_and_run_again(tables, s3, place, scene, signal_number):
     assert status == migration.EXIT_INTERRUPTED
     (journal,) = scene.journals
     assert migration.is_whole(journal)
-    (name,) = [name for name in s3.keys("_summary.json")]
+    (name,) = s3.keys("_summary.json")
     summary = json.loads(s3.text(name))
     assert summary["exit_status"] == 130 and summary["scanned"] and summary["files"]["journal"] == journal.path
     rows = list(csv.DictReader(io.StringIO(s3.text(name.replace("_summary.json", ".csv")))))
     assert sum(row["outcome"] == "not_finished" for row in rows) == summary["outcomes"]["not_finished"]
     assert scene.run(MIGRATION, "--journal-dir", place) == 0
-    assert roll_back(tables, place) == 0
+    assert roll_back(scene, place) == 0
     check_same(tables.contents(), before)
 
 
@@ -276,7 +276,7 @@ def test_a_put_that_fails_stops_the_run(tables, s3, place, capfd, status, code, 
     (name,) = s3.journals()
     journal = migration.Storage(None, SETTINGS).journal(name)
     check_order(before, tables.contents(), [journal])
-    assert not migration.is_whole(journal) and 0 < len(before[1]) + len(tables.contents()[1])
+    assert not migration.is_whole(journal) and tables.contents()[1]
     assert migrate(tables, place) == 0
     assert roll_back(tables, place) == 0
     check_same(tables.contents(), before)
@@ -373,7 +373,7 @@ def test_an_object_that_is_cut_off_is_damage(tables, s3, place, migrated_journal
 
 def test_a_missing_tail_is_that_of_an_interrupted_run(tables, s3, place, migrated_journal, capfd):
     """But the summary of the run knows how much there was."""
-    for key in migrated_journal[-2:]:
+    for key in migrated_journal[-4:]:
         s3.client.delete_object(Bucket=s3.bucket, Key=key)
     assert roll_back(tables, place) == 2
     assert "is a part only" in capfd.readouterr().err
@@ -428,20 +428,22 @@ def test_many_objects(s3, place, monkeypatch):
 def test_a_run_that_may_still_go_on(tables, s3, place, monkeypatch, capfd):
     """S3 has no locks: a journal without an end that grew lately is let alone."""
     tables.put(asset("a"), asset("b"))
+    before = tables.contents()
     s3.before = at_object(2, 403, "AccessDenied")
-    assert migrate(tables, place, "--batch-size", "1", "--workers", "1") == 1  # no end was stored
+    assert migrate(tables, place) == 0  # but its end could not be stored
     s3.before = lambda request: None
     monkeypatch.setattr(migration, "GOES_ON_SECONDS", 60.0)
     written = tables.contents()
     assert roll_back(tables, place) == 3
     assert "its run may still go on" in capfd.readouterr().err
     assert tables.contents() == written
+    tables.put(asset("c"))
     assert migrate(tables, place) == 0
     assert "another run on these tables may be under way: its journal %s" % s3.journals()[0] in capfd.readouterr().out
     assert roll_back(tables, place, s3.journals()[1]) == 3  # the other one lies beside it
     monkeypatch.setattr(migration, "GOES_ON_SECONDS", -1.0)
     assert roll_back(tables, place) == 0
-    assert tables.contents() == ({("db01", name): asset(name) for name in "ab"}, {})
+    assert tables.contents() == ({**before[0], ("db01", "c"): asset("c")}, {})
 
 
 # --------------------------------------------------------------------------------------
@@ -503,7 +505,7 @@ def test_no_permission(tables, s3, place, capfd, method, words):
 
 def test_another_region(tables, s3, place, capfd):
     def redirect(request):
-        raise Refused(301, "PermanentRedirect")
+        raise Refused(403, "AccessDenied") if request.method == "HEAD" else Refused(301, "PermanentRedirect")
 
     s3.before = redirect
     assert "Fix: the bucket is in another region" in shown_checks(tables, capfd, place, 3)
@@ -557,7 +559,7 @@ def test_a_report_and_a_page_by_names_in_s3(tables, s3, place, tmp_path, capfd):
     names = ["--output", place + "/of today/report.csv", "--html", place + "/page.html"]
     assert verify.main([*tables.flags, *names]) == 0
     for key in ("vams/of today/report.csv", "vams/of today/report_summary.json", "vams/page.html"):
-        assert key in s3.keys()
+        assert s3.text(key)
         assert "s3://%s/%s\n" % (s3.bucket, key) in capfd.readouterr().out or key.endswith(("json", "html"))
     assert verify.main([*tables.flags, "--output", "s3://%s" % s3.bucket]) == 2
     assert verify.main([*tables.flags, "--html", place + "/"]) == 2
