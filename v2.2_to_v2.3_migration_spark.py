@@ -226,7 +226,7 @@ class EarlierAttempts:
         self.texts = migration.temporary_database("CREATE TABLE texts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
         self.empty = True
         for path in reversed(list(paths)):  # the first reading of an asset stays
-            for entry in migration.read_journal_backwards(path):
+            for entry in migration.read_journal_backwards(migration.JournalFile(path)):
                 if entry.asset:
                     self.empty = False
                     row = (_key_text(entry.asset), migration.to_json(entry.asset))

@@ -296,7 +296,7 @@ def test_ctrl_c_finishes_what_is_under_way_and_the_next_run_the_rest(tables, twi
     assert 50 <= len(migrated) < 400 and stopped.summary["outcomes"]["migrated"] == len(migrated)
     assert sum(stopped.summary["outcomes"].values()) == stopped.summary["scanned"]
     assert {key[0] for key in records} <= {key[1] for key in migrated}
-    assert all(migration.is_whole(str(path)) for path in job.journals())
+    assert all(migration.is_whole(migration.JournalFile(str(path))) for path in job.journals())
     rest, alone = run(tables), twins.migrate()
     assert rest.status == 0
     assert rest.summary["outcomes"]["migrated"] == 400 - len(migrated)
