@@ -32,7 +32,7 @@ from sample_assets import sample_assets
 verify = load_script(VERIFY)
 rollback = load_script(ROLLBACK)
 
-TABLES = 150  # assets in them, where a test needs more than one
+ASSETS = 150  # in the tables, where a test needs many
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def proved(tables, place, *flags):
 @pytest.mark.parametrize("prefix", ["", "/", "/backups/of vams/ümläut + %41"])
 def test_migrated_proved_rolled_back_and_compared(tables, s3, engine, tmp_path, prefix, capsys):
     place = "s3://%s%s" % (s3.bucket, prefix)
-    assets = list(sample_assets(TABLES))
+    assets = list(sample_assets(ASSETS))
     tables.load(assets)
     before = tables.contents()
     assert migrate(tables, place) == 0
@@ -181,7 +181,7 @@ def scene(tables, s3, place, engine, tmp_path):
 @pytest.mark.parametrize("stored", [False, True])
 def test_killed_between_two_objects(tables, s3, place, engine, scene, tmp_path, stored):
     """The process dies at the PUT of a numbered object, before or after that is stored: nothing is lost."""
-    assets = list(sample_assets(TABLES))
+    assets = list(sample_assets(ASSETS))
     tables.load(assets)
     before = tables.contents()
     expected = undisturbed(engine, tmp_path, assets)
@@ -208,7 +208,7 @@ def test_killed_between_two_objects(tables, s3, place, engine, scene, tmp_path, 
 
 def test_killed_at_random_requests(tables, s3, place, scene):
     rng = seeded("s3")
-    tables.load(sample_assets(TABLES))
+    tables.load(sample_assets(ASSETS))
     before = tables.contents()
     for _ in range(4):
         kill = Kill(signal.SIGKILL, rng.randint(6, 60), rng.random() < 0.5)
@@ -221,7 +221,7 @@ def test_killed_at_random_requests(tables, s3, place, scene):
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_and_run_again(tables, s3, place, scene, signal_number):
-    tables.load(sample_assets(TABLES))
+    tables.load(sample_assets(ASSETS))
     before = tables.contents()
     status = scene.run(MIGRATION, "--journal-dir", place, *SMALL_BATCHES, kill=Kill(signal_number, 15, True))
     assert status == migration.EXIT_INTERRUPTED
@@ -265,7 +265,7 @@ def at_object(number, status, code, done=False, times=10**9):
     ],
 )
 def test_a_put_that_fails_stops_the_run(tables, s3, place, capfd, status, code, words):
-    tables.load(sample_assets(TABLES))
+    tables.load(sample_assets(ASSETS))
     before = tables.contents()
     s3.before = at_object(3, status, code)
     assert migrate(tables, place, *SMALL_BATCHES) == 1
@@ -314,7 +314,7 @@ def test_no_run_overwrites_an_object(tables, s3, place, capfd):
             s3.client.put_object(Bucket=s3.bucket, Key=request.key, Body=b"another's")
 
     s3.before = intrude
-    tables.load(sample_assets(TABLES))
+    tables.load(sample_assets(ASSETS))
     assert migrate(tables, place, *SMALL_BATCHES) == 1
     assert "is there already, of another run" in capfd.readouterr().err
     (key,) = s3.keys("00000002.jsonl.gz")
@@ -345,7 +345,7 @@ def test_reports_that_cannot_be_stored_stay_on_this_machine(tables, s3, place, t
 @pytest.fixture
 def migrated_journal(tables, s3, place):
     """The keys of the objects of a migration in small batches."""
-    tables.load(sample_assets(TABLES))
+    tables.put(*(asset("a%03d" % number) for number in range(ASSETS)))
     assert migrate(tables, place, *SMALL_BATCHES) == 0
     keys = s3.keys(".jsonl.gz")
     assert len(keys) > 5

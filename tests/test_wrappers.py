@@ -207,7 +207,7 @@ def test_the_verification_gets_the_journal_folder_if_it_holds_one_of_these_table
     folder.mkdir()
     settings = resolved(endpoint_url="http://me@localhost:8000")
     header = {**migration.journal_header(settings, None, "us-east-1"), "started": "now", **changes}
-    migration.Journal(str(folder / "migration.jsonl"), header).close()
+    migration.Journal(migration.JournalFile(str(folder / "migration.jsonl")), header).close()
     (folder / "text.jsonl").write_text("no journal\n")
     assert guide("migrate", guide.config(endpoint_url="http://me@localhost:8000", journal_dir=str(folder))) == 0
     assert ("--journal=%s" % folder in guide.commands[1]) is given
@@ -388,7 +388,7 @@ def test_what_runs_on_the_embedded_engine(guide, monkeypatch):
         "",
     )
     os.mkdir("backups")
-    migration.Journal("backups/own.jsonl", header).close()
+    migration.Journal(migration.JournalFile("backups/own.jsonl"), header).close()
     assert guide("rehearse", "--workers", 3) == 0
     local = "--workers=3 --endpoint-url=http://localhost:4321 --yes"
     reading = "--endpoint-url=http://localhost:4321 --journal=backups"
