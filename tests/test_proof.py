@@ -357,6 +357,11 @@ def answers_out_of_order(engine, send, statements):
     return send(statements)[::-1]
 
 
+def answers_out_of_order_where_one_is_malformed(engine, send, statements):
+    order = -1 if any("SETS" in statement["Statement"] for statement in statements) else 1
+    return send(statements)[::order]
+
+
 @one_by_one
 def numbers_rounded(engine, send, statement):
     rounded = [{"N": "%.15e" % float(value["N"])} if "N" in value else value for value in statement["Parameters"]]
@@ -508,6 +513,11 @@ OTHERS = {
         True,
     ),
     "answers_out_of_order": (answers_out_of_order, ["four answers in order: "], True),
+    "answers_out_of_order_where_one_is_malformed": (
+        answers_out_of_order_where_one_is_malformed,
+        ["four answers in order: INSERT: expected success, came ValidationError"],
+        False,
+    ),
     "numbers_rounded": (
         numbers_rounded,
         ["a number (N) is as it was read: INSERT: expected", "12345678901234567890123456789012345678"],
