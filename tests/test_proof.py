@@ -641,8 +641,28 @@ def test_fewer_answers_than_writes(used_tables, capsys, monkeypatch):
     assert used_tables.contents() == before
 
 
-def test_it_leaves_no_trial_untried(tables, monkeypatch, capsys):
+@pytest.fixture
+def only_trials(monkeypatch):
+    """The proof comes to its trials only."""
     monkeypatch.setattr(script.Proof, "steps", lambda proof: [("Trying", proof.try_all)])
+
+
+@pytest.mark.parametrize("answer", ["ThrottlingError", "InternalServerError", "lost"])
+def test_a_batch_that_is_not_served_is_tried_again(tables, only_trials, capsys, answer):
+    times = []
+
+    def differ(engine, send, statements):
+        if not any("SETS" in statement["Statement"] for statement in statements) or len(times) == 2:
+            return send(statements)
+        times.append(1)
+        return [] if answer == "lost" else [statement_error("t", answer) for _ in statements]
+
+    with OtherEngine(tables, differ) as front:
+        assert prove(tables, front) == 0, capsys.readouterr().out
+    assert "error" not in capsys.readouterr().out and len(times) == 2
+
+
+def test_it_leaves_no_trial_untried(tables, only_trials, capsys):
     assert script.main(tables.flags) == 0
     lines = [line for line in capsys.readouterr().out.split("Trying")[1].splitlines() if line.startswith("  ok ")]
     assert [line.split(None, 1)[1] for line in lines] == [trial.name for trial in trials.TRIALS] + [trials.BATCH]

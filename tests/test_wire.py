@@ -238,7 +238,10 @@ def test_a_bug_is_not_taken_for_one_of_them(error):
 def test_denied_by_kms_names_the_keys():
     from botocore import exceptions
 
-    message = "The ciphertext refers to a customer master key that does not exist: kms:Decrypt"
+    message = (
+        "KMS key access denied error: com.amazonaws.services.kms.model.AWSKMSException: The ciphertext refers to a "
+        "customer master key that does not exist, does not exist in this region, or you are not allowed to access."
+    )
     error = exceptions.ClientError({"Error": {"Code": "AccessDeniedException", "Message": message}}, "Scan")
     assert "KMS" in raised(error).fix
 
