@@ -341,7 +341,10 @@ def test_a_server_error_without_code_is_tried_again(database, body):
         database(server.endpoint_url).read_page("assets", {})
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Sign in</html>", b"{}", b"\xff\xfe", b'{"Items":[', b'{"Items":[]'])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>Sign in</html>", b"{}", b'{"message":"Rate exceeded"}', b"\xff\xfe", b'{"Items":[', b'{"Items":[]'],
+)
 def test_a_garbled_answer_is_tried_again(database, body):
     with Echo(200, body) as server:
         connected = database(server.endpoint_url)
