@@ -662,6 +662,17 @@ def test_a_batch_that_is_not_served_is_tried_again(tables, only_trials, capsys, 
     assert "error" not in capsys.readouterr().out and len(times) == 2
 
 
+@pytest.mark.parametrize("name, holds", [("absent", True), ("assetName", False), ("executionId", False)])
+def test_what_could_take_the_place_of_is_missing(tables, name, holds):
+    """Should DynamoDB not take IS MISSING as it does now: see `where_text`."""
+    tables.put(asset("a"))
+    assert tables.asset("db01", "a")["executionId"] == {"NULL": True}
+    text = 'UPDATE "%s" SET "written" = ? WHERE "databaseId" = ? AND "assetId" = ? AND attribute_not_exists("%s")'
+    statement = {"Statement": text % (tables.assets, name), "Parameters": [{"S": "x"}, {"S": "db01"}, {"S": "a"}]}
+    (answer,) = tables.client.batch_execute_statement(Statements=[statement])["Responses"]
+    assert answer.get("Error", {}).get("Code") == (None if holds else "ConditionalCheckFailed")
+
+
 def test_it_leaves_no_trial_untried(tables, only_trials, capsys):
     assert script.main(tables.flags) == 0
     lines = [line for line in capsys.readouterr().out.split("Trying")[1].splitlines() if line.startswith("  ok ")]
