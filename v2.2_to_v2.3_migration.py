@@ -342,6 +342,7 @@ def make_parser(description: str, keys: Iterable[str], examples: Sequence[str] =
         if examples
         else None,
     )
+    parser.add_argument("--version", action="version", version=TOOL_VERSION)
     parser.add_argument("--config", metavar="FILE", help="JSON configuration file")
     for key in keys:
         setting = SETTINGS[key]
@@ -390,22 +391,28 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
     return values
 
 
-def resolve_settings(config: Dict[str, Any], file_values: Dict[str, Any], flags: Dict[str, Any]) -> Settings:
-    """Settings from CONFIG, then the file, then the flags. Raises SettingsError for a value
+def resolve_settings(
+    config: Dict[str, Any], file_values: Dict[str, Any], flags: Dict[str, Any], path: Optional[str] = None
+) -> Settings:
+    """Settings from CONFIG, then the file of this path, then the flags. Raises SettingsError for a value
     of the wrong type or out of bounds, and for a required one that is unset."""
     unknown = [key for key in config if key not in SETTINGS]
     if unknown:
         raise SettingsError("Unknown key %r in CONFIG." % unknown[0], _nearest(unknown[0], SETTINGS))
     merged = {key: setting.default for key, setting in SETTINGS.items()}  # type: Dict[str, Any]
-    for source, values in (("CONFIG", config), ("the configuration file", file_values), ("the command line", flags)):
+    found = {}  # type: Dict[str, str]
+    file = "the configuration file" + (" %s" % path if path else "")
+    for source, values in (("CONFIG", config), (file, file_values), ("the command line", flags)):
         for key, value in values.items():
             if key in SETTINGS and not _is_unset(key, value):
                 merged[key] = _checked(key, value, source)
+            elif value is not None:
+                found[key] = "; %s has %s" % (source, json.dumps(value))
     missing = [key for key in REQUIRED if merged[key] is None]
     if missing:
         raise SettingsError(
-            "Not set: %s." % ", ".join("%s (%s)" % (key, SETTINGS[key].flag) for key in missing),
-            "put your own values in the file given with --config, or give the flags.",
+            "Not set: %s." % ", ".join("%s (%s%s)" % (key, SETTINGS[key].flag, found.get(key, "")) for key in missing),
+            "put your own values in %s, or give the flags." % (path or "a file and name it with --config"),
         )
     if merged["assets_table_name"] == merged["asset_versions_table_name"]:
         raise SettingsError(
@@ -1284,7 +1291,7 @@ def credentials_error(message: str) -> MigrationError:
 
 
 def make_session(settings: Settings) -> Any:
-    """A botocore session. Raises PreflightError where boto3 or the profile is missing."""
+    """A botocore session. Raises PreflightError where boto3 is missing, SettingsError where the profile is."""
     try:
         import botocore.exceptions
         import botocore.session
@@ -1299,9 +1306,8 @@ def make_session(settings: Settings) -> Any:
             lend_local_settings(session)
         return session
     except botocore.exceptions.BotoCoreError as error:
-        raise PreflightError(
-            "%s." % str(error).rstrip("."), "check --profile; `aws configure list-profiles` shows yours."
-        )
+        kind = SettingsError if isinstance(error, botocore.exceptions.ProfileNotFound) else PreflightError
+        raise kind("%s." % str(error).rstrip("."), "check --profile; `aws configure list-profiles` shows yours.")
 
 
 def is_aws(settings: Settings) -> bool:
@@ -3007,6 +3013,7 @@ class Run:
     """Awaits one coroutine for each item of pages: so many at a time as keep the writes busy, and so many bytes.
 
     The first error ends it, and so does `stop`: nothing new is begun, what is under way comes to its end.
+    `stopping`: either has come; `stopped`: and something was left undone.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -3020,6 +3027,7 @@ class Run:
             self.tables = DryRunTables(self.reader)
         self.least_items = 4 * settings.workers * settings.batch_size
         self.stopping = False
+        self.stopped = False
         self.error = None  # type: Optional[BaseException]
         self._tasks = set()  # type: set
         self._held_bytes = 0.0
@@ -3080,13 +3088,14 @@ class Run:
         try:
             async for page in pages:
                 if self.stopping:
+                    self.stopped = True
                     break
                 self._begin(page, do)
                 while self._is_full() and not self.stopping:
                     self._room_made = self.loop.create_future()
                     await self._room_made
         except Stopped:
-            pass
+            self.stopped = True
         except Exception as error:
             self._fail(error)
         finally:
@@ -3110,7 +3119,9 @@ class Run:
         page.segment.pending -= 1
         self.hold(-page.size / len(page.items))
         error = task.exception()
-        if error is not None and not isinstance(error, Stopped):
+        if isinstance(error, Stopped):
+            self.stopped = True
+        elif error is not None:
             self._fail(error)
 
     def _is_full(self) -> bool:
@@ -3692,9 +3703,11 @@ class Migration:
         self.turns = Turns()
         self.tally = tally
         self.show = show
+        self.unseen = set(settings.database_id)  # of those that were named
 
     async def migrate(self, asset: ReadAsset) -> None:
         self.tally.scanned += 1
+        self.unseen.discard(asset.key[1])
         turn = self.turns.of(asset.key[2])
         async with turn:
             await self.tally.outcome_of(asset.key, self.way_of(asset))
@@ -4285,16 +4298,6 @@ def check_disk(settings: Settings, table_bytes: int) -> List[Check]:
     return [Check("ok", text)]
 
 
-def require(checks: List[Check]) -> None:
-    """Raise PreflightError, with every error and its remedy, if any check failed."""
-    errors = [check for check in checks if check.level == "error"]
-    if errors:
-        raise PreflightError(
-            "Preflight failed, nothing was written: %s." % "; ".join(check.text for check in errors),
-            " ".join(dict.fromkeys(check.fix for check in errors)),
-        )
-
-
 # --------------------------------------------------------------------------------------
 # Report and progress
 # --------------------------------------------------------------------------------------
@@ -4485,10 +4488,16 @@ def spreadsheet_safe(cell: Any) -> str:
 
 
 def write_summary(path: str, summary: Dict[str, Any]) -> None:
-    """A JSON file, readable by its owner only."""
-    with reporting(path), open_private(path) as file:
-        json.dump(summary, file, indent=2)
-        file.write("\n")
+    """A JSON file, readable by its owner only. Where that cannot be, the summary does not name it any more."""
+    try:
+        with reporting(path), open_private(path) as file:
+            json.dump(summary, file, indent=2)
+            file.write("\n")
+    except MigrationError:
+        del summary["files"]["summary"]
+        with contextlib.suppress(OSError):
+            os.remove(path)  # a part of it
+        raise
 
 
 class Outputs:
@@ -4528,6 +4537,10 @@ def public_settings(settings: Settings) -> Dict[str, Any]:
     if settings.endpoint_url:
         values["endpoint_url"] = redacted(settings.endpoint_url)
     return values
+
+
+def counted(count: int, name: str) -> str:
+    return "{} {}{}".format("{:,}".format(count) if count else "no", name, "" if count == 1 else "s")
 
 
 def duration_text(seconds: float) -> str:
@@ -4629,6 +4642,28 @@ def above_the_bar():
         yield
 
 
+class OutputClosed(Exception):
+    """Nobody reads the output any more."""
+
+
+def show(text: str, stream: Any) -> None:
+    """Print something. What stdout cannot take, for its disk is full, goes to stderr from then on.
+    Raises OutputClosed where nobody reads stdout any more."""
+    try:
+        with despite_a_closed_terminal(stream), above_the_bar():
+            print(encodable(text, stream), file=stream, flush=True)
+    except OSError as error:
+        silence(stream)
+        if stream is not sys.stdout:
+            return
+        if error.errno in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
+            raise OutputClosed
+        stream.flush()  # what it still holds of the text goes nowhere
+        show("error: The output cannot be written: %s. What is left of it comes here." % error.strerror, sys.stderr)
+        show(text, sys.stderr)
+        os.dup2(sys.stderr.fileno(), stream.fileno())
+
+
 class Console(logging.StreamHandler):
     """Log messages on stderr."""
 
@@ -4646,6 +4681,18 @@ class Console(logging.StreamHandler):
             super().handleError(record)
 
 
+class LogFile(logging.FileHandler):
+    """Log messages in a file. That it cannot be written any more is said once, and no reason to stop."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            silence(self.stream)
+            show("error: The log %s cannot be written any more: %s." % (self.baseFilename, error.strerror), sys.stderr)
+        else:
+            super().handleError(record)
+
+
 # --------------------------------------------------------------------------------------
 # Command line
 # --------------------------------------------------------------------------------------
@@ -4653,10 +4700,7 @@ class Console(logging.StreamHandler):
 SCRIPT = os.path.basename(__file__)
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
 BEGINNING = 10  # assets, for the first migration
-
-
-class OutputClosed(Exception):
-    """Nobody reads the output any more."""
+REHEARSAL_VARIABLE = "VAMS_MIGRATION_REHEARSAL"  # guided_run.py sets it for the steps of one
 
 
 def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[str]]) -> int:
@@ -4670,9 +4714,13 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
         announce(str(interrupt) or "Interrupted.", sys.stderr)
         return EXIT_INTERRUPTED
     except OutputClosed:
-        return EXIT_FAILED_ASSETS
+        return EXIT_INTERRUPTED
     finally:
         close_log()
+        try:
+            print(end="", flush=True)  # --help does not
+        except OSError:
+            silence(sys.stdout)
 
 
 def close_log() -> None:
@@ -4686,19 +4734,11 @@ def announce(text: str, stream: Any = None, level: Optional[int] = None) -> None
     Raises OutputClosed where nobody reads the results any more."""
     text = redacted(text)
     stream = stream or sys.stdout
-    if level is None or LOG.isEnabledFor(level):
-        try:
-            with despite_a_closed_terminal(stream), above_the_bar():
-                print(encodable(text, stream), file=stream, flush=True)
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
-                raise
-            silence(stream)
-            if stream is sys.stdout:
-                raise OutputClosed
     if LOG.handlers:
-        level = level or (logging.CRITICAL if stream is sys.stderr else logging.INFO)
-        LOG.log(level, "%s", text, extra={"announced": True})
+        logged_at = level or (logging.CRITICAL if stream is sys.stderr else logging.INFO)
+        LOG.log(logged_at, "%s", text, extra={"announced": True})
+    if level is None or LOG.isEnabledFor(level):
+        show(text, stream)
 
 
 def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dict[str, Any]]:
@@ -4706,8 +4746,11 @@ def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dic
     typed = vars(parser.parse_args(argv))
     if typed.get("log_file"):
         configure_logging("INFO", typed["log_file"])
-    settings = resolve_settings(CONFIG, read_config_file(typed.get("config")), typed)
+    values = read_config_file(typed.get("config"))
+    settings = resolve_settings(CONFIG, values, typed, typed.get("config"))
     configure_logging(settings.log_level, settings.log_file)
+    if typed.get("dry_run") and {**CONFIG, **values}.get("dry_run"):
+        del typed["dry_run"]  # said twice: without it the next command, which is to write, says --no-dry-run
     return settings, typed
 
 
@@ -4729,7 +4772,7 @@ def configure_logging(level: str, path: Optional[str]) -> None:
         if folder:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-        file = logging.FileHandler(path, encoding="utf-8")
+        file = LogFile(path, encoding="utf-8")
     except OSError as error:
         raise SettingsError("Log file %s cannot be written: %s." % (path, error.strerror), "choose another --log-file.")
     file.setFormatter(logging.Formatter("%(asctime)sZ %(levelname)s %(message)s"))
@@ -4747,7 +4790,8 @@ def stopping_signals() -> List[int]:
 
 @contextlib.contextmanager
 def interruptible(run: Run):
-    """Ctrl-C, SIGTERM and a closed terminal stop the run in good order; the second one ends the process."""
+    """Ctrl-C, SIGTERM and a closed terminal stop the run in good order, and leave it the time to report; the second one
+    ends the process."""
 
     signalled_at = []  # type: List[float]
 
@@ -4763,8 +4807,9 @@ def interruptible(run: Run):
             say("\nFinishing what is under way. Ctrl-C again stops at once.\n")
 
     def say(text):
-        with despite_a_closed_terminal(sys.stderr):
-            sys.stderr.write(text)
+        with contextlib.suppress(OSError, AttributeError):  # nobody can see it
+            # Not by its buffer, which may be in use when the signal comes.
+            os.write(sys.stderr.fileno(), text.encode("ascii"))
 
     hangup = getattr(signal, "SIGHUP", None)
     if threading.current_thread() is not threading.main_thread():
@@ -4786,10 +4831,10 @@ def run_to_end(
     progress: Progress,
     counts: Callable[[], Tuple[int, str]],
 ) -> Optional[BaseException]:
-    """Execute a run, interruptible and with its progress; counts() says how much is finished, and that in words.
+    """Execute a run with its progress; counts() says how much is finished, and that in words.
     Returns what made it stop early, for the report comes first."""
     try:
-        with interruptible(run), rare_garbage_collection():
+        with rare_garbage_collection():
             return ending(lambda: run.execute(pages, do, lambda run: progress.show(*counts(), run)))
     finally:
         progress.close()
@@ -4816,6 +4861,12 @@ def ending(function: Callable[[], None]) -> Optional[BaseException]:
     return None
 
 
+def despite(error: Optional[BaseException], function: Callable[[], None]) -> Optional[BaseException]:
+    """Call a function whatever came before. Returns the first error."""
+    later = ending(function)
+    return error or later
+
+
 def connect(settings: Settings) -> Tuple[Any, Database]:
     session = make_session(settings)
     client = make_client(session, "dynamodb", settings)
@@ -4827,6 +4878,17 @@ def announce_checks(checks: List[Check]) -> None:
     for check in checks:
         fix = "\n           Fix: " + check.fix if check.fix else ""
         announce("  %-8s %s%s" % (check.level, check.text, fix), level=levels.get(check.level, logging.INFO))
+
+
+def require(checks: List[Check]) -> None:
+    """Show the checks of a preflight. Raises PreflightError, which names the remedies, if any failed."""
+    announce_checks([check._replace(fix="") if check.level == "error" else check for check in checks])
+    errors = [check for check in checks if check.level == "error"]
+    if errors:
+        raise PreflightError(
+            "Preflight failed, nothing was written: %s." % "; ".join(check.text for check in errors),
+            " ".join(dict.fromkeys(check.fix for check in errors)),
+        )
 
 
 def confirm(question: str, settings: Settings, unattended: bool = True) -> None:
@@ -4941,12 +5003,10 @@ def agreed_run(argv: Optional[List[str]], description: str) -> Tuple[Database, S
     """Settings, preflight, plan on one screen, and the operator's yes: what a run needs, and the flags typed."""
     examples = ("--config my_config.json --dry-run", "--config my_config.json --limit 10")
     parser = make_parser(description, SETTINGS, examples)
-    parser.add_argument("--version", action="version", version=TOOL_VERSION)
     settings, typed = configured(parser, argv)
     session, database = connect(settings)
     announce("VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % TOOL_VERSION, level=logging.INFO)
     site = preflight(session, database, settings)
-    announce_checks(site.checks)
     require(site.checks)
     announce("\nPlan:\n%s\n" % describe_run(settings, site))
     confirm("Migrate %s now?" % tables_text(settings, site), settings)
@@ -4986,6 +5046,7 @@ class Work(NamedTuple):
     usage: Usage
     journal: Optional[str]  # where the before images are, None where there are none
     details: Dict[str, Any]  # further parts of the summary
+    not_found: Sequence[str] = ()  # of what was named, in words
 
 
 def run_migration(database: Database, settings: Settings, site: Site, typed: Optional[Dict[str, Any]] = None) -> int:
@@ -4999,15 +5060,18 @@ def run_migration(database: Database, settings: Settings, site: Site, typed: Opt
     segments = segments_of_assets(settings, site.item_count)
     pages = table_pages(run.reader, database.assets, segments, settings.limit, migration.planner.plan)
     progress = Progress(expected_assets(settings, site), is_terminal(sys.stderr))
-    error = run_to_end(run, pages, migration.migrate, progress, lambda: (tally.finished, counts_line(tally)))
-    details = {}  # type: Dict[str, Any]
-    journal = None
-    if files.journal:
-        journal, details["journal_holds"] = end_journal(files.journal)
-    else:
-        details["estimate"] = estimate(run.tables.units, migration.journal.size, site)
-    work = Work(run.stopping, error, usage_of(run), journal, details)
-    return conclude(settings, site, files, tally, work, typed)
+    with interruptible(run):
+        error = run_to_end(run, pages, migration.migrate, progress, lambda: (tally.finished, counts_line(tally)))
+        details = {}  # type: Dict[str, Any]
+        journal = None
+        if files.journal:
+            journal, details["journal_holds"] = end_journal(files.journal)
+        else:
+            details["estimate"] = estimate(run.tables.units, migration.journal.size, site)
+        stopped = run.stopped or error is not None
+        missing = [] if stopped else not_found(settings, tally.scanned, migration.unseen)
+        work = Work(stopped, error, usage_of(run), journal, details, missing)
+        return conclude(settings, site, files, tally, work, typed)
 
 
 def begin_files(settings: Settings, site: Site) -> RunFiles:
@@ -5058,32 +5122,39 @@ def conclude(
 ) -> int:
     """End the report, write the summary, say what came of it and what is next. Returns the exit status; raises what
     made the run end early. typed, script: for the next command, none where typed is None."""
-    error = work.error or ending(files.report.close)
+    error = despite(work.error, files.report.close)
     paths = dict(files.names)
     if work.journal:
         paths["journal"] = work.journal
     if settings.log_file:
         paths["log"] = settings.log_file
-    status = exit_status_of(tally.outcomes["failed"], work.stopped, error)
+    status = exit_status_of(tally.outcomes["failed"] + len(work.not_found), work.stopped, error)
     summary = summarise(settings, site, tally, work.usage, files.start, status, error, paths)
+    summary["not_found"] = list(work.not_found)
     summary.update((name, value) for name, value in work.details.items() if value is not None)
     if settings.dry_run:
         summary["outcomes"] = {DRY_RUN_OUTCOMES.get(name, name): n for name, n in summary["outcomes"].items()}
         summary["version_records_to_write"] = summary.pop("version_records_written")
         summary["assets_to_change"] = summary.pop("assets_changed")
-    write_summary(files.outputs.path_of(paths["summary"]), summary)
-    error = error or ending(files.outputs.store)
-    announce(result_text(summary, settings, tally, expected_assets(settings, site) if work.stopped else None))
-    if error is not None:
-        raise error
+    error = despite(error, lambda: write_summary(files.outputs.path_of(paths["summary"]), summary))
+    error = despite(error, files.outputs.store)
+    tell_result(result_text(summary, settings, tally, expected_assets(settings, site) if work.stopped else None), error)
     if typed is not None:
-        announce_next(*next_step(summary, settings, typed, script))
+        announce_next(*next_step(summary, settings, site.storage, typed, script))
     return status
 
 
 def report_files(folder: Any, stem: str) -> Dict[str, str]:
     """The names of a run's report and summary."""
     return collections.OrderedDict(report=folder.path_of(stem + ".csv"), summary=folder.path_of(stem + "_summary.json"))
+
+
+def tell_result(text: str, error: Optional[BaseException]) -> None:
+    """Show the last screen, then raise what ended the run. That nobody reads it changes nothing of what was done."""
+    with contextlib.suppress(OutputClosed):
+        announce(text)
+    if error is not None:
+        raise error
 
 
 def announce_change(settings: Settings, asset: Item, plan: Plan) -> None:
@@ -5144,8 +5215,21 @@ def open_journal(path: str, settings: Settings, site: Site, started: str) -> Jou
         return Journal((site.storage or Storage(None, settings)).journal(path), header)
     except OSError as error:
         raise PreflightError(
-            "The journal %s cannot be written: %s" % (path, error), "make room or choose another --journal-dir."
+            "The journal %s cannot be written: %s." % (path, error.strerror),
+            "make room or choose another --journal-dir.",
         )
+
+
+def not_found(settings: Settings, scanned: int, unseen: Iterable[str]) -> List[str]:
+    """What was named and does not exist, in words. An archive may be empty.
+    unseen: those of the databaseIds named of which no asset was met, when all were read that were to be."""
+    if not scanned and settings.asset_id is not None:
+        return ["asset %s" % name_of(settings.database_id[0], settings.asset_id)]
+    if not scanned and settings.database_id and settings.limit != 0:
+        return ["databaseId %s" % ", ".join(settings.database_id)]
+    if settings.limit is not None:
+        return []
+    return ["databaseId %s" % name for name in sorted(unseen) if not in_archive(name)]
 
 
 def exit_status_of(failures: int, stopped: bool, error: Optional[BaseException]) -> int:
@@ -5195,7 +5279,7 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
     would = "would be " if settings.dry_run else ""
     lines = ["", "Result%s:" % (" of the dry run" if settings.dry_run else "")]
     if total is not None:
-        of_total = " of about {:,}".format(total) if total >= tally.finished else ""
+        of_total = " of about {:,}".format(total) if total and total >= tally.finished else ""
         lines.append("  stopped: {:,}{} done".format(tally.finished - tally.outcomes["not_finished"], of_total))
     lines.append(count_line(summary["scanned"], "assets scanned, in %.1f s" % summary["duration_seconds"]))
     meanings = [
@@ -5217,12 +5301,13 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
         found = [code for code in codes if summary["codes"].get(code)]
         lines += ["", title + ":"] if found else []
         lines += [count_line(summary["codes"][code], "%s: %s" % (code, codes[code])) for code in found]
+        if codes is FAILURES and tally.outcomes["failed"] > SHOWN_FAILURES:
+            lines.append("  The first %d are named above, all of them in the report." % SHOWN_FAILURES)
     if "estimate" in summary:
         lines += estimate_lines(summary["estimate"])
     lines.append("")
     lines += ["  %-9s %s" % file for file in summary["files"].items()]
-    if settings.database_id and not summary["scanned"]:
-        lines.append("No asset was found, %s: is it spelled right?" % describe_scope(settings))
+    lines += ["No asset was found: %s. Is it spelled right?" % name for name in summary["not_found"]]
     return "\n".join(lines)
 
 
@@ -5231,12 +5316,17 @@ def count_line(count: int, meaning: str) -> str:
 
 
 def next_step(
-    summary: Dict[str, Any], settings: Settings, typed: Dict[str, Any], script: str = SCRIPT
-) -> Tuple[str, str, Dict[str, Any]]:
-    """What to do after a migration or a dry run, the script for it and its flags. script: the one that ran."""
+    summary: Dict[str, Any], settings: Settings, storage: Storage, typed: Dict[str, Any], script: str = SCRIPT
+) -> Tuple[str, Optional[str], Dict[str, Any]]:
+    """What to do after a migration or a dry run, the script for it and its flags; no script where nothing is to be
+    typed. script: the one that ran."""
     outcomes = summary["outcomes"]
     if summary["exit_status"] == EXIT_INTERRUPTED:
         return "finish what is left", script, typed
+    if summary["not_found"]:
+        return "give the right names and run it again", None, {}
+    if not summary["scanned"]:
+        return "nothing was looked at: name the table that holds the assets, and no limit of 0", None, {}
     if settings.dry_run:
         if settings.limit is None and not settings.database_id and outcomes["would_migrate"] > BEGINNING:
             return "begin small", script, {**for_real(typed), "limit": BEGINNING}
@@ -5245,8 +5335,10 @@ def next_step(
         return "mend what failed, then run it again", script, typed
     flags = connection_of(typed)
     flags.update({name: typed[name] for name in ("limit", "database_id", "asset_id") if name in typed})
-    if "journal" in summary["files"]:
-        flags["journal"] = settings.journal_dir  # those of earlier runs count too
+    # Those of earlier runs count too, also where this one has written nothing.
+    tables = journal_header(settings, summary["account"], summary["region"])
+    if "journal" in summary["files"] or any(journals_of(storage, settings.journal_dir, tables)):
+        flags["journal"] = settings.journal_dir
     return "verify", VERIFICATION_SCRIPT, flags
 
 
@@ -5262,7 +5354,9 @@ def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> None:
-    """Say what to do next; the last line is the command, if there is one."""
+    """Say what to do next; the last line is the command, if there is one. A rehearsal goes on by itself."""
+    if REHEARSAL_VARIABLE in os.environ:
+        return
     announce("\nNext: %s" % (step + "." if script is None else "%s:\n%s" % (step, command_text(script, flags))))
 
 

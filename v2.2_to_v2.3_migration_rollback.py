@@ -88,6 +88,7 @@ FLAGS = (
 SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
 NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
+SHOWN_SKIPPED = 3  # journals that only lie in a folder
 PAGE_IMAGES = 100  # handed out at once, so that reading them goes beside what they wait for
 PAGE_BYTES = 1000 * 1000
 
@@ -173,9 +174,16 @@ class BeforeImage:
 
 def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, str]]:
     """The journals for a screen."""
-    text = "{}{}, started {}, {:,} before images"
+    text = "%s%s, started %s, %s"
     return [
-        ("journal", text.format(journal.path, "" if journal.whole else " " + NOT_WHOLE, journal.started, count))
+        (
+            "journal",
+            text
+            % (
+                *(journal.path, "" if journal.whole else " " + NOT_WHOLE),
+                *(journal.started, migration.counted(count, "before image")),
+            ),
+        )
         for journal, count in zip(journals, counts)
     ]
 
@@ -205,6 +213,7 @@ def open_journals(names: Iterable[str], storage: Any) -> List[Journal]:
     file that is no journal, unless it only lies in a folder, and for a folder without any.
     """
     journals = collections.OrderedDict()  # type: Dict[str, Journal]
+    skipped = []  # type: List[str]
     for name in names:
         for file, named in journal_files(name, storage):
             try:
@@ -212,9 +221,10 @@ def open_journals(names: Iterable[str], storage: Any) -> List[Journal]:
             except migration.SettingsError as error:
                 if named or isinstance(error, migration.DamagedJournal):
                     raise
-                migration.announce("skipped: %s" % error.cause)
+                skipped.append(error.cause)
                 continue
             journals.setdefault(file.identity, Journal(file, header, migration.is_whole(file), named))
+    announce_skipped(skipped)
     return sorted(journals.values(), key=lambda journal: journal.order, reverse=True)
 
 
@@ -237,19 +247,28 @@ def of_these_tables(journals: List[Journal], facts: Dict[str, Any]) -> List[Jour
     """The journals of these tables, this region and so on. Another one that only lies in a folder is skipped, with a
     word; raises SettingsError for another one that was named, and where none is left.
     facts: names in the journals' headers, and the values they should have."""
-    chosen = []
+    chosen, skipped = [], []  # type: List[Journal], List[str]
     for journal in journals:
         wrong = [name for name, value in facts.items() if journal.header.get(name) != value]
         if not wrong:
             chosen.append(journal)
             continue
-        written = (journal.path, wrong[0], journal.header.get(wrong[0]), facts[wrong[0]])
-        cause = "Journal %s is of another migration: its %s is %s, not %s." % written
+        name, theirs = wrong[0], journal.header.get(wrong[0])
+        cause = "Journal %s is of another migration: its %s is %s, not %s." % (journal.path, name, theirs, facts[name])
         if journal.named or (journal is journals[-1] and not chosen):
-            fix = "give the connection flags of that migration, or the journals of these tables."
+            flag = migration.SETTINGS[{"account": "aws_profile", "region": "aws_region"}.get(name, name)].flag
+            fix = "give the %s that the migration had, or the journals of this one." % flag
             raise migration.SettingsError(cause, fix)
-        migration.announce("skipped: %s" % cause)
+        skipped.append(cause)
+    announce_skipped(skipped)
     return chosen
+
+
+def announce_skipped(causes: List[str]) -> None:
+    for cause in causes[:SHOWN_SKIPPED]:
+        migration.announce("skipped: %s" % cause)
+    if len(causes) > SHOWN_SKIPPED:
+        migration.announce("skipped: %d more journals, for such reasons." % (len(causes) - SHOWN_SKIPPED))
 
 
 class Archive:
@@ -667,7 +686,7 @@ class Rollback:
     async def settle(self, image: BeforeImage, now: Now, outcome: str, untouched: bool) -> Optional[List[str]]:
         """Take back what was done to version records for an asset. Returns what became of each; None where others
         were faster with one."""
-        steps = []
+        steps, kept = [], []  # type: List[str], List[Tuple[Key, Optional[Item], str]]
         for claim, stored in zip(image.claims, now.records):
             key = self.database.key_of(self.database.versions, claim.now)
             if outcome == "changed_since":
@@ -685,7 +704,9 @@ class Rollback:
                 message = REASONS[step].format(whose or migration.twin_database(image.key[1]))
                 ours = claim.now if claim.was is None and claim.certain else None
                 reported = outcome in ("restored", "nothing_to_restore") or step == IN_DOUBT
-                self.kept.add(key, ours, (*image.key[1:], outcome, message) if reported else None)
+                kept.append((key, ours, message if reported else ""))
+            elif step == CHANGED and outcome == "nothing_to_restore":
+                kept.append((key, None, "it is another than the migration wrote"))
             if step in (DELETE, PUT_BACK):
                 gone = migration.Claim(claim.was if step == PUT_BACK else None, stored)
                 refusal = await self.tables.write(migration.undoing(key, gone), droppable=untouched)
@@ -695,6 +716,10 @@ class Rollback:
                     return None
                 self.tally.version_records += 1
                 self.kept.remove(key)
+        if CHANGED in steps and outcome == "restored":
+            outcome = "record_kept"
+        for key, ours, message in kept:
+            self.kept.add(key, ours, (*image.key[1:], outcome, message) if message else None)
         return steps
 
     async def reason_to_keep(
@@ -815,7 +840,6 @@ def roll_back(argv: Optional[List[str]]) -> int:
     journals = of_these_tables(journals, {name: public[name] for name in SAME_SETTINGS})
     migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, journal=False)
-    migration.announce_checks(site.checks)
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region})
     with contextlib.ExitStack() as locks:
@@ -882,33 +906,33 @@ def run_rollback(
     run = migration.Run(database, settings)
     rollback = Rollback(run, settings, tally, archive, migration.announce)
     progress = migration.Progress(total, migration.is_terminal(sys.stderr))
-    error = migration.run_to_end(
-        run,
-        after_owners(rollback, site.item_count, image_pages(run.reader, journals, later)),
-        rollback.roll_back,
-        progress,
-        lambda: (tally.finished, counts_line(tally)),
-    )
-    tally.outcomes["not_finished"] += max(0, total - tally.finished)
-    add_kept_records(rollback)
-    status = migration.exit_status_of(not_restored(tally), run.stopping, error)
-    if settings.log_file:
-        files["log"] = settings.log_file
-    summary = migration.summarise(settings, site, tally, migration.usage_of(run), start, status, error, files)
-    summary["outcomes"] = {names.get(name, name): tally.outcomes[name] for name in OUTCOMES}
-    summary["assets_restored"] = summary.pop("assets_changed")
-    summary["version_records_removed"] = summary.pop("version_records_written")
-    summary["before_images"] = total
-    summary["journals"] = [journal.path for journal in journals]
-    # Whole: what is left of it, no later rollback by these journals alone would take back.
-    whole = not tally.codes["record_stays"] and not later.superseded
-    summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and whole
-    report.close()
-    migration.write_summary(outputs.path_of(files["summary"]), summary)
-    error = error or migration.ending(outputs.store)
-    migration.announce(result_text(summary, tally.outcomes))
-    if error is not None:
-        raise error
+    with migration.interruptible(run):
+        error = migration.run_to_end(
+            run,
+            after_owners(rollback, site.item_count, image_pages(run.reader, journals, later)),
+            rollback.roll_back,
+            progress,
+            lambda: (tally.finished, counts_line(tally)),
+        )
+        tally.outcomes["not_finished"] += max(0, total - tally.finished)
+        error = migration.despite(error, lambda: add_kept_records(rollback))
+        error = migration.despite(error, report.close)
+        status = migration.exit_status_of(not_restored(tally), run.stopped, error)
+        if settings.log_file:
+            files["log"] = settings.log_file
+        summary = migration.summarise(settings, site, tally, migration.usage_of(run), start, status, error, files)
+        summary["outcomes"] = {names.get(name, name): tally.outcomes[name] for name in OUTCOMES}
+        summary["assets_restored"] = summary.pop("assets_changed")
+        summary["version_records_removed"] = summary.pop("version_records_written")
+        summary["before_images"] = total
+        summary["journals"] = [journal.path for journal in journals]
+        # Whole: what is left of it, no later rollback by these journals alone would take back.
+        whole = not tally.codes["record_stays"] and not later.superseded
+        summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and whole
+        path = outputs.path_of(files["summary"])
+        error = migration.despite(error, lambda: migration.write_summary(path, summary))
+        error = migration.despite(error, outputs.store)
+        migration.tell_result(result_text(summary, tally.outcomes), error)
     return status
 
 
@@ -930,6 +954,10 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     if outcomes["not_finished"]:
         done = summary["before_images"] - outcomes["not_finished"]
         lines.append("  stopped: {:,} of {:,} done".format(done, summary["before_images"]))
+    # An asset has one in each journal of a run that changed it.
+    lines.append(
+        migration.count_line(summary["before_images"], "before images, in %.1f s" % summary["duration_seconds"])
+    )
     meanings = [
         ("restored", verb + "restored"),
         ("nothing_to_restore", "not migrated or restored already, nothing to do"),

@@ -106,6 +106,7 @@ class TestData:
         self.settings = settings
         self.database_id = database_id
         self.removal = removal
+        self.removed = (0, 0)
 
     def try_all(self) -> Optional[List[Any]]:
         """Try what the migration relies on. Returns the checks."""
@@ -146,7 +147,7 @@ class TestData:
         return assets, records
 
     def remove(self) -> bool:
-        """The version records, then the assets, by which what is left can be found."""
+        """The version records, then the assets, by which what is left can be found. `removed` says how many."""
 
         async def delete_record(run: Any, record: Item) -> None:
             await self.write(run, "DELETE", self.database.versions, record, "ConditionalCheckFailed")
@@ -158,6 +159,7 @@ class TestData:
         if found is None:
             return False
         assets, records = found
+        self.removed = (len(assets), len(records))
         return self.run(lambda reader: list_pages(records), delete_record) and self.run(
             lambda reader: list_pages(assets), delete_asset
         )
@@ -288,6 +290,8 @@ def clean_up(data: TestData) -> int:
     migration.announce("\nRemoving the test assets of databaseId %s." % data.database_id)
     try:
         if data.remove():
+            names = tuple(map(migration.counted, data.removed, ("asset", "version record")))
+            migration.announce("Removed: %s, %s." % names if any(data.removed) else "There was nothing to remove.")
             return DONE
     except migration.MigrationError as error:
         migration.announce("error: %s" % error, sys.stderr)
@@ -375,7 +379,6 @@ def test(argv: Optional[List[str]]) -> int:
     )
     migration.announce("Test of the VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % migration.TOOL_VERSION)
     site = migration.preflight(session, database, settings)
-    migration.announce_checks(site.checks)
     migration.require(site.checks)
     removal = {**migration.connection_of(typed), "cleanup": database_id}
     data = TestData(database, settings, database_id, migration.command_text(os.path.basename(__file__), removal))

@@ -532,7 +532,9 @@ class Verification:
                 self.add(Problem(name, "", "nothing_found", "databaseId", "assets", "none", message))
         if not self.tally.assets and not self.tally.problems:
             message = "No asset was found: %s." % migration.describe_scope(self.settings)
-            self.add(Problem("", self.settings.asset_id or "", "nothing_found", "", "assets", "none", message))
+            asset_id = self.settings.asset_id or ""
+            database_id = self.settings.database_id[0] if asset_id else ""
+            self.add(Problem(database_id, asset_id, "nothing_found", "", "assets", "none", message))
 
     def add_what_was_not_compared(self) -> None:
         """When all journals were read: how many migrated assets none of them covers."""
@@ -781,6 +783,7 @@ class Findings:
         self.report = report
         self.keep = keep
         self.kept = []  # type: List[Problem]
+        self.other_bucket = None  # type: Optional[str]  # the first that was met
         self.tally = Tally()
 
     def add(self, problem: Problem) -> None:
@@ -788,9 +791,12 @@ class Findings:
         self.report.add_row(problem)
         if len(self.kept) < self.keep:
             self.kept.append(problem)
+        if problem.error_type == "other_bucket":
+            self.other_bucket = self.other_bucket or problem.actual
         if problem.error_type not in NOTES and self.tally.problems <= migration.SHOWN_FAILURES:
-            line = "problem: %s / %s: %s" % (problem.database_id, problem.asset_id, problem.message)
-            LOG.error("%s", migration.printable(line))
+            # The database of a version record may not be known, and of what was not found there is nothing to name.
+            names = " / ".join(filter(None, (problem.database_id, problem.asset_id)))
+            LOG.error("%s", migration.printable(": ".join(filter(None, ("problem", names, problem.message)))))
 
 
 class RequestCounts:
@@ -808,6 +814,7 @@ class RequestCounts:
 
 def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
     """What it comes to, in two words and in a sentence."""
+    counted = migration.counted
     read = "%s and %s read" % (
         counted(summary["assets"], "asset"),
         counted(summary["version_records"], "version record"),
@@ -824,10 +831,6 @@ def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
     return "NOT VERIFIED" if problems else "VERIFIED", found
 
 
-def counted(count: int, name: str) -> str:
-    return "{} {}{}".format("{:,}".format(count) if count else "no", name, "" if count == 1 else "s")
-
-
 def result_text(summary: Dict[str, Any]) -> str:
     """The last screen: what was found, where it is written, and the verdict."""
     lines = []
@@ -836,6 +839,8 @@ def result_text(summary: Dict[str, Any]) -> str:
         lines += [
             migration.count_line(count, "%s: %s" % (name, meaning_of(name))) for name, count in summary[kind].items()
         ]
+        if kind == "problems" and sum(summary[kind].values()) > migration.SHOWN_FAILURES:
+            lines.append("  The first %d are named above, all of them in the report." % migration.SHOWN_FAILURES)
     lines.append("")
     for name, path in summary["files"].items():
         lines.append("  %-9s %s" % (name, path))
@@ -861,27 +866,43 @@ def next_step(
     if summary["restored"] and problems:
         flags["journal"] = typed["journal"]
         return "look at the problems in the report; what a rollback can do, this does", roll_back, flags
+    to_write = {"dry_run": False} if settings.dry_run else {}  # a configuration says so
     if "not_migrated" in problems:
-        return "mend what failed, then migrate", migration.SCRIPT, {**flags, **chosen}
+        return "mend what failed, then migrate", migration.SCRIPT, {**flags, **to_write, **chosen}
+    if "other_bucket" in problems and summary["other_bucket"]:
+        step = (
+            "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it,"
+            " then migrate again" % summary["other_bucket"]
+        )
+        flags = {**flags, "asset_bucket_name": summary["other_bucket"], "dry_run": True}
+        return step, roll_back, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
     if problems:
         return "mend what the report names, then verify again", verify, typed
+    files = "the report and the page" if "page" in summary["files"] else "the report"
     if summary["restored"]:
-        return "nothing is left to do; file the report and the page with your change ticket", None, {}
+        return "nothing is left to do; file %s with your change ticket" % files, None, {}
     if chosen:
-        return "migrate all assets", migration.SCRIPT, flags
+        return "migrate all assets", migration.SCRIPT, {**flags, **to_write}
     tables = migration.journal_header(settings, summary["account"], summary["region"])
     if not typed.get("journal") and any(migration.journals_of(storage, settings.journal_dir, tables)):
-        flags = {"html": "verification.html", **typed, "journal": settings.journal_dir}
-        return "prove the content too, by the journals", verify, flags
+        return (
+            "prove the content too, by the journals",
+            verify,
+            {
+                "html": True,
+                **typed,
+                "journal": settings.journal_dir,
+            },
+        )
     first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
-    return first + "open the application to its users, file report and page, keep the journals", None, {}
+    return first + "open the application to its users, file %s, keep the journals" % files, None, {}
 
 
 def summarise(
-    settings, site, tally, runs, requests, journals, start, status, error, files, restored, stopped
+    settings, site, findings, runs, requests, journals, start, status, error, files, restored, stopped
 ) -> Dict[str, Any]:
     """What the JSON summary says."""
-    end = migration.utc_now()
+    end, tally = migration.utc_now(), findings.tally
     counts = [(name, tally.types[name]) for name in ERROR_TYPES if tally.types[name]]
     return collections.OrderedDict(
         [
@@ -899,6 +920,7 @@ def summarise(
             ("before_images", tally.images),
             ("problems", collections.OrderedDict(pair for pair in counts if pair[0] not in NOTES)),
             ("notes", collections.OrderedDict(pair for pair in counts if pair[0] in NOTES)),
+            ("other_bucket", findings.other_bucket),
             ("read_units", sum(run.reader.units for run in runs)),
             ("requests", dict(sorted(requests.items()))),
             ("restored", restored),
@@ -1132,8 +1154,13 @@ def make_parser() -> Any:
         "--restored", action="store_true", help="after a rollback: is everything as the journals have it from before?"
     )
     parser.add_argument("--output", metavar="FILE", help="CSV report; default: a new file in the report folder")
-    parser.add_argument("--html", metavar="FILE", help="write a page for the change ticket too")
-    parser.add_argument("--version", action="version", version=migration.TOOL_VERSION)
+    parser.add_argument(
+        "--html",
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="write a page for the change ticket too; without FILE beside the report",
+    )
     return parser
 
 
@@ -1155,8 +1182,7 @@ def verify(argv: Optional[List[str]]) -> int:
     requests = RequestCounts(database.client)
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, writing=False)
-    migration.announce_checks(site.checks)
-    migration.require(site.checks)
+    migration.require(site.checks + check_runs(settings, site, journals))
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region})
     with migration.preparing():
         counts, archive = rollback.survey(journals)  # so that damage shows before anything is verified
@@ -1168,17 +1194,34 @@ def verify(argv: Optional[List[str]]) -> int:
     return run_verification(database, settings, site, journals, output, page, requests.counts, restored, typed, archive)
 
 
+def check_runs(settings: Any, site: Any, journals: List[Any]) -> List[Any]:
+    """Whether a migration or a rollback changes these tables at the moment."""
+    checks = []
+    facts = migration.journal_header(settings, site.account, site.region)
+    files = [*migration.journals_of(site.storage, settings.journal_dir, facts), *(journal.file for journal in journals)]
+    for file in collections.OrderedDict((file.identity, file) for file in files).values():
+        user = ""
+        with contextlib.suppress(migration.SettingsError, OSError):
+            user = file.user()
+        if user:
+            verb = "may be" if migration.is_s3(file.path) else "is"
+            text = "%s of these tables %s under way, with the journal %s" % (user, verb, file.path)
+            fix = "wait until it has ended, then verify again: what it has not done yet counts as a problem."
+            checks.append(migration.Check("warning", text, fix))
+    return checks
+
+
 def name_files(
-    settings: Any, storage: Any, output: Optional[str], page: Optional[str], start: datetime.datetime
+    settings: Any, storage: Any, output: Optional[str], page: Any, start: datetime.datetime
 ) -> Dict[str, str]:
-    """The files of this run. A report that --output or --html names is replaced."""
+    """The files of this run. A report that --output or --html names is replaced. page: True beside the report."""
     if output is None:
         folder = storage.folder(settings.report_dir)
         stem = migration.unused_stem([folder], "verification", start, settings.log_file)
         output = folder.path_of(stem + ".csv")
     files = collections.OrderedDict(report=output, summary=os.path.splitext(output)[0] + "_summary.json")
     if page is not None:
-        files["page"] = page
+        files["page"] = os.path.splitext(output)[0] + ".html" if page is True else page
     if settings.log_file:
         files["log"] = settings.log_file
     if len({path if migration.is_s3(path) else os.path.abspath(path) for path in files.values()}) < len(files):
@@ -1215,7 +1258,7 @@ def run_verification(
     site: Any,
     journals: List,
     output: Optional[str],
-    page: Optional[str],
+    page: Any,
     requests: Any,
     restored: bool = False,
     typed: Optional[Dict[str, Any]] = None,
@@ -1226,48 +1269,62 @@ def run_verification(
     typed: the flags, where the operator is to be told the next command."""
     start = migration.utc_now()
     files, outputs = name_files(settings, site.storage, output, page, start), migration.Outputs(site.storage)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as signals:
         report = migration.CsvReport(outputs.path_of(files["report"]), REPORT_COLUMNS)
-        stack.callback(report.close)
-        page_file = stack.enter_context(migration.create_private(outputs.path_of(files["page"]))) if page else None
+        page_file = migration.create_private(outputs.path_of(files["page"])) if page else None
         findings = Findings(report, PAGE_ROWS if page else 0)
-        runs, error, stopped = run_passes(database, settings, site, findings, journals, restored, archive)
-        status = migration.exit_status_of(findings.tally.problems, runs[-1].stopping, error)
+        runs, error, stopped = run_passes(database, settings, site, findings, journals, restored, archive, signals)
+        error = migration.despite(error, report.close)
+        status = migration.exit_status_of(findings.tally.problems, stopped is not None, error)
         summary = summarise(
-            settings, site, findings.tally, runs, requests, journals, start, status, error, files, restored, stopped
+            settings, site, findings, runs, requests, journals, start, status, error, files, restored, stopped
         )
-        migration.write_summary(outputs.path_of(files["summary"]), summary)
+        path = outputs.path_of(files["summary"])
+        error = migration.despite(error, lambda: migration.write_summary(path, summary))
         if page_file:
-            with migration.reporting(files["page"]):
-                page_file.writelines(page_text(summary, findings.kept))
-    error = error or migration.ending(outputs.store)
-    migration.announce(result_text(summary))
-    if error is not None:
-        raise error
+            error = migration.despite(error, lambda: write_page(page_file, summary, findings.kept))
+        error = migration.despite(error, outputs.store)
+        migration.tell_result(result_text(summary), error)
     if typed is not None:
         migration.announce_next(*next_step(summary, settings, site.storage, typed))
     return status
 
 
+def write_page(file: Any, summary: Dict[str, Any], problems: List[Problem]) -> None:
+    with migration.reporting(summary["files"]["page"]), file:
+        file.writelines(page_text(summary, problems))
+
+
 def run_passes(
-    database: Any, settings: Any, site: Any, findings: Findings, journals: List, restored: bool, archive: Any
+    database: Any,
+    settings: Any,
+    site: Any,
+    findings: Findings,
+    journals: List,
+    restored: bool,
+    archive: Any,
+    signals: contextlib.ExitStack,
 ) -> Tuple[List[Any], Optional[BaseException], Optional[str]]:
-    """Run one pass after the other. Returns their runs, what stopped them early, and how far they came then."""
+    """Run one pass after the other. Returns their runs, what stopped them early, and how far they came then.
+    signals: until its end, those that stop a run do not end the process."""
     tally, runs = findings.tally, []  # type: Tally, List[Any]
-    for name, pages, verify_item, expected, at_its_end in passes_of(
-        database, settings, site, findings, journals, restored, archive
-    ):
+    passes = passes_of(database, settings, site, findings, journals, restored, archive)
+    for name, pages, verify_item, expected, at_its_end in passes:
         progress = migration.Progress(expected, migration.is_terminal(sys.stderr))
         run = migration.Run(database, settings)
+        run.stopping = any(earlier.stopping for earlier in runs)  # between two of them
         runs.append(run)
+        signals.enter_context(migration.interruptible(run))
         error = migration.run_to_end(
             run, pages(run), functools.partial(verify_item, run), progress, functools.partial(counts, tally, name)
         )
-        if error or run.stopping:
+        if error or run.stopped:
             done = counts(tally, name)[0]
-            of_total = " of about {:,}".format(expected) if expected >= done else ""
+            of_total = " of about {:,}".format(expected) if expected and expected >= done else ""
             return runs, error, "{:,}{} {} done".format(done, of_total, name)
-        at_its_end()
+        error = migration.ending(at_its_end)
+        if error:
+            return runs, error, None
     return runs, None, None
 
 

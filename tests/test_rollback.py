@@ -758,7 +758,57 @@ def test_a_journal_of_which_a_record_stays_is_not_undone(tables, capsys):
     assert (undone.status, {row["code"] for row in undone.rows}) == (0, {"record_stays"})
     assert undone.summary["undone"] is False
     assert "Warnings:\n            1  record_stays: " in capsys.readouterr().out
+    again = roll_back(tables, first)
+    assert (again.status, again.outcomes) == (0, {"nothing_to_restore": 1})
+    assert [(row["outcome"], row["code"]) for row in again.rows] == [("nothing_to_restore", "record_stays")]
     assert roll_back(tables, first, second).summary["undone"] is True
+
+
+def test_a_record_that_was_changed_after_an_interrupted_rollback_is_reported(tables):
+    tables.put(asset("a"), asset("b"))
+    run = tables.migrate()
+    tables.put(asset("a"))  # as a rollback leaves it that was killed before it came to the record
+    edited = {**tables.record("a", "3"), "comment": S("edited")}
+    tables.put_records(edited)
+    undone = roll_back(tables, run)
+    assert (undone.status, undone.outcomes) == (0, {"restored": 1, "nothing_to_restore": 1})
+    assert [(row["asset_id"], row["outcome"], row["code"]) for row in undone.rows] == [
+        ("a", "nothing_to_restore", "record_stays")
+    ]
+    assert "another than the migration wrote" in undone.rows[0]["message"] and not undone.summary["undone"]
+    assert tables.contents()[1] == {("a", "3"): edited}
+
+
+def test_an_asset_has_an_image_in_each_journal_and_the_result_counts_images(tables, capsys):
+    tables.put(asset("a"))
+    first = tables.migrate()
+    assert roll_back(tables, first).status == 0
+    second = tables.migrate()
+    capsys.readouterr()
+    assert roll_back(tables, first, second).outcomes == {"restored": 1, "nothing_to_restore": 1}
+    assert "            2  before images, in " in capsys.readouterr().out
+
+
+def test_the_remedy_for_a_journal_with_another_bucket_is_its_flag(tables, capsys):
+    tables.put(asset("a"))
+    run = tables.migrate("--asset-bucket", "old-bucket")
+    assert rollback.main([*tables.flags, "--journal", str(run.journal), "--yes"]) == 2
+    message = capsys.readouterr().err
+    assert "its asset_bucket_name is old-bucket, not " in message and "Fix: give the --asset-bucket that " in message
+    assert roll_back(tables, run, flags=["--asset-bucket", "old-bucket"]).outcomes == {"restored": 1}
+
+
+def test_of_many_journals_that_are_skipped_a_few_are_named(tables, capsys):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    for number in range(7):
+        other = run.journal.parent / ("other-%d.jsonl" % number)
+        other.write_text(run.journal.read_text().replace(tables.assets, "others"))
+    capsys.readouterr()
+    assert roll_back(tables, run.journal.parent).outcomes == {"restored": 1}
+    shown = capsys.readouterr().out
+    assert shown.count("skipped: Journal ") == 3 and "skipped: 4 more journals, for such reasons.\n" in shown
+    assert ", 1 before image\n" in shown
 
 
 @pytest.mark.parametrize("given", [["{0}", "{1}"], ["backups"], ["backups/mig*.jsonl"], ["{1}", "backups", "{0}"]])
@@ -843,8 +893,9 @@ def test_the_next_step(monkeypatch, status, dry_run, typed, step, words):
 def test_the_result_says_how_far_it_came_and_what_was_not_restored_apart():
     outcomes = {**dict.fromkeys(rollback.OUTCOMES, 0), "restored": 60, "changed_since": 3, "not_finished": 37}
     summary = {"codes": {"changed_since": 3}, "dry_run": False, "before_images": 100, "files": {}}
-    result = rollback.result_text({**summary, "version_records_removed": 60}, outcomes)
-    assert "  stopped: 63 of 100 done\n           60  restored\n" in result
+    result = rollback.result_text({**summary, "version_records_removed": 60, "duration_seconds": 7.04}, outcomes)
+    counts = "          100  before images, in 7.0 s\n           60  restored\n"
+    assert "  stopped: 63 of 100 done\n" + counts in result
     failures = result.split("Not restored, or not wholly:\n")[1]
     assert failures.startswith("            3  changed_since: %s\n" % rollback.FAILURES["changed_since"])
 

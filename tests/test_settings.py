@@ -179,6 +179,18 @@ def test_byte_order_mark_of_a_windows_editor(tmp_path):
     assert migration.read_config_file(str(path)) == {"batch_size": 3}
 
 
+def test_what_is_not_set_names_the_file_and_the_placeholder(tmp_path, capsys):
+    path = tmp_path / "my.json"
+    path.write_text(json.dumps({"assets_table_name": "YOUR_ASSETS_TABLE_NAME", "asset_bucket_name": "vams"}))
+    assert migration.main(["--config", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert (
+        'assets_table_name (--assets-table; the configuration file %s has "YOUR_ASSETS_TABLE_NAME")' % path in message
+    )
+    assert 'asset_versions_table_name (--asset-versions-table; CONFIG has "YOUR_ASSET_VERSIONS_TABLE_NAME")' in message
+    assert "asset_bucket_name" not in message and "Fix: put your own values in %s, or" % path in message
+
+
 def test_limit_0_survives():
     assert resolved(limit=0).limit == 0 and resolved({"limit": 0}).limit == 0 and resolved().limit is None
 

@@ -137,6 +137,10 @@ def test_no_cleanup_leaves_the_assets_and_cleanup_removes_them(used_tables, caps
     (database_id,) = set(re.findall(r"--cleanup (%s[0-9a-f]+)" % OWN, capsys.readouterr().out))
     assert run(used_tables, "--cleanup", database_id) == 0
     assert used_tables.contents() == before
+    removed = "Removed: %d assets, %d version records.\n" % (len(assets), len(records))
+    assert capsys.readouterr().out.endswith(removed)
+    assert run(used_tables, "--cleanup", database_id) == 0
+    assert capsys.readouterr().out.endswith("There was nothing to remove.\n")
 
 
 def test_cleanup_keeps_what_a_test_did_not_create(tables):

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pathlib
+import shlex
 import stat
 import subprocess
 import sys
@@ -502,6 +503,68 @@ def test_the_reports_are_private_and_a_named_one_is_replaced(tables):
         assert stat.S_IMODE(os.stat(str(path)).st_mode) == 0o600
 
 
+def test_a_page_without_a_name_lies_beside_the_report(tables):
+    put_healthy(tables, "a1")
+    for _ in range(2):
+        assert verify.main([*tables.flags, "--html"]) == 0
+    names = sorted(path.name for path in (tables.folder / "reports").iterdir())
+    stems = [name[:-4] for name in names if name.endswith(".csv")]
+    assert names == sorted(stem + end for stem in stems for end in (".csv", ".html", "_summary.json"))
+    run(tables, "--html")
+    assert (tables.folder / "out" / "verification.html").is_file()
+
+
+def test_a_verification_while_the_tables_change_says_so(tables, capsys):
+    journal = journal_of(tables, asset("a1"))
+    for folder in ([], ["--journal", str(journal)]):
+        (tables.folder / "backups").mkdir(exist_ok=True)
+        path = journal if folder else tables.folder / "backups" / "other.jsonl"
+        path.write_text(journal.read_text())
+        for rolling_back in (False, True):
+            with open(path, "rb") as file:
+                assert migration.lock(file, rolling_back)
+                assert run(tables, *folder).status == 0
+            shown = capsys.readouterr().out
+            text = "%s of these tables is under way, with the journal %s\n" % (
+                "a rollback" if rolling_back else "a migration",
+                path if folder else "backups/other.jsonl",
+            )
+            assert shown.count("  warning  " + text) == shown.count("is under way") == 1
+        run(tables, *folder)
+        assert "is under way" not in capsys.readouterr().out
+
+
+def test_what_was_not_found_names_what_there_is_to_name(tables, capsys):
+    put_healthy(tables, "a1")
+    tables.put_records(record("orphan", specifiedPipelines=S("p")))
+    assert run(tables).status == 1
+    assert "\nproblem: orphan: specifiedPipelines" in "\n" + capsys.readouterr().err
+    (row,) = run(tables, "--database-id", "db01", "--asset-id", "nope").rows
+    assert (row["database_id"], row["asset_id"]) == ("db01", "nope")
+    assert "\nproblem: db01 / nope: No asset was found" in "\n" + capsys.readouterr().err
+
+
+def test_of_many_problems_it_says_where_all_are(tables, capsys):
+    tables.put(*(asset("a%02d" % number) for number in range(11)))
+    run(tables)
+    said = capsys.readouterr()
+    assert said.err.count("problem: ") == 10
+    assert "  The first 10 are named above, all of them in the report.\n" in said.out
+
+
+def test_another_bucket_leads_to_the_way_back(tables, capsys):
+    tables.put(asset("a1"))
+    assert migration.main([*tables.flags, "--asset-bucket", "old-bucket"]) == 0
+    capsys.readouterr()
+    assert run(tables).summary["other_bucket"] == "old-bucket"
+    command = capsys.readouterr().out.splitlines()[-1]
+    assert "_rollback.py " in command and " --asset-bucket old-bucket " in command
+    assert command.endswith(" --dry-run --journal backups")
+    words = shlex.split(command.replace("--dry-run", "--yes"))
+    assert verify.rollback.main(words[2:]) == 0
+    assert tables.contents()[0] == {("db01", "a1"): asset("a1")}
+
+
 def test_without_output_each_run_has_files_of_its_own(tables):
     put_healthy(tables, "a1")
     for _ in range(2):
@@ -892,17 +955,26 @@ def test_restored_needs_journals(tables, capsys):
          "verify to the end", "V --config c --restored --journal j"),
         ({"restored": True, "problems": {"not_restored": 1}}, {"config": "c", "restored": True, "journal": ["j"]},
          "look at the problems in the report; what a rollback can do, this does", "R --config c --journal j"),
-        ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]}, "nothing is left to do; ", None),
+        ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]},
+         "nothing is left to do; file the report with your change ticket", None),
+        ({"problems": {"other_bucket": 2}, "other_bucket": "old"}, {"config": "c", "asset_bucket_name": "new"},
+         "if old is the right bucket, verify again with it. If it is not, take back what was migrated with it",
+         "R --config c --asset-bucket old --dry-run --journal backups"),
         ({"problems": {"not_migrated": 2}}, {"config": "c", "limit": 5, "journal": ["j"]},
          "mend what failed, then migrate", "M --config c --limit 5"),
         ({"problems": {"legacy_field": 2}}, {"config": "c", "journal": ["j"]},
          "mend what the report names, then verify again", "V --config c --journal j"),
         ({}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c"),
         ({}, {"config": "c"}, "prove the content too, by the journals",
-         "V --html verification.html --config c --journal backups"),
+         "V --html --config c --journal backups"),
         ({"notes": {"to_do": 3}}, {"config": "c", "journal": ["j"]},
          "do what the rows to_do of the report say; then open the application", None),
-        ({}, {"config": "c", "journal": ["j"]}, "open the application", None),
+        ({}, {"config": "c", "journal": ["j"]}, "open the application to its users, file the report, keep", None),
+        ({"files": {"report": "r.csv", "page": "p.html"}}, {"config": "c", "journal": ["j"]},
+         "open the application to its users, file the report and the page, keep", None),
+        ({"dry_run": True}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c --no-dry-run"),
+        ({"dry_run": True, "problems": {"not_migrated": 2}}, {"config": "c"}, "mend what failed, then migrate",
+         "M --config c --no-dry-run"),
     ],
 )  # fmt: skip
 def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
@@ -912,11 +984,12 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
     assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
     monkeypatch.setattr(migration.os, "getcwd", lambda: os.path.dirname(migration.__file__))
     parsed = vars(verify.make_parser().parse_args(tables.flags))
-    settings = migration.resolve_settings(migration.CONFIG, {}, {**parsed, "journal_dir": "backups"})
+    configured = {"journal_dir": "backups", "dry_run": changes.get("dry_run", False)}
+    settings = migration.resolve_settings(migration.CONFIG, {}, {**parsed, **configured})
     summary = {
         "exit_status": 1 if changes.get("problems") else 0, "error": None, "assets": 1, "version_records": 1,
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
-        "account": None, "region": local_dynamodb.REGION, **changes,
+        "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None, **changes,
     }  # fmt: skip
     found, *command = verify.next_step(summary, settings, LOCAL, typed)
     assert found.startswith(step)
@@ -931,6 +1004,8 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
 def test_a_stopped_verification_says_how_far_it_came(tables, monkeypatch, capsys):
     put_healthy(tables, *("a%02d" % number for number in range(40)))
     monkeypatch.setattr(migration, "PAGE_ITEMS", 5)
+    monkeypatch.setattr(migration, "LANE_ITEMS", 5)
+    monkeypatch.setattr(migration.Run, "_is_full", lambda run: len(run._tasks) >= 5)
     original = verify.Verification.verify_asset
 
     async def stop_at_ten(self, run, asset):

@@ -28,8 +28,8 @@ NAMES = {"assets_table_name": "assets", "asset_versions_table_name": "versions",
 
 
 def without(options):
-    """Options without the configuration, the log and the reports, which are looked at by themselves."""
-    rest = [option for option in options if not option.startswith(("--log-file=", "--output=", "--html="))]
+    """Options without the configuration, the log and the page, which are looked at by themselves."""
+    rest = [option for option in options if not option.startswith("--log-file=") and option != "--html"]
     if "--config" in rest:
         del rest[rest.index("--config") : rest.index("--config") + 2]
     return " ".join(rest)
@@ -62,7 +62,7 @@ class Guide:
 
     def __init__(self, folder, monkeypatch):
         self.folder = folder
-        self.commands, self.statuses, self.answers, self.questions = [], {}, [], []
+        self.commands, self.statuses, self.answers, self.questions, self.environments = [], {}, [], [], []
         monkeypatch.setattr(guided_run, "find_python", lambda: sys.executable)
         monkeypatch.setattr(local_dynamodb, "run_command", self.run_command)
         monkeypatch.setattr(migration, "ask", self.ask)
@@ -76,6 +76,7 @@ class Guide:
         return path
 
     def run_command(self, command, environment=None):
+        self.environments.append(environment)
         self.commands.append(command if "--" in command else command[:4] + joined(command[4:]))
         return self.statuses.get(os.path.basename(command[1]), 0)
 
@@ -105,6 +106,14 @@ def test_the_default_configurations_lie_beside_the_script(guide):
     assert guide.commands[0][2:4] == ["--config", str(PROJECT / guided_run.DEFAULT_CONFIG)]
     assert guide("rehearse", *flags_of(NAMES), "--yes") == 0
     assert guide.commands[2][2:4] == ["--config", str(PROJECT / guided_run.DEFAULT_TEST_CONFIG)]
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_the_help_names_both_commands(capsys, flag):
+    assert guided_run.main([flag]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("usage: guided_run.py migrate") and "rehearse [config_file] [limit]" in said.out
+    assert said.err == ""
 
 
 def flags_of(names):
@@ -185,12 +194,9 @@ def test_a_folder_in_which_nothing_can_be_written(guide, capsys):
     assert "Fix: change to a folder where you may write" in capsys.readouterr().err
 
 
-def test_the_verification_gets_a_page_beside_its_report_of_the_name_of_the_log(guide):
+def test_the_verification_writes_a_page_beside_its_report(guide):
     guide("migrate", guide.config(), "--report-dir", "our reports")
-    options = dict(option.split("=", 1) for option in guide.commands[1][4:])
-    time = options["--log-file"][len("logs/migration_") : -len(".log")]
-    assert options["--output"] == "our reports/verification_%s.csv" % time
-    assert options["--html"] == "our reports/verification_%s.html" % time
+    assert {"--html", "--report-dir=our reports"} < set(guide.commands[1][4:])
 
 
 @pytest.mark.parametrize(
@@ -292,10 +298,28 @@ def test_one_question_before_the_migration_and_one_after_it_or_instead(guide, ca
     assert (next_one in capsys.readouterr().out) is answers[0]
 
 
+@pytest.mark.parametrize(
+    ("configured", "arguments", "flags"),
+    [
+        ({}, ["--profile", "me", "--workers", "3"], " --profile me --workers 3"),
+        ({}, ["--database-id", "a", "--asset-id", "b", "--log-file", "x.log"], ""),
+        ({"dry_run": True}, [], " --no-dry-run"),
+        ({"dry_run": True}, ["--no-dry-run"], " --no-dry-run"),
+    ],
+)
+def test_the_next_command_migrates_all_with_the_flags_that_were_typed(guide, capsys, configured, arguments, flags):
+    assert guide("rehearse", guide.config("my.json", **configured), "--yes", *arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "%s/run_migration.sh %s/my.json%s" % (
+        PROJECT,
+        guide.folder,
+        flags,
+    )
+
+
 def test_the_next_command_works_under_every_execution_policy_on_windows(monkeypatch):
     monkeypatch.setattr(os, "name", "nt")
     monkeypatch.delenv("MSYSTEM", raising=False)
-    command = guided_run.wrapper_command("my.json")
+    command = guided_run.wrapper_command("my.json", {})
     assert "guided_run.py" in command and command.endswith("migrate my.json")
 
 
@@ -375,6 +399,9 @@ def test_a_rehearsal_ends_with_a_verdict_and_the_next_step(guide, monkeypatch, c
     said = capsys.readouterr().out
     assert ("REHEARSAL PASSED" in said) is (status == 0)
     assert ("\n%s/run_migration.sh my_config.json --dry-run\n" % PROJECT in said) is (status == 0)
+    # What its steps called the next command would want an engine that is gone when it has ended.
+    assert all(environment[migration.REHEARSAL_VARIABLE] for environment in guide.environments)
+    assert guide.environments and migration.REHEARSAL_VARIABLE not in os.environ
     assert ("REHEARSAL FAILED with status %d" % status in said) is (status in (1, 3))
 
 
@@ -445,7 +472,7 @@ def test_the_engine_is_for_its_own_tables_only(guide, changed):
         (["migrate", "--ye"], "unrecognized arguments: --ye"),
         (["migrate", "config.json", "--config", "config.json"], "Both config.json and --config config.json"),
         (["migrate", "config.json", "--batch-size", "26"], "batch_size in the command line is 26"),
-        (["rehearse", "10"], "10 was not found"),
+        (["rehearse", "10"], "without one give --limit 10."),
         (["rehearse", "config.json", "ten"], "'ten' is not a whole"),
         (["rehearse", "config.json", "0"], "'0' is not a whole"),
         (["rehearse", "config.json", "-3"], "-3"),
@@ -879,6 +906,16 @@ def test_both_shells_hand_over_alike(name, command):
     assert f"$guided = @($guide, '{command}')" in powershell
     for switch in ("Yes", "Help"):
         assert f"if (${switch}) {{ $guided += '--{switch.lower()}' }}" in powershell
+
+
+@pytest.mark.parametrize("name", ["run_migration", "run_test_migration"])
+def test_powershell_refuses_hosts_that_can_show_no_question_unless_none_is_asked(name):
+    source = (PROJECT / f"{name}.ps1").read_text()
+    refusal = source.index("if (@('Windows PowerShell ISE Host', 'ServerRemoteHost') -contains $Host.Name -and")
+    assert refusal < source.index("foreach ($candidate in")
+    condition, remedy = source[refusal:].split("{\n", 1)
+    assert "-not ($Yes -or $Help -or ($Arguments -match '^--(yes|help|version|dry-run)$'))" in condition
+    assert remedy.lstrip().startswith("Exit-WithError 2 ") and "give -Yes" in remedy.split("}")[0]
 
 
 @pytest.mark.parametrize("name", ["run_migration", "run_test_migration"])
