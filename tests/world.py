@@ -660,7 +660,8 @@ class World:
         """It came to its end."""
         outcomes = run.summary["outcomes"]
         assert outcomes["not_finished"] == outcomes["vanished"] == 0
-        assert (run.status == 0) == (outcomes["failed"] == 0), "status %s: %s" % (run.status, run.rows)
+        wrong = outcomes["failed"] or run.summary["not_found"]
+        assert (run.status == 0) == (not wrong), "status %s: %s" % (run.status, run.rows)
         # Whether a record is current is content too: another database's archived asset may have made it.
         failed = [row for row in run.rows if row["outcome"] == "failed" and NOT_CURRENT not in row["message"]]
         assert not failed or not self.undisturbed or self.may_conflict(), "nothing is in the way, but: %s" % failed
