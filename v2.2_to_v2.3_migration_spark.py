@@ -591,7 +591,9 @@ def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[s
         details["journals"] = journals_of(settings.journal_dir, journal_name(files.stem))
         if details["journals"]:
             journal = os.path.join(settings.journal_dir, journal_name(files.stem))
-    work = migration.Work(writing.stopping and error is None, error, usage, journal, details)
+    # Of several databaseIds only the tasks know which they met.
+    missing = [] if writing.stopping else migration.not_found(settings, writing.tally.scanned, ())
+    work = migration.Work(writing.stopping and error is None, error, usage, journal, details, missing)
     return migration.conclude(settings, site, files, writing.tally, work, typed, SCRIPT)
 
 
