@@ -177,9 +177,9 @@ def test_a_signal_while_it_reports_takes_no_result_away(tables, monkeypatch, cap
     tables.put(asset("a"))
     write = migration.write_summary
 
-    def interrupted(summary):
+    def interrupted(path, summary):
         os.kill(os.getpid(), number)
-        write(summary)
+        write(path, summary)
 
     verify, rollback = load_script(os.path.basename(VERIFY)), load_script(os.path.basename(ROLLBACK))
     monkeypatch.setattr(migration, "write_summary", interrupted)

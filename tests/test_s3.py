@@ -457,7 +457,7 @@ def shown_checks(tables, capfd, place, status=0):
     assert migrate(tables, place, "--limit", "0") == status
     captured = capfd.readouterr()
     assert "Traceback" not in captured.err
-    return captured.out
+    return captured.out + captured.err
 
 
 def test_a_bucket_that_is_not_public_and_can_be_written(tables, s3, place, capfd):
