@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 import zlib
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 try:
     from load_migration import migration
@@ -140,13 +140,18 @@ async def next_page(pages: Any) -> Any:
 
 
 def pair_of(settings: Any, item: Dict[str, Any], text: str) -> Tuple[str, str]:
-    """Of what is migrated already only the keys travel: they give the same plan. With --repair there may be more
-    to do."""
-    if "currentVersionId" in item and not settings.repair:
-        plan = migration.plan_asset(item, settings.asset_bucket_name, "")
-        if plan.outcome == "already_migrated":
-            text = migration.to_json({name: item[name] for name in migration.KEYS_OF_OWNER})
+    """Of what is migrated already only the keys travel: they give the same plan."""
+    if is_done(settings, item) and not settings.repair:
+        text = migration.to_json({name: item[name] for name in migration.KEYS_OF_OWNER})
     return item["assetId"]["S"], text
+
+
+def is_done(settings: Any, item: Dict[str, Any]) -> bool:
+    """Whether nothing is planned for an asset."""
+    if "currentVersionId" not in item:
+        return False  # as all before a migration, and that is quickly seen
+    facts = migration.Facts(repair=settings.repair)
+    return migration.plan_asset(item, settings.asset_bucket_name, "", facts).outcome == "already_migrated"
 
 
 # --------------------------------------------------------------------------------------
@@ -243,19 +248,14 @@ def _key_text(item: Dict[str, Any]) -> str:
     return migration.to_json([item["databaseId"]["S"], item["assetId"]["S"]])
 
 
-def as_first_read(plan: Any, earlier: EarlierAttempts, item: Dict[str, Any], text: str) -> Any:
+def as_first_read(settings: Any, plan: Any, earlier: EarlierAttempts, item: Dict[str, Any], text: str) -> Any:
     """The plan of an asset; where it seems to be done, of what an earlier attempt began with."""
-    asset = plan(item, text)
-    if asset.outcome == "already_migrated":
-        before = earlier.text_of(item)
-        if before is not None:
-            return plan(json.loads(before), before)
-    return asset
+    before = earlier.text_of(item) if is_done(settings, item) else None
+    return plan(item, text) if before is None else plan(json.loads(before), before)
 
 
 def journal_name(stem: str, task: str = "*", attempt: str = "*") -> str:
-    """The name of an attempt's journal, or a pattern of such names. attempt: its id, which is Spark's own: no two of a
-    job have the same."""
+    """The name of an attempt's journal, or a pattern of such names."""
     return "%s_p%s_a%s.jsonl" % (stem, task, attempt)
 
 
@@ -264,16 +264,26 @@ def journals_of(folder: str, name: str) -> List[str]:
     return sorted(glob.glob(os.path.join(glob.escape(folder), name)))
 
 
-def migrate_assets(job: Job, number: int, pairs: Iterator[Tuple[str, str]]) -> Iterator[Result]:
-    """Migrate the assets of a task, in the ordinary flow. number: of the task. Yields one Result."""
+# How fast each partition key takes writes, which the next task of this process need not find out anew.
+lanes = {}  # type: Dict[Any, Any]
+
+
+def run_task(job: Job, number: int, pairs: Iterator[Tuple[str, str]]) -> Iterator[Result]:
+    """Yields the one Result of a task. number: of the task."""
     from pyspark import TaskContext
 
+    # Spark's own number of an attempt: no two of a job have the same.
+    yield migrate_assets(job, number, TaskContext.get().taskAttemptId(), pairs)
+
+
+def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[str, str]]) -> Result:
+    """Migrate the assets of a task in the ordinary flow."""
     settings, database = connected(job)
     settings = settings._replace(max_write_units=job["write_units_each"], max_read_units=job["read_units_each"])
     journal, earlier = None, EarlierAttempts([])
     if not settings.dry_run:
         require_the_jobs_folder(job)
-        name, attempt = functools.partial(journal_name, job["stem"], "%05d" % number), TaskContext.get().taskAttemptId()
+        name = functools.partial(journal_name, job["stem"], "%05d" % number)
         earlier = EarlierAttempts(journals_of(settings.journal_dir, name()))
         site = migration.Site(job["account"], job["region"], 0, [])
         journal = migration.open_journal(
@@ -281,6 +291,7 @@ def migrate_assets(job: Job, number: int, pairs: Iterator[Tuple[str, str]]) -> I
         )
     tally, known, changes = TaskTally(), migration.AssetKeys() if job["whole"] else None, []  # type: Any, Any, List[str]
     run = migration.Run(database, settings)
+    run.writer.queue.lanes.update(lanes)
     whole = settings.asset_id is not None
     flow = migration.Migration(
         *(run, settings, tally, journal, job["started"]),
@@ -290,12 +301,14 @@ def migrate_assets(job: Job, number: int, pairs: Iterator[Tuple[str, str]]) -> I
     path, holds = None, None
     try:
         with contextlib.closing(Spool(pairs, known)) as spool, migration.rare_garbage_collection():
-            pages = spool.pages(run.reader, functools.partial(as_first_read, flow.planner.plan, earlier))
+            pages = spool.pages(run.reader, functools.partial(as_first_read, settings, flow.planner.plan, earlier))
             run.execute(pages, flow.migrate, Watch(job).look)
     finally:
+        lanes.clear()
+        lanes.update(run.writer.queue.lanes)
         if journal:
             path, holds = migration.end_journal(journal)
-    yield {
+    return {
         "task": number,
         "counts": {name: getattr(tally, name) for name in ADDED},
         "outcomes": dict(tally.outcomes),
@@ -490,13 +503,17 @@ class Writing:
 
     def _tell_tasks(self) -> bool:
         """Have the tasks under way come to their end. Returns whether they need not be told again."""
-        settings = self.job["settings"]
-        if self.files.journal:
-            migration.end_journal(self.files.journal)  # they look for it
-            if journals_of(settings["journal_dir"], journal_name(self.files.stem)):
-                return True
+        self.end_mark()
+        if self.job["mark"] and journals_of(self.job["settings"]["journal_dir"], journal_name(self.files.stem)):
+            return True
         self.context.cancelAllJobs()  # nothing is being written yet
         return False
+
+    def end_mark(self) -> None:
+        """End the driver's own journal: it says that the job goes on."""
+        journal, self.files = self.files.journal, self.files._replace(journal=None)
+        if journal:
+            migration.end_journal(journal)
 
     def _show(self, left: int) -> None:
         now = time.monotonic()
@@ -531,40 +548,37 @@ def explained(error: Exception) -> Exception:
     return migration.MigrationError(*found.groups()) if found else error
 
 
-def spread(context: Any, segments: List[Any], tasks: int, count: int, job: Job, read_units: Any) -> Any:
-    """The RDD of Results: the segments read by so many tasks, their assets dealt to `count` tasks by assetId."""
-    lists = [[segment.request for segment in segments[number::tasks]] for number in range(tasks)]
-    pairs = context.parallelize(lists, tasks).mapPartitions(remote("read_segments", job, read_units))
-    dealt = pairs.partitionBy(count, lambda asset_id: zlib.crc32(asset_id.encode("utf-8", "surrogatepass")))
-    return dealt.mapPartitionsWithIndex(remote("migrate_assets", job))
+class Tasks(NamedTuple):
+    """How the work is divided."""
+
+    segments: List[Any]
+    reading: int  # tasks
+    writing: int
+    at_once: int  # of the writing ones
+    cores: int
 
 
-def writing_tasks(settings: Any, site: Any, cores: int) -> int:
-    """How many tasks migrate: more than cores, and none with more assets than fit on its disk."""
+def tasks_of(settings: Any, site: Any, cores: int) -> Tasks:
+    """More tasks than cores, and none with more assets than fit on its disk. With a limit one task reads, the first
+    assets in table order. A ceiling leaves each task a unit."""
+    many = TASKS_FOR_EACH_CORE * cores
+    segments = migration.segments_of_assets(settings, site.item_count, max(migration.SEGMENTS, many))
+    reading = 1 if settings.limit is not None else min(len(segments), settings.max_read_units or len(segments))
     few = 1 if settings.asset_id is not None else settings.limit
-    if few is not None:
-        return max(1, min(TASKS_FOR_EACH_CORE * cores, few // migration.SEGMENT_ITEMS))
-    return max(TASKS_FOR_EACH_CORE * cores, site.item_count // TASK_ASSETS)
+    if few is None:
+        writing = max(many, site.item_count // TASK_ASSETS)
+    else:
+        writing = max(1, min(many, few // migration.SEGMENT_ITEMS))
+    at_once = min(writing, cores, settings.max_write_units or cores, settings.max_read_units or cores)
+    return Tasks(segments, reading, writing, at_once, cores)
 
 
-def for_executors(settings: Any, site: Any) -> Dict[str, Any]:
-    """The settings that are others there: an executor stands in another folder."""
-    folder = os.path.abspath(settings.journal_dir)
-    return {"aws_region": site.region, "journal_dir": folder, "log_file": None, "yes": True}
-
-
-def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[str, Any]) -> int:
-    """Migrate, or plan what would be, and report. Returns the exit status."""
-    files = migration.begin_files(settings, site)
-    cores = context.defaultParallelism
-    count = writing_tasks(settings, site, cores)
-    most = migration.SEGMENTS if settings.limit is not None else max(migration.SEGMENTS, TASKS_FOR_EACH_CORE * cores)
-    segments = migration.segments_of_assets(settings, site.item_count, most)
-    # With a limit the assets are the first ones in table order, so one task reads them. A ceiling gives each a unit.
-    readers = 1 if settings.limit is not None else min(len(segments), settings.max_read_units or len(segments))
-    at_once = min(count, cores, settings.max_write_units or cores, settings.max_read_units or cores)
-    job = {
-        "settings": dict(settings._asdict(), **for_executors(settings, site)),
+def job_of(settings: Any, site: Any, database: Any, files: Any, tasks: Tasks) -> Job:
+    """What the executors are told. They stand in another folder."""
+    values = dict(settings._asdict(), aws_region=site.region, log_file=None, yes=True)
+    values["journal_dir"] = os.path.abspath(settings.journal_dir)
+    return {
+        "settings": values,
         "tables": [database.assets, database.versions],
         "indexes": database.indexes,
         "account": site.account,
@@ -573,16 +587,28 @@ def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[s
         "started": files.started,
         "mark": os.path.abspath(files.journal.path) if files.journal else None,
         "whole": settings.limit is None and not settings.database_id,
-        "write_units_each": settings.max_write_units and settings.max_write_units // at_once,
-        "read_units_each": settings.max_read_units and settings.max_read_units // min(readers, cores),
+        "write_units_each": settings.max_write_units and settings.max_write_units // tasks.at_once,
+        "read_units_each": settings.max_read_units and settings.max_read_units // min(tasks.reading, tasks.cores),
     }
-    read_units = context.accumulator(0.0)
-    results = spread(context, segments, readers, count, job, read_units)
-    writing = Writing(context, results, at_once, job, files)
+
+
+def results_of(context: Any, tasks: Tasks, job: Job, read_units: Any) -> Any:
+    """The RDD of Results: the segments read, and their assets dealt to the writing tasks by assetId."""
+    lists = [[segment.request for segment in tasks.segments[start :: tasks.reading]] for start in range(tasks.reading)]
+    pairs = context.parallelize(lists, tasks.reading).mapPartitions(remote("read_segments", job, read_units))
+    dealt = pairs.partitionBy(tasks.writing, lambda asset_id: zlib.crc32(asset_id.encode("utf-8", "surrogatepass")))
+    return dealt.mapPartitionsWithIndex(remote("run_task", job))
+
+
+def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[str, Any]) -> int:
+    """Migrate, or plan what would be, and report. Returns the exit status."""
+    files = migration.begin_files(settings, site)
+    tasks = tasks_of(settings, site, context.defaultParallelism)
+    job, read_units = job_of(settings, site, database, files, tasks), context.accumulator(0.0)
+    writing = Writing(context, results_of(context, tasks, job, read_units), tasks.at_once, job, files)
     with migration.interruptible(writing):
         error = migration.ending(writing.execute)
-    if files.journal and not writing.stopping:
-        migration.end_journal(files.journal)
+    writing.end_mark()
     usage = writing.usage._replace(read_units=writing.usage.read_units + read_units.value)
     journal, details = None, {"tasks": sorted(writing.tasks, key=lambda task: task["task"])}  # type: Any, Dict[str, Any]
     if settings.dry_run:

@@ -10,6 +10,7 @@ It needs what the migration and local_dynamodb.py need. benchmarks/README.md say
 
 import argparse
 import collections
+import importlib.util
 import json
 import os
 import statistics
@@ -33,9 +34,13 @@ from sample_assets import sample_assets  # noqa: E402
 MIGRATION = "v2.2_to_v2.3_migration.py"
 VERIFICATION = "v2.2_to_v2.3_migration_verify.py"
 ROLLBACK = "v2.2_to_v2.3_migration_rollback.py"
+SPARK = "v2.2_to_v2.3_migration_spark.py"
 SEQUENTIAL = os.path.join(HERE, "sequential.py")
 READY_MADE = os.path.join(HERE, "ready_made.py")
-ENVIRONMENT = local_dynamodb.LocalDynamoDB().environment()
+ENVIRONMENT = {
+    **local_dynamodb.LocalDynamoDB().environment(),
+    "PYSPARK_SUBMIT_ARGS": "--master local[2] pyspark-shell",
+}
 LATENCY = 0.005
 UNITS_OF_AN_ASSET = 1.6  # on its partition, about, as the front counts
 LARGEST_WRITE = 4  # units
@@ -94,14 +99,14 @@ def run_tool(version, script, flags, work):
         return Run(json.load(file), cpu, peak_mb)
 
 
-def migrate(version, count, flags):
+def migrate(version, count, flags, script=MIGRATION):
     """Migrate so many assets; the files of the run are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as work:
-        return migrate_below(work, version, count, flags)
+        return migrate_below(work, version, count, flags, script)
 
 
-def migrate_below(work, version, count, flags):
-    run = run_tool(version, MIGRATION, flags + ["--journal-dir", work, "--yes"], work)
+def migrate_below(work, version, count, flags, script=MIGRATION):
+    run = run_tool(version, script, flags + ["--journal-dir", work, "--yes"], work)
     check_count(run.summary["scanned"], count)
     return run
 
@@ -307,6 +312,22 @@ def units_between(accepted, start, end):
     return sum(units for at, units in accepted if start <= at < end)
 
 
+def spark(sizes, versions):
+    """Two processes of Spark against one process."""
+    if importlib.util.find_spec("pyspark") is None:
+        return row("Spark", "not measured: `pip install -r requirements-spark.txt`")
+    for count in sizes.client_assets[1:]:
+        alone, spread = collections.defaultdict(list), collections.defaultdict(list)
+        with InstantServer(count) as server:
+            for version in versions * (sizes.rounds if count < 1000000 else 1):
+                alone[version].append(migrate(version, count, flags_of(server.endpoint_url)).seconds)
+                spread[version].append(migrate(version, count, flags_of(server.endpoint_url), SPARK).seconds)
+        for version in versions:
+            name = "Spark, local[2] / one process, {:,} assets{}".format(count, version.label)
+            row(name, times(alone[version], spread[version], count))
+    return None
+
+
 # --- Command line ----------------------------------------------------------------------------
 
 
@@ -325,7 +346,7 @@ def machine():
     return text % (os.cpu_count(), os.getloadavg()[0], sys.version.split()[0], loop)
 
 
-PARTS = {"speed": speed, "partitions": partitions, "client": client, "ceiling": ceiling}
+PARTS = {"speed": speed, "partitions": partitions, "client": client, "ceiling": ceiling, "spark": spark}
 
 
 def main():

@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from conftest import run_results
+from conftest import BUCKET, run_results
 from test_local_dynamodb import free_port
 from v22 import M, asset
 
@@ -46,6 +46,24 @@ def why_not():
 needs_spark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 
 
+@pytest.fixture
+def twins(tables, engine):
+    """A second pair of tables, for the same assets."""
+    names = tables.assets + "-twin", tables.versions + "-twin"
+    local_dynamodb.create_tables(tables.client, *names)
+    folder = tables.folder / "twin"
+    folder.mkdir()
+    yield type(tables)(engine, *names, folder)
+    for name in names:
+        tables.client.delete_table(TableName=name)
+
+
+def undated(contents, *starts):
+    """What is in the tables, without the start of a run that stands for a date that an asset lacks."""
+    start = re.compile("|".join(starts))
+    return [sorted(start.sub("START", repr(item)) for item in part.items()) for part in contents]
+
+
 # --- What needs no Spark ----------------------------------------------------------------------
 
 
@@ -73,20 +91,23 @@ def test_no_flag_of_ours_is_taken_for_one_of_glues():
 
 
 @pytest.mark.parametrize(
-    "flags, items, cores, tasks",
+    "flags, items, cores, expected",
     [
-        ({}, 0, 2, 8),
-        ({}, 10**6, 2, 8),
-        ({}, 10**9, 64, 4000),
-        ({"limit": 10}, 10**6, 64, 1),
-        ({"limit": 1000}, 10**6, 64, 10),
-        ({"database_id": ["db01"], "asset_id": "a"}, 10**6, 64, 1),
+        ({}, 0, 2, (1, 8, 2)),
+        ({}, 10**6, 2, (64, 8, 2)),
+        ({}, 10**9, 64, (256, 4000, 64)),
+        ({"max_write_units": 10, "max_read_units": 5}, 10**9, 64, (5, 4000, 5)),
+        ({"limit": 10}, 10**6, 64, (1, 1, 1)),
+        ({"limit": 1000}, 10**6, 64, (1, 10, 10)),
+        ({"database_id": ["a", "b"]}, 10**6, 2, (2, 8, 2)),
+        ({"database_id": ["db01"], "asset_id": "a"}, 10**6, 64, (1, 1, 1)),
     ],
 )
-def test_number_of_writing_tasks(flags, items, cores, tasks):
+def test_how_many_tasks_read_and_write_and_how_many_at_once(flags, items, cores, expected):
     names = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": "bucket"}
     settings = migration.resolve_settings(migration.CONFIG, {}, {**names, **flags})
-    assert spark.writing_tasks(settings, migration.Site(None, "r", items, []), cores) == tasks
+    tasks = spark.tasks_of(settings, migration.Site(None, "r", items, []), cores)
+    assert (tasks.reading, tasks.writing, tasks.at_once) == expected
 
 
 class Rows:
@@ -140,6 +161,130 @@ def test_of_what_is_migrated_already_only_the_keys_travel():
     settings.repair = True
     assert spark.pair_of(settings, done, "whole") == ("a", "whole")
     assert spark.pair_of(settings, {**asset("a"), "currentVersionId": {"S": "3"}}, "whole") == ("a", "whole")
+
+
+class Task:
+    """The one task of a job, in this process and without Spark."""
+
+    def __init__(self, tables):
+        settings = migration.resolve_settings(migration.CONFIG, {}, flags_of(tables))
+        self.database = migration.connect(settings)[1]
+        site = migration.Site(None, "us-east-1", 100, [])
+        self.files = migration.begin_files(settings, site)
+        self.job = spark.job_of(settings, site, self.database, self.files, spark.tasks_of(settings, site, 1))
+        self.attempts = 0
+
+    def read(self):
+        return list(spark.read_segments(self.job, Sum(), iter([[{}]])))
+
+    def attempt(self, pairs):
+        self.attempts += 1
+        return spark.migrate_assets(self.job, 0, self.attempts, iter(pairs))
+
+
+class Sum:
+    value = 0.0
+
+    def add(self, more):
+        self.value += more
+
+
+def flags_of(tables):
+    names = ("assets_table_name", "asset_versions_table_name", "endpoint_url", "asset_bucket_name")
+    values = dict(zip(names, (tables.assets, tables.versions, tables.engine.endpoint_url, BUCKET)))
+    folders = {name: str(tables.folder / name) for name in ("journal_dir", "report_dir")}
+    return {**values, **folders, "aws_region": "us-east-1", "batch_size": 5}
+
+
+def summed(result):
+    """What a task found, but for how."""
+    tally = migration.Tally(Rows())
+    tally.outcomes.update(result["outcomes"])
+    spark.tell(tally, result["told"])
+    told = sorted(row for row in map(repr, tally.report.rows) if "archived_twin" not in row)
+    return tally.outcomes, tally.codes, told, result["counts"]["scanned"], result["counts"]["assets"]
+
+
+class Lost(Exception):
+    """The executor is gone."""
+
+
+def lose_after(monkeypatch, writes):
+    """Have the process of a task end at a request, which DynamoDB has executed."""
+    execute, left = migration.Database.execute, [writes]
+
+    def execute_and_fail(database, statements):
+        left[0] -= 1
+        answer = execute(database, statements)
+        if left[0] < 0:
+            raise Lost()
+        return answer
+
+    monkeypatch.setattr(migration.Database, "execute", execute_and_fail)
+
+
+@pytest.mark.parametrize("reads_again", [False, True])
+def test_a_retry_tells_what_an_undisturbed_task_would(tables, twins, monkeypatch, reads_again):
+    """Whether Spark still has what was read, or has it read again."""
+    for pair in (tables, twins):
+        pair.load(sample_assets(80))
+    before = tables.contents()
+    alone = Task(twins)
+    expected = summed(alone.attempt(alone.read()))
+    task = Task(tables)
+    pairs = task.read()
+    for writes in (5, 24):
+        with monkeypatch.context() as patch, pytest.raises(Lost):
+            lose_after(patch, writes)
+            task.attempt(pairs)
+        done = sum("currentVersionId" in item for item in tables.contents()[0].values())
+        pairs = task.read() if reads_again else pairs
+    assert 0 < done < 80
+    assert summed(task.attempt(pairs)) == expected
+    assert undated(tables.contents(), task.files.started) == undated(twins.contents(), alone.files.started)
+    command = [*tables.flags, "--journal", task.job["settings"]["journal_dir"], "--yes"]
+    assert load_script(ROLLBACK).main(command) == 3  # the job still goes on
+    migration.end_journal(task.files.journal)
+    assert load_script(ROLLBACK).main(command) == 0
+    assert tables.contents() == before
+
+
+def test_a_task_needs_not_ask_who_else_has_its_asset_ids(tables, monkeypatch):
+    """All of them are in it."""
+    version = {"Comment": "other", "Version": "2"}
+    tables.put(asset("t"), asset("t", "db01#deleted", currentVersion=M(**version)), asset("t", "db02"))
+    tables.put(asset("u"), asset("u", "db02", currentVersion=M(Version="3", Comment="another")))
+    task = Task(tables)
+    pairs, operations, call = task.read(), [], migration.Wire.call
+    monkeypatch.setattr(
+        migration.Wire, "call", lambda wire, name, request: operations.append(name) or call(wire, name, request)
+    )
+    result = task.attempt(pairs)
+    assert result["counts"]["scanned"] == 5 and {"Scan", "Query"} & set(operations) == set()
+    assert tables.record("t", "2")["isCurrentVersion"] == {"BOOL": False}
+
+
+def test_a_task_that_is_told_to_stop_finishes_what_is_under_way(tables, monkeypatch):
+    monkeypatch.setattr(spark, "WATCH_SECONDS", 0.0)
+    tables.load(sample_assets(400))
+    task = Task(tables)
+    task.job["write_units_each"] = 50
+    execute = migration.Database.execute
+
+    def execute_and_end_the_job(database, statements):
+        answer = execute(database, statements)
+        with contextlib.suppress(FileNotFoundError):  # by the first one
+            os.remove(task.files.journal.path)
+        return answer
+
+    monkeypatch.setattr(migration.Database, "execute", execute_and_end_the_job)
+    result = task.attempt(task.read())
+    outcomes = summed(result)[0]
+    assert sum(outcomes.values()) == result["counts"]["scanned"]
+    assert outcomes["not_finished"] and 0 < outcomes["migrated"] < 400
+    assert sum("currentVersionId" in item for item in tables.contents()[0].values()) == outcomes["migrated"]
+    with pytest.raises(migration.MigrationError, match="all executors share"):
+        task.attempt([])
 
 
 # --- On the cores of this machine -------------------------------------------------------------
@@ -196,24 +341,6 @@ def run(tables, *flags, **options):
     return Job(tables, *flags, **options).wait()
 
 
-@pytest.fixture
-def twins(tables, engine):
-    """A second pair of tables, for the same assets."""
-    names = tables.assets + "-twin", tables.versions + "-twin"
-    local_dynamodb.create_tables(tables.client, *names)
-    folder = tables.folder / "twin"
-    folder.mkdir()
-    yield type(tables)(engine, *names, folder)
-    for name in names:
-        tables.client.delete_table(TableName=name)
-
-
-def undated(contents, results):
-    """What is in the tables, without the start of the run that stands for a date that an asset lacks."""
-    text = json.dumps([sorted(map(repr, part.items())) for part in contents])
-    return text.replace(results.summary["started"], "START")
-
-
 def tallies(results):
     names = ("scanned", "outcomes", "codes", "assets_changed")
     return {name: results.summary[name] for name in names}
@@ -249,7 +376,7 @@ def test_it_does_what_the_migration_does(tables, twins):
     assert dry.said.count("  + version record, assetId:") == migration.SHOWN_CHANGES
 
     alone, spread = twins.migrate(), run(tables)
-    assert undated(tables.contents(), spread) == undated(twins.contents(), alone)
+    assert undated(tables.contents(), spread.summary["started"]) == undated(twins.contents(), alone.summary["started"])
     assert (spread.status, tallies(spread), told(spread)) == (1, tallies(alone), told(alone))
     assert spread.summary["version_records_written"] == alone.summary["version_records_written"]
     assert "failed: db01 / bad" in spread.said and "Traceback" not in spread.said
@@ -300,8 +427,8 @@ def test_ctrl_c_finishes_what_is_under_way_and_the_next_run_the_rest(tables, twi
     rest, alone = run(tables), twins.migrate()
     assert rest.status == 0
     assert rest.summary["outcomes"]["migrated"] == 400 - len(migrated)
-    shown = [undated(tables.contents(), stopped).replace(rest.summary["started"], "START")]
-    assert shown == [undated(twins.contents(), alone)]
+    starts = [results.summary["started"] for results in (stopped, rest, alone)]
+    assert undated(tables.contents(), *starts) == undated(twins.contents(), *starts)
     for path in rest.folder.glob("backups/*"):
         shutil.copy(path, stopped.folder / "backups")
     restore(tables, stopped, before)
@@ -391,7 +518,7 @@ def test_on_a_cluster_nothing_depends_on_a_worker_that_is_killed(tables, twins, 
         results = job.wait()
     alone = twins.migrate()
     assert results.status == 0, results.said
-    assert undated(tables.contents(), results) == undated(twins.contents(), alone)
+    assert undated(tables.contents(), results.summary["started"]) == undated(twins.contents(), alone.summary["started"])
     assert (tallies(results), told(results)) == (tallies(alone), told(alone))
     accepted = [task["journal"] for task in results.summary["tasks"]]
     assert len(accepted) == 8 and len(results.summary["journals"]) > 8  # others were tried in vain
