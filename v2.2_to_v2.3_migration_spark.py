@@ -21,7 +21,6 @@ import collections
 import concurrent.futures
 import contextlib
 import functools
-import glob
 import json
 import logging
 import os
@@ -94,27 +93,27 @@ def own_arguments(argv: Sequence[str]) -> List[str]:
 # --------------------------------------------------------------------------------------
 
 
-def connected(job: Job) -> Tuple[Any, Any]:
-    """The settings and the tables, made once for each process of an executor."""
+def connected(job: Job) -> Tuple[Any, Any, Any]:
+    """The settings, the tables and the storage of journals; made once for each process of an executor."""
     if not migration.LOG.handlers:
         # An executor's log is no place for what an operator's log may hold.
         migration.LOG.addHandler(logging.NullHandler())
         migration.LOG.propagate = False
     settings = migration.Settings(**job["settings"])
-    database = _connected(json.dumps(job["settings"], sort_keys=True))
+    session, database = _connected(json.dumps(job["settings"], sort_keys=True))
     database.indexes.update(job["indexes"])
-    return settings, database
+    return settings, database, migration.Storage(session, settings)
 
 
 @functools.lru_cache(maxsize=1)
 def _connected(settings: str) -> Any:
-    return migration.connect(migration.Settings(**json.loads(settings)))[1]
+    return migration.connect(migration.Settings(**json.loads(settings)))
 
 
 def read_segments(job: Job, read_units: Any, lists: Iterator[List[Dict[str, Any]]]) -> Iterator[Tuple[str, str]]:
     """Read the segments of a task. lists: of their requests; read_units: an accumulator.
     Returns for each asset its assetId and what the writing task needs of it, JSON on one line."""
-    settings, database = connected(job)
+    settings, database, _ = connected(job)
     for requests in lists:
         run = migration.Run(database, settings._replace(max_read_units=job["read_units_each"]))
         segments = [migration.Segment(request) for request in requests]
@@ -227,11 +226,12 @@ class EarlierAttempts:
     like one migrated before. With what it was before, it is found to be as planned, and counts as migrated.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, journals: Sequence[Any]) -> None:
+        """journals: their files, the last one last."""
         self.texts = migration.temporary_database("CREATE TABLE texts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
         self.empty = True
-        for path in reversed(list(paths)):  # the first reading of an asset stays
-            for entry in migration.read_journal_backwards(migration.JournalFile(path)):
+        for journal in reversed(journals):  # the first reading of an asset stays
+            for entry in migration.read_journal_backwards(journal):
                 if entry.asset:
                     self.empty = False
                     row = (_key_text(entry.asset), migration.to_json(entry.asset))
@@ -254,14 +254,14 @@ def as_first_read(settings: Any, plan: Any, earlier: EarlierAttempts, item: Dict
     return plan(item, text) if before is None else plan(json.loads(before), before)
 
 
-def journal_name(stem: str, task: str = "*", attempt: str = "*") -> str:
-    """The name of an attempt's journal, or a pattern of such names."""
-    return "%s_p%s_a%s.jsonl" % (stem, task, attempt)
+def task_stem(stem: str, number: int) -> str:
+    """What the names of the journals of a task's attempts begin with; that of the attempt follows."""
+    return "%s_p%05d_a" % (stem, number)
 
 
-def journals_of(folder: str, name: str) -> List[str]:
-    """The journals of such a name."""
-    return sorted(glob.glob(os.path.join(glob.escape(folder), name)))
+def journals_of(folder: Any, beginning: str) -> List[str]:
+    """The paths of the journals whose names begin so."""
+    return [folder.path_of(name) for name in sorted(folder.names(beginning))]
 
 
 # How fast each partition key takes writes, which the next task of this process need not find out anew.
@@ -278,17 +278,16 @@ def run_task(job: Job, number: int, pairs: Iterator[Tuple[str, str]]) -> Iterato
 
 def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[str, str]]) -> Result:
     """Migrate the assets of a task in the ordinary flow."""
-    settings, database = connected(job)
+    settings, database, storage = connected(job)
     settings = settings._replace(max_write_units=job["write_units_each"], max_read_units=job["read_units_each"])
     journal, earlier = None, EarlierAttempts([])
     if not settings.dry_run:
         require_the_jobs_folder(job)
-        name = functools.partial(journal_name, job["stem"], "%05d" % number)
-        earlier = EarlierAttempts(journals_of(settings.journal_dir, name()))
-        site = migration.Site(job["account"], job["region"], 0, [])
-        journal = migration.open_journal(
-            os.path.join(settings.journal_dir, name("%08d" % attempt)), settings, site, job["started"]
-        )
+        folder, stem = storage.folder(settings.journal_dir), task_stem(job["stem"], number)
+        earlier = EarlierAttempts([storage.journal(path) for path in journals_of(folder, stem)])
+        site = migration.Site(job["account"], job["region"], 0, [], storage=storage)
+        path = migration.journal_path(folder, "%s%08d" % (stem, attempt))
+        journal = migration.open_journal(path, settings, site, job["started"])
     tally, known, changes = TaskTally(), migration.AssetKeys() if job["whole"] else None, []  # type: Any, Any, List[str]
     run = migration.Run(database, settings)
     run.writer.queue.lanes.update(lanes)
@@ -298,7 +297,7 @@ def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[st
         lambda asset, plan: changes.append(migration.describe_change(asset, plan, whole)),
         known,
     )
-    path, holds = None, None
+    saved, holds = None, None
     try:
         with contextlib.closing(Spool(pairs, known)) as spool, migration.rare_garbage_collection():
             pages = spool.pages(run.reader, functools.partial(as_first_read, settings, flow.planner.plan, earlier))
@@ -307,7 +306,7 @@ def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[st
         lanes.clear()
         lanes.update(run.writer.queue.lanes)
         if journal:
-            path, holds = migration.end_journal(journal)
+            saved, holds = migration.end_journal(journal)
     return {
         "task": number,
         "counts": {name: getattr(tally, name) for name in ADDED},
@@ -315,7 +314,7 @@ def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[st
         "first_migrated": tally.first_migrated,
         "told": tally.told(),
         "usage": migration.usage_of(run)._asdict(),
-        "journal": path,
+        "journal": saved,
         "journal_holds": holds,
         "changes": changes,
         "units": [dict(run.tables.units.by_table), dict(run.tables.units.by_database)] if settings.dry_run else None,
@@ -327,8 +326,8 @@ ADDED = ("scanned", "version_records", "assets")  # of a tally
 
 
 def require_the_jobs_folder(job: Job) -> None:
-    """Raises MigrationError unless the journal that the driver has begun is seen here too."""
-    if not os.path.exists(job["mark"]):
+    """Raises MigrationError unless the file that the driver has begun is seen here too."""
+    if job["mark"] and not os.path.exists(job["mark"]):
         raise migration.MigrationError(
             "An executor does not see %s, which the driver has written." % job["mark"],
             "give a --journal-dir that all executors share: before images on one of them would be lost with it.",
@@ -416,13 +415,14 @@ class Writing:
     each.
     """
 
-    def __init__(self, context: Any, partitions: Any, at_once: int, job: Job, files: Any) -> None:
-        """partitions: the RDD of Results."""
+    def __init__(self, context: Any, partitions: Any, at_once: int, job: Job, files: Any, journals: Any) -> None:
+        """partitions: the RDD of Results; journals: the folder."""
         self.context = context
         self.partitions = partitions
         self.at_once = at_once
         self.job = job
         self.files = files
+        self.journals = journals
         self.count = partitions.getNumPartitions()
         self.tally = migration.Tally(files.report)
         self.usage = migration.Usage(0, 0.0, False, 0.0, 0)
@@ -504,9 +504,9 @@ class Writing:
     def _tell_tasks(self) -> bool:
         """Have the tasks under way come to their end. Returns whether they need not be told again."""
         self.end_mark()
-        if self.job["mark"] and journals_of(self.job["settings"]["journal_dir"], journal_name(self.files.stem)):
-            return True
-        self.context.cancelAllJobs()  # nothing is being written yet
+        if self.job["mark"] and journals_of(self.journals, self.files.stem + "_p"):
+            return True  # they write, and look for the mark
+        self.context.cancelAllJobs()
         return False
 
     def end_mark(self) -> None:
@@ -576,7 +576,8 @@ def tasks_of(settings: Any, site: Any, cores: int) -> Tasks:
 def job_of(settings: Any, site: Any, database: Any, files: Any, tasks: Tasks) -> Job:
     """What the executors are told. They stand in another folder."""
     values = dict(settings._asdict(), aws_region=site.region, log_file=None, yes=True)
-    values["journal_dir"] = os.path.abspath(settings.journal_dir)
+    on_disk = not migration.is_s3(settings.journal_dir)
+    values["journal_dir"] = os.path.abspath(settings.journal_dir) if on_disk else settings.journal_dir
     return {
         "settings": values,
         "tables": [database.assets, database.versions],
@@ -585,7 +586,8 @@ def job_of(settings: Any, site: Any, database: Any, files: Any, tasks: Tasks) ->
         "region": site.region,
         "stem": files.stem,
         "started": files.started,
-        "mark": os.path.abspath(files.journal.path) if files.journal else None,
+        # The driver's own journal, a file that is there as long as the job is to go on. S3 has none.
+        "mark": os.path.abspath(files.journal.path) if files.journal and on_disk else None,
         "whole": settings.limit is None and not settings.database_id,
         "write_units_each": settings.max_write_units and settings.max_write_units // tasks.at_once,
         "read_units_each": settings.max_read_units and settings.max_read_units // min(tasks.reading, tasks.cores),
@@ -605,7 +607,8 @@ def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[s
     files = migration.begin_files(settings, site)
     tasks = tasks_of(settings, site, context.defaultParallelism)
     job, read_units = job_of(settings, site, database, files, tasks), context.accumulator(0.0)
-    writing = Writing(context, results_of(context, tasks, job, read_units), tasks.at_once, job, files)
+    folder = site.storage.folder(settings.journal_dir)
+    writing = Writing(context, results_of(context, tasks, job, read_units), tasks.at_once, job, files, folder)
     with migration.interruptible(writing):
         error = migration.ending(writing.execute)
     writing.end_mark()
@@ -614,9 +617,9 @@ def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[s
     if settings.dry_run:
         details["estimate"] = migration.estimate(writing.units, writing.journal_size, site)
     else:
-        details["journals"] = journals_of(settings.journal_dir, journal_name(files.stem))
+        details["journals"] = journals_of(folder, files.stem + "_p")
         if details["journals"]:
-            journal = os.path.join(settings.journal_dir, journal_name(files.stem))
+            journal = migration.journal_path(folder, files.stem + "_p*")
     # Of several databaseIds only the tasks know which they met.
     missing = [] if writing.stopping else migration.not_found(settings, writing.tally.scanned, ())
     work = migration.Work(writing.stopping and error is None, error, usage, journal, details, missing)
