@@ -411,7 +411,6 @@ def test_it_does_what_the_migration_does(tables, twins):
     alone, spread = twins.migrate(), run(tables)
     assert undated(tables.contents(), spread.summary["started"]) == undated(twins.contents(), alone.summary["started"])
     assert (spread.status, tallies(spread), told(spread)) == (1, tallies(alone), told(alone))
-    assert spread.summary["version_records_written"] == alone.summary["version_records_written"]
     assert "failed: db01 / bad" in spread.said and "Traceback" not in spread.said
     assert "%s " % SCRIPT in spread.said.splitlines()[-1]
     journal = ["--journal", str(spread.folder / "backups")]
