@@ -53,7 +53,7 @@ ENDPOINT_VARIABLE = "VAMS_LOCAL_ENDPOINT"
 
 def read_arguments(parser, argv):
     """Return the configuration's path, None without one, and the migration's settings, all as they were typed."""
-    typed = vars(parser.parse_args(argv))
+    typed = migration.parsed(parser, argv)
     for argument, flag in (("config_file", "config"), ("count", "limit")):
         value = typed.pop(argument, None)
         if value is not None and flag in typed:

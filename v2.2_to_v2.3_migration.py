@@ -4717,10 +4717,6 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
         return EXIT_INTERRUPTED
     finally:
         close_log()
-        try:
-            print(end="", flush=True)  # --help does not
-        except OSError:
-            silence(sys.stdout)
 
 
 def close_log() -> None:
@@ -4743,7 +4739,7 @@ def announce(text: str, stream: Any = None, level: Optional[int] = None) -> None
 
 def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dict[str, Any]]:
     """The settings, and what was typed. The log is set up; if it was typed, it gets what is wrong with the settings."""
-    typed = vars(parser.parse_args(argv))
+    typed = parsed(parser, argv)
     if typed.get("log_file"):
         configure_logging("INFO", typed["log_file"])
     values = read_config_file(typed.get("config"))
@@ -4752,6 +4748,17 @@ def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dic
     if typed.get("dry_run") and {**CONFIG, **values}.get("dry_run"):
         del typed["dry_run"]  # said twice: without it the next command, which is to write, says --no-dry-run
     return settings, typed
+
+
+def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
+    """What was typed. The texts of --help and --version are shown as all others are."""
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            return vars(parser.parse_args(argv))
+    except SystemExit:
+        announce(text.getvalue().rstrip("\n"))
+        raise
 
 
 def configure_logging(level: str, path: Optional[str]) -> None:

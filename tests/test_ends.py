@@ -59,9 +59,10 @@ def test_where_nothing_can_be_shown_it_is_done_all_the_same(tables):
 
 @linux_only
 @pytest.mark.parametrize("script", [SCRIPT, VERIFY, ROLLBACK])
-def test_help_for_a_full_stdout_is_no_traceback(script):
+def test_what_a_full_stdout_cannot_take_of_the_help_goes_to_stderr(script):
     with open("/dev/full", "w") as full:
-        assert run(script, "--help", stdout=full) == (0, "", "")
+        status, _, shown = run(script, "--help", stdout=full)
+    assert (status, shown.count("\nusage: ")) == (0, 1)
 
 
 @linux_only
