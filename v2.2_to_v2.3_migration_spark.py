@@ -309,6 +309,7 @@ def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[st
             saved, holds = migration.end_journal(journal)
     return {
         "task": number,
+        "stopped": run.stopped,
         "counts": {name: getattr(tally, name) for name in ADDED},
         "outcomes": dict(tally.outcomes),
         "first_migrated": tally.first_migrated,
@@ -431,6 +432,7 @@ class Writing:
         self.journal_size = 0
         self.shown_changes = 0
         self.stopping = False
+        self.stopped = False  # something was left undone
         self.error = None  # type: Optional[BaseException]
         self._ended = queue.Queue()  # type: queue.Queue
         self._shown_at = time.monotonic()
@@ -467,12 +469,12 @@ class Writing:
 
     def _take(self, ended: Any) -> None:
         """Add up what a task has to say, None of one that was not begun."""
-        if isinstance(ended, Exception):
-            if not self.stopping:
-                self.error = explained(ended)
-                self.stop()
-        elif ended is not None:
+        if isinstance(ended, Exception) and not self.stopping:
+            self.error = explained(ended)
+            self.stop()
+        if isinstance(ended, dict):
             self._add(ended)
+        self.stopped = self.stopped or not isinstance(ended, dict) or ended["stopped"]
 
     def _add(self, result: Result) -> None:
         for name, count in result["counts"].items():
@@ -611,19 +613,20 @@ def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[s
     writing = Writing(context, results_of(context, tasks, job, read_units), tasks.at_once, job, files, folder)
     with migration.interruptible(writing):
         error = migration.ending(writing.execute)
-    writing.end_mark()
-    usage = writing.usage._replace(read_units=writing.usage.read_units + read_units.value)
-    journal, details = None, {"tasks": sorted(writing.tasks, key=lambda task: task["task"])}  # type: Any, Dict[str, Any]
-    if settings.dry_run:
-        details["estimate"] = migration.estimate(writing.units, writing.journal_size, site)
-    else:
-        details["journals"] = journals_of(folder, files.stem + "_p")
-        if details["journals"]:
-            journal = migration.journal_path(folder, files.stem + "_p*")
-    # Of several databaseIds only the tasks know which they met.
-    missing = [] if writing.stopping else migration.not_found(settings, writing.tally.scanned, ())
-    work = migration.Work(writing.stopping and error is None, error, usage, journal, details, missing)
-    return migration.conclude(settings, site, files, writing.tally, work, typed, SCRIPT)
+        writing.end_mark()
+        usage = writing.usage._replace(read_units=writing.usage.read_units + read_units.value)
+        details = {"tasks": sorted(writing.tasks, key=lambda task: task["task"])}  # type: Dict[str, Any]
+        journal = None
+        if settings.dry_run:
+            details["estimate"] = migration.estimate(writing.units, writing.journal_size, site)
+        else:
+            details["journals"] = journals_of(folder, files.stem + "_p")
+            if details["journals"]:
+                journal = migration.journal_path(folder, files.stem + "_p*")
+        # Of several databaseIds only the tasks know which they met.
+        missing = [] if writing.stopped else migration.not_found(settings, writing.tally.scanned, ())
+        work = migration.Work(writing.stopped, error, usage, journal, details, missing)
+        return migration.conclude(settings, site, files, writing.tally, work, typed, SCRIPT)
 
 
 # --------------------------------------------------------------------------------------
