@@ -89,6 +89,7 @@ SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "reg
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
 NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
 SHOWN_SKIPPED = 3  # journals that only lie in a folder
+SHOWN_JOURNALS = 20
 PAGE_IMAGES = 100  # handed out at once, so that reading them goes beside what they wait for
 PAGE_BYTES = 1000 * 1000
 
@@ -173,9 +174,9 @@ class BeforeImage:
 
 
 def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, str]]:
-    """The journals for a screen."""
+    """The journals for a screen, as many as it holds: a job on Spark has one for each task."""
     text = "%s%s, started %s, %s"
-    return [
+    rows = [
         (
             "journal",
             text
@@ -184,8 +185,15 @@ def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, 
                 *(journal.started, migration.counted(count, "before image")),
             ),
         )
-        for journal, count in zip(journals, counts)
+        for journal, count in zip(journals[:SHOWN_JOURNALS], counts)
     ]
+    others = journals[SHOWN_JOURNALS:]
+    if others:
+        interrupted = sum(not journal.whole for journal in others)
+        more = "%s more, %d of them INTERRUPTED, %s"
+        images = migration.counted(sum(counts[SHOWN_JOURNALS:]), "before image")
+        rows.append(("journals", more % ("{:,}".format(len(others)), interrupted, images)))
+    return rows
 
 
 def add_journal_flag(parser: Any, required: bool) -> None:
@@ -820,7 +828,10 @@ def describe_rollback(
         ("kept", "whatever was changed since the migration; the report names it"),
     ]
     text = "%s, of the same tables; give it too if that run is to be undone"
-    rows += [("NOT GIVEN", text % journal.path) for journal in reversed(not_given)]
+    oldest = not_given[::-1]
+    rows += [("NOT GIVEN", text % journal.path) for journal in oldest[:SHOWN_JOURNALS]]
+    if oldest[SHOWN_JOURNALS:]:
+        rows.append(("NOT GIVEN", "{:,} more of the same tables".format(len(oldest) - SHOWN_JOURNALS)))
     return "\n".join("  %-15s %s" % row for row in rows)
 
 
@@ -842,6 +853,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     site = migration.preflight(session, database, settings, journal=False)
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region})
+    allow_many_files()
     with contextlib.ExitStack() as locks:
         with migration.preparing():
             for file in [journal.file for journal in journals] + journals_beside(journals, storage):
@@ -856,6 +868,15 @@ def roll_back(argv: Optional[List[str]]) -> int:
         status = run_rollback(database, settings, site, journals, sum(counts), archive, later)
     migration.announce_next(*next_step(status, settings, typed))
     return status
+
+
+def allow_many_files() -> None:
+    """Each journal is open while it is locked, and a job on Spark has one for each task."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def after_owners(rollback: Rollback, item_count: int, pages: Any):

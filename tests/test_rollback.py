@@ -1081,3 +1081,28 @@ def test_memory_does_not_grow_with_records_of_others_in_the_journal(tables):
         assert tracemalloc.get_traced_memory()[1] < 2 * 10**6
     finally:
         tracemalloc.stop()
+
+
+def test_a_journal_for_each_of_many_tasks(tables, capsys):
+    """As a job on Spark leaves them: more of them than files that may be open, and than a screen holds."""
+    import resource
+
+    tables.load(asset("a%02d" % number) for number in range(60))
+    before = tables.contents()
+    header, *images = lines_of(tables.migrate())
+    folder = tables.folder / "many"
+    folder.mkdir()
+    for number, image in enumerate(images):
+        (folder / ("migration_p%05d.jsonl" % number)).write_text(header + image)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 30, limits[1]))
+    capsys.readouterr()
+    try:
+        assert roll_back(tables, folder).status == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert tables.contents() == before
+    shown = capsys.readouterr().out
+    assert shown.count("  journal  ") == 20 and "40 more, 40 of them INTERRUPTED, 40 before images" in shown
