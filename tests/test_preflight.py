@@ -611,6 +611,9 @@ def test_cloudshell_is_a_warning(tables, monkeypatch, capfd):
 # --------------------------------------------------------------------------------------
 
 
+PASSING = ("ThrottlingError", "ProvisionedThroughputExceeded", "InternalServerError", "TransactionConflict")
+
+
 def sent_by(monkeypatch):
     sent, execute = [], migration.Database.execute
 
@@ -649,17 +652,21 @@ def test_a_condition_is_tried_on_an_asset_too(tables, monkeypatch):
     assert tables.contents() == before
 
 
-@pytest.mark.parametrize("throttled", ["read_page", "execute"])
-def test_a_try_that_is_throttled_is_made_again(tables, monkeypatch, capfd, throttled):
+@pytest.mark.parametrize(
+    "throttled, code", [("read_page", None), ("execute", None), *(("execute", code) for code in PASSING)]
+)
+def test_a_try_that_is_not_served_is_made_again(tables, monkeypatch, capfd, throttled, code):
+    """A request, or one statement of it."""
     tables.put(asset("a"))
     sent = sent_by(monkeypatch)
     genuine, times = getattr(migration.Database, throttled), []
 
     def at_first_throttled(database, *arguments):
         times.append(1)
-        if len(times) < 3:
+        if len(times) < 3 and code is None:
             raise migration.TryAgain(migration.THROTTLED)
-        return genuine(database, *arguments)
+        answer = genuine(database, *arguments)
+        return ([*answer[0][:-1], (code, "")], answer[1]) if len(times) < 3 else answer
 
     monkeypatch.setattr(migration.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(migration.Database, throttled, at_first_throttled)
