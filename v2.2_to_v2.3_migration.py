@@ -1473,7 +1473,7 @@ def write_units(size: int) -> float:
 # Folders on this machine and in S3
 # --------------------------------------------------------------------------------------
 
-# Seconds before a request that S3 did not serve is sent again, about; a minute and a half in all.
+# Seconds before a request that S3 did not serve is sent again, at most; a minute in all, about.
 S3_WAITS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
 READ_AHEAD = 8  # objects
 NEW_ONLY = ".jsonl.gz"  # objects with such names are made and never replaced
@@ -1563,7 +1563,7 @@ class S3Folder:
                 if error.response.get("Error", {}).get("Code") != "PreconditionFailed":
                     raise
                 if self.read(name) != body:  # not only that the answer to it was lost
-                    cause = "%s is there already, of another run" % self.path_of(name)
+                    cause = "%s is there already, of another run." % self.path_of(name)
                     raise MigrationError(cause, "run the same command again: it takes another name.")
 
         served("store %s" % self.path_of(name), put)
@@ -1579,7 +1579,7 @@ def served(action: str, function: Callable[[], Any]) -> Any:
         except TryAgain as problem:
             wait = next(waits, None)
             if wait is None:
-                raise MigrationError("Cannot %s: %s" % (action, problem), "run the same command again, later.")
+                raise MigrationError("Cannot %s: %s" % (action, problem), "see that S3 can be reached, then run again.")
             LOG.warning("S3 does not serve, trying again: %s: %s", action, problem)
             time.sleep(wait * random.uniform(0.5, 1.0))
 
@@ -1621,6 +1621,8 @@ GOES_ON_SECONDS = 600.0  # as long as a run without an end may have stored nothi
 
 class JournalFile:
     """The lines of a journal on this machine, in a file that is locked while it is used."""
+
+    remote = False
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -1691,6 +1693,8 @@ class JournalObjects:
     """The lines of a journal in S3, which has no append and no locks: in the numbered objects of a folder, each some
     lines, compressed (gzip), stored whole or not at all, and never changed. `zcat` of all of them is the file that a
     journal is on a disk."""
+
+    remote = True  # it takes so long to append that others go on meanwhile
 
     def __init__(self, folder: S3Folder) -> None:
         self._objects = folder
@@ -1828,6 +1832,7 @@ class Journal:
     def __init__(self, file: Any, header: Dict[str, Any]) -> None:
         """file: a JournalFile or JournalObjects."""
         self.path = file.path
+        self.remote = file.remote
         self._file = file
         self._lines = collections.deque()  # type: collections.deque
         self._failure = None  # type: Optional[MigrationError]
@@ -2890,7 +2895,10 @@ class GroupCommit:
         while self._waiting:
             waiting, self._waiting = self._waiting, None
             try:
-                await self._loop.run_in_executor(self._thread, self._journal.sync)
+                if self._journal.remote:
+                    await self._loop.run_in_executor(self._thread, self._journal.sync)
+                else:  # a thread would take longer than the disk
+                    self._journal.sync()
             except Exception as error:
                 waiting.set_exception(error)
             else:
@@ -4215,7 +4223,8 @@ def check_folders(storage: Storage, settings: Settings, journal: bool) -> List[C
     checks = []  # type: List[Check]
     keys = ("report_dir", "journal_dir") if journal and not settings.dry_run else ("report_dir",)
     for path in dict.fromkeys(getattr(settings, key) for key in keys if is_s3(getattr(settings, key))):
-        checks += check_s3_folder(storage.folder(path), settings)
+        found = check_s3_folder(storage.folder(path), settings)
+        checks += [check for check in found if check not in checks]  # both may be in one bucket
     for key in keys:
         path = getattr(settings, key)
         folder = existing_part(path)

@@ -599,6 +599,8 @@ def test_a_dry_run_judges_writes_as_dynamodb_does(tables):
 
 
 class CountingJournal:
+    remote = False
+
     def __init__(self, error=None):
         self.added = self.syncs = 0
         self.error = error

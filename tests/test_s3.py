@@ -5,9 +5,13 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from faults import (
@@ -26,7 +30,7 @@ from s3 import S3, Refused
 from v22 import asset, migrated, record
 
 from benchmarks.front import Front, parsed
-from load_migration import load_script, migration
+from load_migration import HERE, load_script, migration
 from sample_assets import sample_assets
 
 verify = load_script(VERIFY)
@@ -565,3 +569,69 @@ def test_a_report_and_a_page_by_names_in_s3(tables, s3, place, tmp_path, capfd):
         assert "s3://%s/%s\n" % (s3.bucket, key) in capfd.readouterr().out or key.endswith(("json", "html"))
     assert verify.main([*tables.flags, "--output", "s3://%s" % s3.bucket]) == 2
     assert verify.main([*tables.flags, "--html", place + "/"]) == 2
+
+
+def test_the_policy_in_the_readme_is_what_is_asked_of_s3(tables, s3, place, tmp_path):
+    """What the requests need, of all scripts; journals and reports on the disk need none of it."""
+    tables.load(sample_assets(40))
+    assert migrate(tables, place) == 0
+    assert proved(tables, place, "--html", place + "/page.html") == 0
+    assert roll_back(tables, place) == 0
+    needed = set()
+    for request in s3.requests[2:]:  # after the bucket was made
+        if request.method == "GET" and not request.key:
+            kinds = {"publicAccessBlock": "GetBucketPublicAccessBlock", "policyStatus": "GetBucketPolicyStatus"}
+            needed.add(kinds.get(request.query.partition("=")[0], "ListBucket"))
+        else:
+            needed.add({"GET": "GetObject", "PUT": "PutObject"}[request.method])
+    section = (Path(HERE) / "README.md").read_text(encoding="utf-8").split("## Journal and reports in S3")[1]
+    (policy,) = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)]
+    # That of a policy is asked for only where the block is not complete.
+    assert {"s3:" + action for action in needed | {"GetBucketPolicyStatus"}} == set(policy["Action"])
+
+
+def test_the_wrapper(tables, s3, place, tmp_path):
+    """Migrates, then verifies by the journals in S3, with the page beside the report."""
+    tables.load(sample_assets(40))
+    names = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
+    config = {**dict(zip(names, tables.flags[1::2])), "journal_dir": place, "report_dir": place + "/reports"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    command = [sys.executable, str(Path(HERE) / "guided_run.py"), "migrate", "config.json"]
+    run = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    shown = run.stdout.decode()
+    assert run.returncode == 0, shown
+    (log,) = (tmp_path / "logs").iterdir()
+    time_of_run = log.stem.partition("_")[2]
+    assert "before images compared; no problems" in shown
+    reports = ["migration_%s%s", "verification_%s%s"]
+    expected = ["vams/reports/" + name % (time_of_run, end) for name in reports for end in (".csv", "_summary.json")]
+    assert set(expected) | {"vams/reports/verification_%s.html" % time_of_run} <= set(s3.keys())
+    assert "vams/migration_%s/00000001.jsonl.gz" % time_of_run in s3.keys(".gz")
+
+
+def test_the_wrapper_s_own_python_may_lack_boto3(monkeypatch):
+    """Then the steps, which look into S3 themselves, are taken by the one that has it."""
+    import guided_run
+
+    called = []
+    monkeypatch.setattr(guided_run, "find_python", lambda: "/other/python")
+    monkeypatch.setattr(guided_run.local_dynamodb, "run_command", lambda command: called.append(command) or 0)
+    for key in ("journal_dir", "report_dir"):
+        settings = SETTINGS._replace(**{key: "s3://bucket/x"})
+        monkeypatch.setattr(guided_run, "read_settings", lambda *unused, settings=settings: ("config.json", settings))
+        assert guided_run.run_migration(["config.json", "--log-file", "a.log"]) == 0
+        (command,) = called
+        assert command[0] == "/other/python" and command[2:4] == ["migrate", "config.json"]
+        called.clear()
+
+
+def test_the_test_script(tables, s3, place, tmp_path):
+    """Its journals go where those of the migration would."""
+    script = load_script("v2.2_to_v2.3_migration_test.py")
+    (tmp_path / "config.json").write_text(json.dumps({"journal_dir": place, "report_dir": place}))
+    before = tables.contents()
+    assert script.main([*tables.flags, "--config", "config.json", "--num-assets", "2"]) == 0
+    assert tables.contents() == before
+    assert len(s3.journals()) == 2
