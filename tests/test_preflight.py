@@ -598,6 +598,21 @@ def test_replicas_in_other_regions_are_a_warning(tables):
     assert len(checked(tables, TableArn=arn, Replicas=[{"RegionName": region}])) == 1
 
 
+def test_replicas_concern_who_writes(tables, monkeypatch, capfd):
+    check_table = migration.check_table
+
+    def replicated(*arguments):
+        table, checks = check_table(*arguments)
+        return {**table, "Replicas": [{"RegionName": "eu-west-1"}]}, checks
+
+    monkeypatch.setattr(migration, "check_table", replicated)
+    assert tables.migrate("--limit", "0").status == 0
+    warnings = re.findall(r"^  warning +table (\S+) has replicas", capfd.readouterr().out, re.M)
+    assert warnings == [tables.assets, tables.versions]
+    load_script("v2.2_to_v2.3_migration_verify.py").main(tables.flags)
+    assert "replicas" not in capfd.readouterr().out
+
+
 def test_cloudshell_is_a_warning(tables, monkeypatch, capfd):
     tables.migrate("--limit", "0")
     assert "CloudShell" not in capfd.readouterr().out
