@@ -4522,7 +4522,8 @@ class Outputs:
         if not is_s3(name):
             return name
         self._folder = self._folder or tempfile.mkdtemp(prefix="vams-migration-")
-        return self._copies.setdefault(name, os.path.join(self._folder, name[len("s3://") :].replace("/", "_")))
+        copy = os.path.join(self._folder, "%d_%s" % (len(self._copies), name.rpartition("/")[2]))
+        return self._copies.setdefault(name, copy)
 
     def store(self) -> None:
         """Raises MigrationError, and leaves them on this machine, where they cannot be stored."""

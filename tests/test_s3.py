@@ -611,11 +611,12 @@ def test_the_wrapper(tables, s3, place, tmp_path):
     assert "vams/migration_%s/00000001.jsonl.gz" % time_of_run in s3.keys(".gz")
 
 
-def test_the_wrapper_s_own_python_may_lack_boto3(monkeypatch):
+def test_the_wrapper_s_own_python_may_lack_boto3(tmp_path, monkeypatch):
     """Then the steps, which look into S3 themselves, are taken by the one that has it."""
     import guided_run
 
     called = []
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(guided_run, "find_python", lambda: "/other/python")
     monkeypatch.setattr(guided_run.local_dynamodb, "run_command", lambda command: called.append(command) or 0)
     for key in ("journal_dir", "report_dir"):
