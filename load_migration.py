@@ -13,12 +13,13 @@ MISSING = "error: %s is missing in %s.\n  Fix: keep all files of this tool in on
 
 
 def load_script(file_name):
-    """Return the module made from `file_name` in this folder; the same one each time.
-    Where it was not copied along, say so and end."""
+    """Return the module made from `file_name` in this folder, or else in the working folder, where Glue puts files; the
+    same one each time. Where it was not copied along, say so and end."""
     name = os.path.splitext(file_name)[0].replace(".", "_")
     if name not in sys.modules:
-        path = os.path.join(HERE, file_name)
-        if not os.path.isfile(path):
+        paths = [os.path.join(folder, file_name) for folder in (HERE, os.getcwd())]
+        path = next(filter(os.path.isfile, paths), None)
+        if path is None:
             sys.stderr.write(MISSING % (file_name, HERE))
             sys.exit(2)
         spec = importlib.util.spec_from_file_location(name, path)

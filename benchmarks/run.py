@@ -10,7 +10,9 @@ It needs what the migration and local_dynamodb.py need. benchmarks/README.md say
 
 import argparse
 import collections
+import glob
 import importlib.util
+import itertools
 import json
 import os
 import statistics
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import time
 import typing
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -89,8 +91,9 @@ def run_tool(version, script, flags, work):
     folder = tempfile.mkdtemp(dir=work)
     command = [sys.executable, os.path.join(version.folder, script), "--report-dir", folder] + flags
     with open(os.path.join(folder, "output"), "w+") as output:
-        process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        cpu, peak_mb = watch(process)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        process = subprocess.Popen(command, env=ENVIRONMENT, start_new_session=script == SPARK, **streams)
+        cpu, peak_mb = watch_session(process) if script == SPARK else watch(process)
         if process.returncode:
             output.seek(0)
             raise SystemExit("%s failed:\n%s" % (command[1], output.read()[-2000:]))
@@ -133,6 +136,19 @@ def watch(process):
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_utime + usage.ru_stime, peak_mb or usage.ru_maxrss / 2**20  # macOS: in bytes
+
+
+def watch_session(process):
+    """Like `watch`, for all processes of its session: their CPU seconds, about, and no size. On Linux."""
+    seconds = {}
+    while process.poll() is None:
+        time.sleep(0.5)
+        for path in glob.glob("/proc/[0-9]*/stat"):
+            with suppress(OSError), open(path) as file:
+                fields = file.read().rpartition(")")[2].split()
+                if int(fields[3]) == process.pid:
+                    seconds[path] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(seconds.values()), 0.0
 
 
 def resident_peak(pid):
@@ -313,18 +329,26 @@ def units_between(accepted, start, end):
 
 
 def spark(sizes, versions):
-    """Two processes of Spark against one process."""
+    """Two processes of Spark against one process. The difference between two sizes is free of what a start costs."""
     if importlib.util.find_spec("pyspark") is None:
         return row("Spark", "not measured: `pip install -r requirements-spark.txt`")
-    for count in sizes.client_assets[1:]:
-        alone, spread = collections.defaultdict(list), collections.defaultdict(list)
+    cpu = {}
+    for count in sizes.client_assets[:2]:
+        runs = collections.defaultdict(list)
         with InstantServer(count) as server:
-            for version in versions * (sizes.rounds if count < 1000000 else 1):
-                alone[version].append(migrate(version, count, flags_of(server.endpoint_url)).seconds)
-                spread[version].append(migrate(version, count, flags_of(server.endpoint_url), SPARK).seconds)
+            for version, script in itertools.product(versions * sizes.rounds, (MIGRATION, SPARK)):
+                runs[version, script].append(migrate(version, count, flags_of(server.endpoint_url), script))
         for version in versions:
+            alone, spread = ([run.seconds for run in runs[version, script]] for script in (MIGRATION, SPARK))
             name = "Spark, local[2] / one process, {:,} assets{}".format(count, version.label)
-            row(name, times(alone[version], spread[version], count))
+            row(name, times(alone, spread, count))
+        cpu.update(((key, count), statistics.median(run.cpu for run in runs[key])) for key in runs)
+    few, many = sizes.client_assets[:2]
+    for version, script in itertools.product(versions, (MIGRATION, SPARK)):
+        key = version, script
+        each = (cpu[key, many] - cpu[key, few]) / (many - few)
+        label = "Spark" if script == SPARK else "one process"
+        row("CPU for each further asset, " + label + version.label, "%.3f ms" % (1000 * each))
     return None
 
 
