@@ -42,6 +42,7 @@ except ModuleNotFoundError as missing:
 
 SCRIPT = os.path.basename(__file__)
 TASK_ASSETS = 250000  # of one writing task, about, in a large table
+LIMITED_TASK_ASSETS = 10000  # with a limit: each task looks up itself who else has an assetId
 TASKS_FOR_EACH_CORE = 4  # so that one that ends leaves room for the next
 WATCH_SECONDS = 2.0  # how often a task looks whether the job is being stopped
 PAGE_ITEMS = 100  # handed out at once, so that planning them goes beside what they wait for
@@ -279,34 +280,29 @@ def run_task(job: Job, number: int, pairs: Iterator[Tuple[str, str]]) -> Iterato
 def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[str, str]]) -> Result:
     """Migrate the assets of a task in the ordinary flow."""
     settings, database, storage = connected(job)
-    settings = settings._replace(max_write_units=job["write_units_each"], max_read_units=job["read_units_each"])
-    journal, earlier = None, EarlierAttempts([])
-    if not settings.dry_run:
-        require_the_jobs_folder(job)
-        folder, stem = storage.folder(settings.journal_dir), task_stem(job["stem"], number)
-        earlier = EarlierAttempts([storage.journal(path) for path in journals_of(folder, stem)])
-        site = migration.Site(job["account"], job["region"], 0, [], storage=storage)
-        path = migration.journal_path(folder, "%s%08d" % (stem, attempt))
-        journal = migration.open_journal(path, settings, site, job["started"])
-    tally, known, changes = TaskTally(), migration.AssetKeys() if job["whole"] else None, []  # type: Any, Any, List[str]
-    run = migration.Run(database, settings)
-    run.writer.queue.lanes.update(lanes)
-    whole = settings.asset_id is not None
-    flow = migration.Migration(
-        *(run, settings, tally, journal, job["started"]),
-        lambda asset, plan: changes.append(migration.describe_change(asset, plan, whole)),
-        known,
-    )
+    settings = settings._replace(max_write_units=job["write_units_each"], max_read_units=job["lookup_units_each"])
+    require_the_jobs_folder(job)
+    tally, known = TaskTally(), migration.AssetKeys() if job["whole"] else None
+    changes, show_whole = [], settings.asset_id is not None  # type: List[str], bool
     saved, holds = None, None
-    try:
-        with contextlib.closing(Spool(pairs, known)) as spool, migration.rare_garbage_collection():
+    with contextlib.closing(Spool(pairs, known)) as spool:
+        journal, earlier = begin_journal(job, settings, storage, number, attempt)
+        try:
+            run = migration.Run(database, settings)
+            run.writer.queue.lanes.update(lanes)
+            flow = migration.Migration(
+                *(run, settings, tally, journal, job["started"]),
+                lambda asset, plan: changes.append(migration.describe_change(asset, plan, show_whole)),
+                known,
+            )
             pages = spool.pages(run.reader, functools.partial(as_first_read, settings, flow.planner.plan, earlier))
-            run.execute(pages, flow.migrate, Watch(job).look)
-    finally:
-        lanes.clear()
-        lanes.update(run.writer.queue.lanes)
-        if journal:
-            saved, holds = migration.end_journal(journal)
+            with migration.rare_garbage_collection():
+                run.execute(pages, flow.migrate, Watch(job).look)
+            lanes.clear()
+            lanes.update(run.writer.queue.lanes)
+        finally:
+            if journal:
+                saved, holds = migration.end_journal(journal)
     return {
         "task": number,
         "stopped": run.stopped,
@@ -324,6 +320,17 @@ def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[st
 
 
 ADDED = ("scanned", "version_records", "assets")  # of a tally
+
+
+def begin_journal(job: Job, settings: Any, storage: Any, number: int, attempt: int) -> Tuple[Any, EarlierAttempts]:
+    """The journal of an attempt, None in a dry run, and what the task's earlier attempts have saved."""
+    if settings.dry_run:
+        return None, EarlierAttempts([])
+    folder, stem = storage.folder(settings.journal_dir), task_stem(job["stem"], number)
+    earlier = EarlierAttempts([storage.journal(path) for path in journals_of(folder, stem)])
+    site = migration.Site(job["account"], job["region"], 0, [], storage=storage)
+    path = migration.journal_path(folder, "%s%08d" % (stem, attempt))
+    return migration.open_journal(path, settings, site, job["started"]), earlier
 
 
 def require_the_jobs_folder(job: Job) -> None:
@@ -449,8 +456,9 @@ class Writing:
             left, told = self.count, False
             while left:
                 with contextlib.suppress(queue.Empty):
-                    self._take(self._ended.get(timeout=migration.TICK_SECONDS))
+                    ended = self._ended.get(timeout=migration.TICK_SECONDS)
                     left -= 1
+                    self._take(ended)
                 if self.stopping and not told:
                     told = self._tell_tasks()
                 self._show(left)
@@ -468,13 +476,14 @@ class Writing:
         self._ended.put(ended)
 
     def _take(self, ended: Any) -> None:
-        """Add up what a task has to say, None of one that was not begun."""
-        if isinstance(ended, Exception) and not self.stopping:
-            self.error = explained(ended)
-            self.stop()
-        if isinstance(ended, dict):
-            self._add(ended)
+        """Add up what a task has to say, None of one that was not begun. The first error stops the others."""
         self.stopped = self.stopped or not isinstance(ended, dict) or ended["stopped"]
+        error = explained(ended) if isinstance(ended, Exception) and not self.stopping else None
+        if isinstance(ended, dict):
+            error = migration.ending(lambda: self._add(ended))
+        if error:
+            self.error = self.error or error
+            self.stop()
 
     def _add(self, result: Result) -> None:
         for name, count in result["counts"].items():
@@ -570,7 +579,7 @@ def tasks_of(settings: Any, site: Any, cores: int) -> Tasks:
     if few is None:
         writing = max(many, site.item_count // TASK_ASSETS)
     else:
-        writing = max(1, min(many, few // migration.SEGMENT_ITEMS))
+        writing = max(1, min(many, few // LIMITED_TASK_ASSETS))
     at_once = min(writing, cores, settings.max_write_units or cores, settings.max_read_units or cores)
     return Tasks(segments, reading, writing, at_once, cores)
 
@@ -592,6 +601,7 @@ def job_of(settings: Any, site: Any, database: Any, files: Any, tasks: Tasks) ->
         "mark": os.path.abspath(files.journal.path) if files.journal and on_disk else None,
         "whole": settings.limit is None and not settings.database_id,
         "write_units_each": settings.max_write_units and settings.max_write_units // tasks.at_once,
+        "lookup_units_each": settings.max_read_units and settings.max_read_units // tasks.at_once,
         "read_units_each": settings.max_read_units and settings.max_read_units // min(tasks.reading, tasks.cores),
     }
 

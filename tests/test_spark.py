@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from conftest import BUCKET, run_results
@@ -108,7 +109,7 @@ def test_no_flag_of_ours_is_taken_for_one_of_glues():
         ({}, 10**9, 64, (256, 4000, 64)),
         ({"max_write_units": 10, "max_read_units": 5}, 10**9, 64, (5, 4000, 5)),
         ({"limit": 10}, 10**6, 64, (1, 1, 1)),
-        ({"limit": 1000}, 10**6, 64, (1, 10, 10)),
+        ({"limit": 100000}, 10**6, 64, (1, 10, 10)),
         ({"database_id": ["a", "b"]}, 10**6, 2, (2, 8, 2)),
         ({"database_id": ["db01"], "asset_id": "a"}, 10**6, 64, (1, 1, 1)),
     ],
@@ -180,7 +181,8 @@ class Task:
         settings = migration.resolve_settings(migration.CONFIG, {}, flags_of(tables))
         settings = settings._replace(journal_dir=journal_dir or settings.journal_dir)
         self.database = migration.connect(settings)[1]
-        site = migration.Site(None, "us-east-1", 100, [], storage=migration.Storage(None, settings))
+        self.storage = migration.Storage(None, settings)
+        site = migration.Site(None, "us-east-1", 100, [], storage=self.storage)
         self.files = migration.begin_files(settings, site)
         self.job = spark.job_of(settings, site, self.database, self.files, spark.tasks_of(settings, site, 1))
         self.attempts = 0
@@ -297,6 +299,48 @@ def test_a_task_needs_not_ask_who_else_has_its_asset_ids(tables, monkeypatch):
     result = task.attempt(pairs)
     assert result["counts"]["scanned"] == 5 and {"Scan", "Query"} & set(operations) == set()
     assert tables.record("t", "2")["isCurrentVersion"] == {"BOOL": False}
+
+
+def test_no_ceiling_is_exceeded_by_the_tasks_that_run_at_once(tables):
+    settings = migration.resolve_settings(migration.CONFIG, {}, flags_of(tables))
+    files = types.SimpleNamespace(journal=None, stem="s", started="now")
+    database = types.SimpleNamespace(assets="a", versions="v", indexes={})
+    site = migration.Site(None, "r", 10**6, [])
+    for write, read, limit in itertools.product((None, 1, 7, 1000), (None, 1, 7, 1000), (None, 10, 10**6)):
+        limited = settings._replace(max_write_units=write, max_read_units=read, limit=limit, dry_run=True)
+        tasks = spark.tasks_of(limited, site, 8)
+        job = spark.job_of(limited, site, database, files, tasks)
+        assert write is None or 1 <= job["write_units_each"] * tasks.at_once <= write
+        assert read is None or 1 <= job["lookup_units_each"] * tasks.at_once <= read
+        assert read is None or 1 <= job["read_units_each"] * min(tasks.reading, 8) <= read
+
+
+def test_a_report_that_cannot_be_written_stops_the_job(tables, monkeypatch):
+    """Instead of waiting for all of its tasks."""
+    begun = []
+
+    class Context:
+        def runJob(self, partitions, function, numbers):  # noqa: N802
+            begun.append(numbers)
+            return [result]
+
+        def cancelAllJobs(self):  # noqa: N802
+            pass
+
+    tables.put(asset("a"))
+    task = Task(tables)
+    result = task.attempt(task.read())
+    partitions = types.SimpleNamespace(getNumPartitions=lambda: 50)
+    folder = task.storage.folder(task.job["settings"]["journal_dir"])
+    writing = spark.Writing(Context(), partitions, 1, task.job, task.files, folder)
+
+    def refuse(tally, told):
+        raise migration.MigrationError("The report cannot be written.", "make room.")
+
+    monkeypatch.setattr(spark, "tell", refuse)
+    with pytest.raises(migration.MigrationError, match="cannot be written"):
+        writing.execute()
+    assert len(begun) < 50 and writing.stopped and not os.path.exists(task.job["mark"])
 
 
 def test_a_task_that_is_told_to_stop_finishes_what_is_under_way(tables, monkeypatch):
