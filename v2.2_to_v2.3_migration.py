@@ -1504,8 +1504,10 @@ class S3Folder:
     """The same in S3: the objects whose keys begin with a prefix. What cannot be done raises MigrationError, but
     FileNotFoundError for an object that is not there."""
 
-    def __init__(self, client: Any, path: str) -> None:
+    def __init__(self, client: Any, path: str, waits: Sequence[float]) -> None:
+        """waits: as S3_WAITS."""
         self.client = client
+        self.waits = waits
         self.bucket, _, prefix = path[len("s3://") :].partition("/")
         self.prefix = prefix.strip("/") and prefix.strip("/") + "/"
         self.path = "s3://%s/%s" % (self.bucket, self.prefix)
@@ -1528,7 +1530,7 @@ class S3Folder:
         """S3's answers, a thousand objects and folders each."""
         request = {"Bucket": self.bucket, "Prefix": self.prefix + beginning, "Delimiter": "/"}
         while True:
-            answer = served("list %s" % self.path, lambda: self.client.list_objects_v2(**request))
+            answer = self.served("list %s" % self.path, lambda: self.client.list_objects_v2(**request))
             yield answer
             if not answer.get("IsTruncated"):
                 return
@@ -1541,7 +1543,7 @@ class S3Folder:
             except self.client.exceptions.NoSuchKey:
                 raise FileNotFoundError(errno.ENOENT, "there is none", self.path_of(name))
 
-        return served("read %s" % self.path_of(name), get)
+        return self.served("read %s" % self.path_of(name), get)
 
     def write(self, name: str, file: Any) -> None:
         """Store what a binary file holds, in the place of what may be there."""
@@ -1550,7 +1552,7 @@ class S3Folder:
             file.seek(0)
             self.client.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=file)
 
-        served("store %s" % self.path_of(name), put)
+        self.served("store %s" % self.path_of(name), put)
 
     def create(self, name: str, body: bytes) -> None:
         """Store an object that is not there yet."""
@@ -1566,22 +1568,23 @@ class S3Folder:
                     cause = "%s is there already, of another run." % self.path_of(name)
                     raise MigrationError(cause, "run the same command again: it takes another name.")
 
-        served("store %s" % self.path_of(name), put)
+        self.served("store %s" % self.path_of(name), put)
 
-
-def served(action: str, function: Callable[[], Any]) -> Any:
-    """What a request to S3 returns, sent again as long as S3 does not serve it and that may pass."""
-    waits = iter(S3_WAITS)
-    while True:
-        try:
-            with explained(action, "S3"):
-                return function()
-        except TryAgain as problem:
-            wait = next(waits, None)
-            if wait is None:
-                raise MigrationError("Cannot %s: %s" % (action, problem), "see that S3 can be reached, then run again.")
-            LOG.warning("S3 does not serve, trying again: %s: %s", action, problem)
-            time.sleep(wait * random.uniform(0.5, 1.0))
+    def served(self, action: str, function: Callable[[], Any]) -> Any:
+        """What a request to S3 returns, sent again as long as S3 does not serve it and that may pass."""
+        waits = iter(self.waits)
+        while True:
+            try:
+                with explained(action, "S3"):
+                    return function()
+            except TryAgain as problem:
+                wait = next(waits, None)
+                if wait is None:
+                    raise MigrationError(
+                        "Cannot %s: %s" % (action, problem), "see that S3 can be reached, then run again."
+                    )
+                LOG.warning("S3 does not serve, trying again: %s: %s", action, problem)
+                time.sleep(wait * random.uniform(0.5, 1.0))
 
 
 def read_ahead(read: Callable[[Any], bytes], keys: Iterable[Any]) -> Iterator[bytes]:
@@ -1785,10 +1788,12 @@ def seconds_since(moment: datetime.datetime, answer: Dict[str, Any]) -> float:
 class Storage:
     """Finds folders and journals by their names: paths on this machine, or s3://BUCKET/PREFIX."""
 
-    def __init__(self, session: Any, settings: Any) -> None:
-        """session, settings: for names in S3. Without a session it makes one of its own, should it need one."""
+    def __init__(self, session: Any, settings: Any, waits: Optional[Sequence[float]] = None) -> None:
+        """session, settings: for names in S3. Without a session it makes one of its own, should it need one.
+        waits: other ones than S3_WAITS."""
         self._session = session
         self._settings = settings
+        self._waits = S3_WAITS if waits is None else waits
         self._client = None  # type: Any
 
     def folder(self, path: str) -> Any:
@@ -1798,7 +1803,7 @@ class Storage:
         require_path(path)
         if self._client is None:
             self._client = make_s3_client(self._session or make_session(self._settings), self._settings)
-        return S3Folder(self._client, path)
+        return S3Folder(self._client, path, self._waits)
 
     def journal(self, path: str) -> Any:
         """A JournalFile or JournalObjects."""
@@ -3858,7 +3863,7 @@ def preflight(session: Any, database: Database, settings: Settings, writing: boo
         if journal and descriptions["assets_table_name"] and checks[-1].level == "ok":
             checks.append(check_bucket_files(session, client, settings))
     assets = descriptions["assets_table_name"] or {}
-    storage = Storage(session, settings)
+    storage = Storage(session, settings, S3_WAITS[:3])  # where S3 cannot be reached, the operator is not to wait long
     checks += check_folders(storage, settings, journal)
     if assets and journal:
         checks += check_disk(settings, assets.get("TableSizeBytes", 0))
@@ -3870,7 +3875,7 @@ def preflight(session: Any, database: Database, settings: Settings, writing: boo
     if writing and not settings.dry_run and not any(check.level == "error" for check in checks):
         checks += check_writes(database)
     capacity = {table["TableName"]: write_capacity(table) for table in descriptions.values() if table}
-    return Site(account, region, assets.get("ItemCount", 0), checks, capacity, storage)
+    return Site(account, region, assets.get("ItemCount", 0), checks, capacity, Storage(session, settings))
 
 
 def write_capacity(table: Dict[str, Any]) -> float:
@@ -4256,11 +4261,11 @@ def check_not_public(folder: S3Folder) -> Check:
     """Objects are private of themselves; the bucket's policy could open them to everybody."""
     bucket, fix = folder.bucket, "turn on Block Public Access for it: `aws s3api put-public-access-block`."
     try:
-        answer = _asked(folder.client.get_public_access_block, bucket, "NoSuchPublicAccessBlockConfiguration")
+        answer = _asked(folder, folder.client.get_public_access_block, "NoSuchPublicAccessBlockConfiguration")
         blocked = answer.get("PublicAccessBlockConfiguration", {})
         if blocked.get("RestrictPublicBuckets") and blocked.get("IgnorePublicAcls"):
             return Check("ok", "bucket %s is not public" % bucket)
-        answer = _asked(folder.client.get_bucket_policy_status, bucket, "NoSuchBucketPolicy")
+        answer = _asked(folder, folder.client.get_bucket_policy_status, "NoSuchBucketPolicy")
     except MigrationError as error:
         fix = "look yourself, or grant s3:GetBucketPublicAccessBlock and s3:GetBucketPolicyStatus."
         return Check("warning", "bucket %s may be public: %s" % (bucket, error.cause.rstrip(".")), fix)
@@ -4269,19 +4274,19 @@ def check_not_public(folder: S3Folder) -> Check:
     return Check("warning", "public access to bucket %s is not blocked; at present its policy gives none" % bucket, fix)
 
 
-def _asked(operation: Callable[..., Dict[str, Any]], bucket: str, nothing: str) -> Dict[str, Any]:
+def _asked(folder: S3Folder, operation: Callable[..., Dict[str, Any]], nothing: str) -> Dict[str, Any]:
     """What S3 says of a bucket; {} for the code that says that there is nothing."""
     from botocore import exceptions
 
     def ask() -> Dict[str, Any]:
         try:
-            return operation(Bucket=bucket)
+            return operation(Bucket=folder.bucket)
         except exceptions.ClientError as error:
             if error.response.get("Error", {}).get("Code") != nothing:
                 raise
             return {}
 
-    return served("see whether bucket %s is public" % bucket, ask)
+    return folder.served("see whether bucket %s is public" % folder.bucket, ask)
 
 
 def existing_part(path: str) -> str:
