@@ -1730,12 +1730,12 @@ class JournalObjects:
     def first_line(self) -> bytes:
         if not self.exists():
             raise FileNotFoundError(errno.ENOENT, "there is no such journal, nor one below it", self.path)
-        return self._lines(self._objects.read(OBJECT % 1))[0]
+        return self._lines(self._read(1))[0]
 
     def lines_backwards(self) -> Iterator[bytes]:
         """The non-empty lines, last one first, in memory of some objects' size."""
         numbers = range(self._stored()[0], 0, -1)
-        for body in read_ahead(lambda number: self._objects.read(OBJECT % number), numbers):
+        for body in read_ahead(self._read, numbers):
             yield from reversed(self._lines(body))
 
     def user(self) -> str:
@@ -1770,6 +1770,15 @@ class JournalObjects:
                 expected += 1
                 since = seconds_since(entry["LastModified"], answer)
         return expected - 1, since
+
+    def _read(self, number: int) -> bytes:
+        try:
+            return self._objects.read(OBJECT % number)
+        except FileNotFoundError:
+            raise DamagedJournal(
+                "Journal %s has lost its object %s just now." % (self.path, OBJECT % number),
+                "see who removes objects there.",
+            )
 
     def _lines(self, body: bytes) -> List[bytes]:
         try:

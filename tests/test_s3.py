@@ -298,6 +298,34 @@ def test_a_put_that_fails_for_a_while_is_sent_again(tables, s3, place, capfd, st
     assert capfd.readouterr().err.count("S3 does not serve, trying again") == 3
 
 
+def test_a_report_is_sent_again_too(tables, s3, place):
+    tables.load(sample_assets(40))
+    refused = set()
+
+    def refuse_each_once(request):
+        if request.method == "PUT" and request.key not in refused:
+            refused.add(request.key)
+            raise Refused(503, "SlowDown")
+
+    s3.before = refuse_each_once
+    assert migrate(tables, place) == 0
+    (name,) = s3.keys("_summary.json")
+    assert len(refused) > 3
+    rows = list(csv.DictReader(io.StringIO(s3.text(name.replace("_summary.json", ".csv")))))
+    assert len(rows) == sum(json.loads(s3.text(name))["codes"].values())
+
+
+def test_an_object_that_goes_while_a_journal_is_read(tables, s3, place, migrated_journal, capfd):
+    def take_away(request):
+        if request.method == "GET" and request.key == migrated_journal[0]:
+            s3.before = lambda request: None
+            s3.client.delete_object(Bucket=s3.bucket, Key=request.key)
+
+    s3.before = take_away
+    assert roll_back(tables, place) == 2
+    assert "has lost its object 00000001.jsonl.gz just now" in capfd.readouterr().err
+
+
 def test_the_answer_to_a_put_is_lost(tables, s3, place, monkeypatch):
     """The object is there when it is sent again: that it is the same one is seen."""
     put = migration.S3Folder.create
