@@ -162,6 +162,18 @@ def test_a_journal_folder_that_an_executor_does_not_see_is_an_error(tmp_path):
         spark.require_the_jobs_folder({"mark": str(tmp_path / "j.jsonl")})
 
 
+def test_the_migration_may_lie_in_the_working_folder(tmp_path):
+    """Where Glue puts --extra-files, while the others are where it puts Python's."""
+    for folder, names in (("python", [SCRIPT, "load_migration.py"]), ("working", [MIGRATION])):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            shutil.copy(os.path.join(HERE, name), tmp_path / folder)
+    command = [sys.executable, str(tmp_path / "python" / SCRIPT), "--version"]
+    assert subprocess.check_output(command, cwd=str(tmp_path / "working")).decode().strip() == migration.TOOL_VERSION
+    lost = subprocess.run(command, cwd=str(tmp_path), stderr=subprocess.PIPE)
+    assert lost.returncode == 2 and b"is missing in" in lost.stderr and b"Traceback" not in lost.stderr
+
+
 def test_of_what_is_migrated_already_only_the_keys_travel():
     settings = type("Settings", (), {"repair": False, "asset_bucket_name": "bucket"})()
     done = {**asset("a"), "currentVersionId": {"S": "3"}}
