@@ -139,16 +139,22 @@ def watch(process):
 
 
 def watch_session(process):
-    """Like `watch`, for all processes of its session: their CPU seconds, about, and no size. On Linux."""
-    seconds = {}
+    """Like `watch`, for all processes of its session: their CPU seconds, about, and the size of the largest that
+    runs Python. On Linux."""
+    seconds, peak_mb = {}, 0.0
     while process.poll() is None:
         time.sleep(0.5)
         for path in glob.glob("/proc/[0-9]*/stat"):
             with suppress(OSError), open(path) as file:
-                fields = file.read().rpartition(")")[2].split()
-                if int(fields[3]) == process.pid:
-                    seconds[path] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return sum(seconds.values()), 0.0
+                pid_and_name, _, rest = file.read().rpartition(") ")
+                fields = rest.split()
+                if int(fields[3]) != process.pid:
+                    continue
+                seconds[path] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                pid, _, name = pid_and_name.partition(" (")
+                if name.startswith("python"):
+                    peak_mb = max(peak_mb, resident_peak(int(pid)))
+    return sum(seconds.values()), peak_mb
 
 
 def resident_peak(pid):
@@ -342,6 +348,10 @@ def spark(sizes, versions):
             alone, spread = ([run.seconds for run in runs[version, script]] for script in (MIGRATION, SPARK))
             name = "Spark, local[2] / one process, {:,} assets{}".format(count, version.label)
             row(name, times(alone, spread, count))
+            peak = statistics.median(run.peak_mb for run in runs[version, SPARK])
+            row(
+                "peak memory of a Python process of Spark, {:,} assets{}".format(count, version.label), "%.0f MB" % peak
+            )
         cpu.update(((key, count), statistics.median(run.cpu for run in runs[key])) for key in runs)
     few, many = sizes.client_assets[:2]
     for version, script in itertools.product(versions, (MIGRATION, SPARK)):
