@@ -1620,6 +1620,7 @@ JOURNAL_KIND = "vams-v2.2-to-v2.3-migration"
 JOURNAL_FORMAT = 2
 OBJECT = "%08d" + NEW_ONLY  # of a journal in S3, by its number; they count from 1
 GOES_ON_SECONDS = 600.0  # as long as a run without an end may have stored nothing in S3 and still go on, about
+SIGN_OF_LIFE_SECONDS = 150.0  # well below that: how often a run that has nothing to store shows that it goes on
 
 
 class JournalFile:
@@ -1868,6 +1869,10 @@ class Journal:
         """What the asset under this databaseId has done to a version record."""
         self.counts["claims"] += 1
         self._lines.append(to_json({"claim": claim._asdict(), "database_id": database_id}) + "\n")
+
+    def add_nothing(self) -> None:
+        """An empty line, which readers pass over: in S3 it shows that the run goes on."""
+        self._lines.append("\n")
 
     def sync(self) -> None:
         """Returns once everything is saved that was added before the call. Raises MigrationError where it cannot be."""
@@ -2890,6 +2895,18 @@ class GroupCommit:
         self._thread = ThreadPoolExecutor(1)
         self._waiting = None  # type: Any
         self._task = None  # type: Any
+        self._grew = False
+        if journal.remote:
+            self._show_life()
+
+    def _show_life(self) -> None:
+        """Others see only by its growth that the run goes on, and writes that are held back may take it hours after the
+        last before image. Nothing else is saved then, so that it does not matter that the loop waits for it."""
+        self._loop.call_later(SIGN_OF_LIFE_SECONDS, self._show_life)
+        if self._journal.counts["before_images"] and not self._grew and not self._task:
+            self._journal.add_nothing()
+            self._journal.sync()
+        self._grew = False
 
     async def save_asset(self, asset: str, facts: Facts, again: bool) -> None:
         self._journal.add_asset(asset, facts, again)
@@ -2908,6 +2925,7 @@ class GroupCommit:
     async def _sync(self) -> None:
         while self._waiting:
             waiting, self._waiting = self._waiting, None
+            self._grew = True
             try:
                 if self._journal.remote:
                     await self._loop.run_in_executor(self._thread, self._journal.sync)

@@ -480,6 +480,38 @@ def test_a_run_that_may_still_go_on(tables, s3, place, monkeypatch, capfd):
     assert tables.contents() == ({**before[0], ("db01", "c"): asset("c")}, {})
 
 
+def test_a_run_whose_writes_are_held_back_is_seen_to_go_on(tables, s3, place, monkeypatch):
+    """Its before images are all stored long before. A rollback beside it could take away a record that it relies on."""
+    monkeypatch.setattr(migration, "SIGN_OF_LIFE_SECONDS", 0.2)
+    tables.put(asset("a"), asset("b"))
+    before, execute, stored = tables.contents(), migration.Database.execute, []
+
+    def execute_late(database, statements):
+        if not s3.keys(".jsonl.gz"):
+            return execute(database, statements)  # of the preflight
+        stored.append(len(s3.keys(".jsonl.gz")))
+        deadline = time.monotonic() + 20
+        while len(s3.keys(".jsonl.gz")) < stored[-1] + 2:
+            assert time.monotonic() < deadline, "the journal does not grow"
+            time.sleep(0.05)
+        return execute(database, statements)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migration.Database, "execute", execute_late)
+        assert migrate(tables, place) == 0
+    assert stored
+    assert proved(tables, place) == 0
+    assert roll_back(tables, place) == 0
+    assert tables.contents() == before
+
+
+def test_a_run_without_before_images_leaves_no_sign_of_life(tables, s3, place, monkeypatch):
+    monkeypatch.setattr(migration, "SIGN_OF_LIFE_SECONDS", 0.0)
+    tables.put(migrated("a"))
+    assert migrate(tables, place) == 0
+    assert s3.keys(".jsonl.gz") == []
+
+
 # --------------------------------------------------------------------------------------
 # Preflight, settings
 # --------------------------------------------------------------------------------------
