@@ -39,6 +39,7 @@ import glob
 import json
 import logging
 import os
+import re
 import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -88,6 +89,7 @@ FLAGS = (
 SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
 NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
+OF_TASK = re.compile("_p[0-9]{5}_a[0-9]{8,}$")  # what the name of a journal of a job on Spark has after that of the job
 SHOWN_SKIPPED = 3  # journals that only lie in a folder
 SHOWN_JOURNALS = 20
 PAGE_IMAGES = 100  # handed out at once, so that reading them goes beside what they wait for
@@ -363,17 +365,35 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
 def require_images(journals: List[Journal], counts: List[int], reports: Any) -> None:
     """Raises SettingsError for a journal with fewer before images than the summary of its run says.
     reports: the folder that it lies in."""
+    summaries = {}  # type: Dict[str, Any]
     for journal, count in zip(journals, counts):
-        try:
-            summary = json.loads(str(reports.read(journal.file.stem + "_summary.json"), "utf-8"))
-            expected = summary["journal_holds"]["before_images"] if summary["started"] == journal.started else 0
-        except (OSError, ValueError, KeyError):
-            continue
+        stem = OF_TASK.sub("", journal.file.stem)
+        if stem not in summaries:
+            summaries[stem] = read_summary(reports, stem)
+        expected = images_of_run(journal, summaries[stem])
         if count < expected:
             raise migration.SettingsError(
                 "Journal %s is a part only: it holds %d of %d before images." % (journal.path, count, expected),
                 "use a whole copy of it.",
             )
+
+
+def read_summary(reports: Any, stem: str) -> Dict[str, Any]:
+    """{} where there is none that can be read."""
+    try:
+        return dict(json.loads(str(reports.read(stem + "_summary.json"), "utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def images_of_run(journal: Journal, summary: Dict[str, Any]) -> int:
+    """How many before images a journal holds, as the summary of its run says; 0 where it does not. That of a job on
+    Spark says it for each task."""
+    if summary.get("started") != journal.started:
+        return 0
+    tasks = [task for task in summary.get("tasks", []) if journal.file.stem in (task.get("journal") or "")]
+    holds = (tasks[0] if tasks else summary).get("journal_holds")
+    return holds.get("before_images", 0) if holds else 0
 
 
 class LaterImages:
