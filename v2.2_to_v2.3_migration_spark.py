@@ -44,6 +44,7 @@ SCRIPT = os.path.basename(__file__)
 TASK_ASSETS = 250000  # of one writing task, about, in a large table
 LIMITED_TASK_ASSETS = 10000  # with a limit: each task looks up itself who else has an assetId
 TASKS_FOR_EACH_CORE = 4  # so that one that ends leaves room for the next
+EXECUTORS_SECONDS = 5.0  # without another one, and all of them are there
 WATCH_SECONDS = 2.0  # how often a task looks whether the job is being stopped
 PAGE_ITEMS = 100  # handed out at once, so that planning them goes beside what they wait for
 PAGE_BYTES = 1000 * 1000
@@ -569,6 +570,19 @@ class Tasks(NamedTuple):
     cores: int
 
 
+def cores_of(context: Any) -> int:
+    """The cores for the job. Those of a cluster come one executor after the other, and until then Spark says 2."""
+    cores = context.defaultParallelism
+    if context.master.startswith("local") or context.getConf().contains("spark.default.parallelism"):
+        return cores
+    context.parallelize([0], 1).count()  # it waits for the first one
+    while True:
+        time.sleep(EXECUTORS_SECONDS)
+        known, cores = cores, context.defaultParallelism
+        if cores == known:
+            return cores
+
+
 def tasks_of(settings: Any, site: Any, cores: int) -> Tasks:
     """More tasks than cores, and none with more assets than fit on its disk. With a limit one task reads, the first
     assets in table order. A ceiling leaves each task a unit."""
@@ -617,7 +631,7 @@ def results_of(context: Any, tasks: Tasks, job: Job, read_units: Any) -> Any:
 def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[str, Any]) -> int:
     """Migrate, or plan what would be, and report. Returns the exit status."""
     files = migration.begin_files(settings, site)
-    tasks = tasks_of(settings, site, context.defaultParallelism)
+    tasks = tasks_of(settings, site, cores_of(context))
     job, read_units = job_of(settings, site, database, files, tasks), context.accumulator(0.0)
     folder = site.storage.folder(settings.journal_dir)
     writing = Writing(context, results_of(context, tasks, job, read_units), tasks.at_once, job, files, folder)

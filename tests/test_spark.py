@@ -327,6 +327,62 @@ def test_no_ceiling_is_exceeded_by_the_tasks_that_run_at_once(tables):
         assert read is None or 1 <= job["read_units_each"] * min(tasks.reading, 8) <= read
 
 
+def test_a_part_of_the_journal_of_a_task_is_not_taken_for_that_of_a_lost_one(tables, capfd):
+    """The summary of the job knows how much each task has saved."""
+    tables.put(*(asset("a%d" % number) for number in range(20)))
+    before, task = tables.contents(), Task(tables)
+    pairs = task.read()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Lost):
+        lose_after(patch, migration.Database, "execute", 0)
+        task.attempt(pairs)
+    result = task.attempt(pairs)
+    folder = task.storage.folder(task.job["settings"]["journal_dir"])
+    partitions = types.SimpleNamespace(getNumPartitions=lambda: 1)
+    writing = spark.Writing(None, partitions, 1, task.job, task.files, folder)
+    writing._add(result)
+    writing.end_mark()
+    summary = {"started": task.files.started, "tasks": writing.tasks}
+    reports = tables.folder / "report_dir"
+    (reports / (task.files.stem + "_summary.json")).write_text(json.dumps(summary))
+    with open(result["journal"], "r+b") as journal:
+        whole = journal.read()
+        journal.seek(0)
+        journal.truncate(len(b"".join(whole.splitlines(True)[:10])))
+    after = tables.contents()
+    command = [*tables.flags, "--journal", folder.path, "--report-dir", str(reports), "--yes"]
+    assert load_script(ROLLBACK).main(command) == 2
+    assert "is a part only: it holds 9 of 20 before images" in capfd.readouterr().err
+    assert tables.contents() == after
+    with open(result["journal"], "wb") as journal:
+        journal.write(whole)
+    assert load_script(ROLLBACK).main(command) == 0
+    assert tables.contents() == before
+
+
+def test_the_cores_of_a_cluster_are_counted_when_its_executors_have_come(monkeypatch):
+    class Context:
+        master = "spark://host:7077"
+        said = [2, 2, 4, 8, 8, 9]
+        conf = {}
+
+        @property
+        def defaultParallelism(self):  # noqa: N802
+            return self.said.pop(0)
+
+        def getConf(self):  # noqa: N802
+            return types.SimpleNamespace(contains=lambda name: name in self.conf)
+
+        def parallelize(self, values, count):
+            return types.SimpleNamespace(count=lambda: self.said.pop(0))
+
+    monkeypatch.setattr(spark, "EXECUTORS_SECONDS", 0)
+    context = Context()
+    assert spark.cores_of(context) == 8 and context.said == [9]
+    context = Context()
+    context.said, context.conf = [6], {"spark.default.parallelism": "6"}
+    assert spark.cores_of(context) == 6
+
+
 def test_a_report_that_cannot_be_written_stops_the_job(tables, monkeypatch):
     """Instead of waiting for all of its tasks."""
     begun = []
