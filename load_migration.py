@@ -9,15 +9,17 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+MIGRATION = "v2.2_to_v2.3_migration.py"
 MISSING = "error: %s is missing in %s.\n  Fix: keep all files of this tool in one folder.\n"
 
 
 def load_script(file_name):
-    """Return the module made from `file_name` in this folder, or else in the working folder, where Glue puts files; the
-    same one each time. Where it was not copied along, say so and end."""
+    """Return the module made from `file_name` in this folder; the same one each time. The migration itself may lie in
+    the working folder instead, where Glue puts it. Where it was not copied along, say so and end."""
     name = os.path.splitext(file_name)[0].replace(".", "_")
     if name not in sys.modules:
-        paths = [os.path.join(folder, file_name) for folder in (HERE, os.getcwd())]
+        folders = (HERE, os.getcwd()) if file_name == MIGRATION else (HERE,)
+        paths = [os.path.join(folder, file_name) for folder in folders]
         path = next(filter(os.path.isfile, paths), None)
         if path is None:
             sys.stderr.write(MISSING % (file_name, HERE))
@@ -34,4 +36,4 @@ def load_script(file_name):
     return sys.modules[name]
 
 
-migration = load_script("v2.2_to_v2.3_migration.py")
+migration = load_script(MIGRATION)
