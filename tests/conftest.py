@@ -96,11 +96,10 @@ def tables(engine, tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def hangup_as_before():
-    """A run that was interrupted ignores the hangups that follow, and what its process starts would ignore them too."""
-    before = signal.getsignal(signal.SIGHUP)
-    yield
-    signal.signal(signal.SIGHUP, before)
+def hangup_as_usual():
+    """A run that was interrupted ignores the hangups that follow, as all does under nohup; and what its process starts
+    would ignore them too."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def before_first(monkeypatch, word, action):
