@@ -1,4 +1,4 @@
-"""The README names every flag, key, code and exit status that exists, and no others."""
+"""README.md and SPARK.md name every flag, key, code and exit status that exists, and no others."""
 
 import json
 import pathlib
@@ -16,7 +16,8 @@ from load_migration import load_script, migration
 from sample_assets import sample_assets
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "SPARK.md")}
+README = DOCUMENTS["README.md"]
 SCRIPTS = sorted(path.name for path in ROOT.glob("v2.2_to_v2.3_migration*.py"))
 
 
@@ -37,7 +38,7 @@ def test_all_five_scripts_exist():
     ]
 
 
-def test_every_flag_is_in_the_readme_and_every_one_in_it_exists():
+def test_every_flag_is_documented_and_every_one_documented_exists():
     existing = set().union(*(flags_of(script) for script in SCRIPTS))
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", without_commands_of_others()))
     assert existing - mentioned == set()
@@ -67,9 +68,12 @@ def test_the_settings_table_has_each_key_with_its_flag_and_default():
 
 
 def without_commands_of_others():
-    """The README without the blocks whose flags are those of the AWS CLI and of Spark."""
+    """Both documents without the blocks whose flags are those of the AWS CLI and of Spark."""
     return re.sub(
-        r"^```bash\n(?:aws|spark-submit|PYSPARK_SUBMIT_ARGS=).*?^```", "", README, flags=re.DOTALL | re.MULTILINE
+        r"^```bash\n(?:aws|spark-submit|PYSPARK_SUBMIT_ARGS=).*?^```",
+        "",
+        "\n".join(DOCUMENTS.values()),
+        flags=re.DOTALL | re.MULTILINE,
     )
 
 
@@ -212,15 +216,21 @@ def test_every_exit_status_is_in_the_readme():
     assert {int(number) for number in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == statuses
 
 
-def test_every_file_that_the_readme_names_exists():
-    for name in re.findall(r"`\.?/?((?:v2\.2|run_|local_|CONTRIBUTING)[\w.]*\.(?:py|sh|ps1|json|md))", README):
+def test_every_file_that_a_document_names_exists():
+    named = r"`\.?/?((?:v2\.2|run_|local_|CONTRIBUTING|README)[\w.]*\.(?:py|sh|ps1|json|md))"
+    for name in re.findall(named, "\n".join(DOCUMENTS.values())):
         assert (ROOT / name).is_file(), name
 
 
-def test_every_link_inside_the_readme_leads_somewhere():
-    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]*)\)", README)) <= anchors
+def test_every_link_leads_somewhere():
+    places = set()
+    for name, text in DOCUMENTS.items():
+        headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        places |= {(name, re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")) for heading in headings}
+        places.add((name, ""))
+    for name, text in DOCUMENTS.items():
+        links = re.findall(r"\]\(([\w.]*)(?:#([^)]*))?\)", text)
+        assert {(target or name, anchor) for target, anchor in links} <= places
 
 
 @pytest.mark.parametrize("name", ["config", "test_config", "prod_config"])

@@ -631,7 +631,7 @@ def test_a_report_and_a_page_by_names_in_s3(tables, s3, place, tmp_path, capfd):
     assert verify.main([*tables.flags, "--html", place + "/"]) == 2
 
 
-def test_the_policy_in_the_readme_is_what_is_asked_of_s3(tables, s3, place, tmp_path):
+def test_the_policy_in_spark_md_is_what_is_asked_of_s3(tables, s3, place, tmp_path):
     """What the requests need, of all scripts; journals and reports on the disk need none of it."""
     tables.load(sample_assets(40))
     assert migrate(tables, place) == 0
@@ -644,7 +644,7 @@ def test_the_policy_in_the_readme_is_what_is_asked_of_s3(tables, s3, place, tmp_
             needed.add(kinds.get(request.query.partition("=")[0], "ListBucket"))
         else:
             needed.add({"GET": "GetObject", "PUT": "PutObject"}[request.method])
-    section = (Path(HERE) / "README.md").read_text(encoding="utf-8").split("## Journal and reports in S3")[1]
+    section = (Path(HERE) / "SPARK.md").read_text(encoding="utf-8").split("## Journal and reports in S3")[1]
     (policy,) = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)]
     # That of a policy is asked for only where the block is not complete.
     assert {"s3:" + action for action in needed | {"GetBucketPolicyStatus"}} == set(policy["Action"])
