@@ -578,12 +578,11 @@ def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
 
 
 def judge_record(
-    claim: Any, own: bool, stored: Optional[Item], owed: Optional[Item], reason: Optional[str], twin_needs: bool
+    claim: Any, own: bool, stored: Item, owed: Optional[Item], reason: Optional[str], twin_needs: bool
 ) -> str:
-    """What becomes of a version record that was claimed for an asset, now that this is taken back.
+    """What becomes of a stored version record that was claimed for an asset, now that this is taken back.
 
     What is there     and the asset made it       replaced it     only relied on it
-    nothing           GONE                        GONE            GONE
     as we left it     DELETE                      PUT_BACK        NOT_OURS; DELETE where a journal of ours made it
     as it was before  -                           GONE            (the same)
     something else    CHANGED                     CHANGED         NOT_OURS
@@ -594,7 +593,7 @@ def judge_record(
     could not remove before. reason: NEEDED, IN_DOUBT or HELD, where nothing must be done to it. twin_needs: the asset's
     twin needs a record under its key, its own or another.
     """
-    if stored is None or (claim.was and claim.wrote and not migration.differing(stored, claim.was)):
+    if claim.was and claim.wrote and not migration.differing(stored, claim.was):
         return GONE
     if not claim.wrote:
         if owed is None or migration.differing(stored, owed):
@@ -604,6 +603,11 @@ def judge_record(
     elif claim.was is not None and (twin_needs or not own):
         return reason or PUT_BACK
     return reason or (NEEDED if twin_needs else DELETE)
+
+
+def outcome_with(steps: Sequence[str], outcome: str) -> str:
+    """The outcome of an asset, after what became of its version records."""
+    return "record_kept" if CHANGED in steps and outcome == "restored" else outcome
 
 
 def _shown(value: Optional[Value]) -> str:
@@ -704,7 +708,7 @@ class Rollback:
                 untouched = False
                 continue
             self.tally.assets += outcome == "restored"
-            if CHANGED in steps and outcome == "restored":
+            if outcome_with(steps, outcome) == "record_kept":
                 stored = next(record for record, step in zip(now.records, steps) if step == CHANGED)
                 message = "The version record was changed since the migration and was kept: %s." % _shown({"M": stored})
                 return "record_kept", (Finding("version_record_changed", "assetVersionId", message),)
@@ -720,6 +724,9 @@ class Rollback:
             if outcome == "changed_since":
                 self.kept.hold(key)
                 steps.append(HELD)
+                continue
+            if stored is None:
+                steps.append(GONE)
                 continue
             owed, held = self.kept.of(key)
             reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now, outcome)
@@ -744,10 +751,8 @@ class Rollback:
                     return None
                 self.tally.version_records += 1
                 self.kept.remove(key)
-        if CHANGED in steps and outcome == "restored":
-            outcome = "record_kept"
         for key, ours, message in kept:
-            self.kept.add(key, ours, (*image.key[1:], outcome, message) if message else None)
+            self.kept.add(key, ours, (*image.key[1:], outcome_with(steps, outcome), message) if message else None)
         return steps
 
     async def reason_to_keep(

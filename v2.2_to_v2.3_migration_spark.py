@@ -261,7 +261,7 @@ def task_stem(stem: str, number: int) -> str:
     return "%s_p%05d_a" % (stem, number)
 
 
-def journals_of(folder: Any, beginning: str) -> List[str]:
+def journal_paths(folder: Any, beginning: str) -> List[str]:
     """The paths of the journals whose names begin so."""
     return [folder.path_of(name) for name in sorted(folder.names(beginning))]
 
@@ -328,7 +328,7 @@ def begin_journal(job: Job, settings: Any, storage: Any, number: int, attempt: i
     if settings.dry_run:
         return None, EarlierAttempts([])
     folder, stem = storage.folder(settings.journal_dir), task_stem(job["stem"], number)
-    earlier = EarlierAttempts([storage.journal(path) for path in journals_of(folder, stem)])
+    earlier = EarlierAttempts([storage.journal(path) for path in journal_paths(folder, stem)])
     site = migration.Site(job["account"], job["region"], 0, [], storage=storage)
     path = migration.journal_path(folder, "%s%08d" % (stem, attempt))
     return migration.open_journal(path, settings, site, job["started"]), earlier
@@ -516,7 +516,7 @@ class Writing:
     def _tell_tasks(self) -> bool:
         """Have the tasks under way come to their end. Returns whether they need not be told again."""
         self.end_mark()
-        if self.job["mark"] and journals_of(self.journals, self.files.stem + "_p"):
+        if self.job["mark"] and journal_paths(self.journals, self.files.stem + "_p"):
             return True  # they write, and look for the mark
         self.context.cancelAllJobs()
         return False
@@ -644,7 +644,7 @@ def run_job(context: Any, database: Any, settings: Any, site: Any, typed: Dict[s
         if settings.dry_run:
             details["estimate"] = migration.estimate(writing.units, writing.journal_size, site)
         else:
-            details["journals"] = journals_of(folder, files.stem + "_p")
+            details["journals"] = journal_paths(folder, files.stem + "_p")
             if details["journals"]:
                 journal = migration.journal_path(folder, files.stem + "_p*")
         # Of several databaseIds only the tasks know which they met.
