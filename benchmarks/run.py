@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import typing
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -46,6 +46,10 @@ ENVIRONMENT = {
 LATENCY = 0.005
 UNITS_OF_AN_ASSET = 1.6  # on its partition, about, as the front counts
 LARGEST_WRITE = 4  # units
+
+
+# The cores of this machine, where the system lets a process choose: on Linux.
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 class Sizes(typing.NamedTuple):
@@ -86,13 +90,33 @@ def flags_of(endpoint_url, assets="assets", versions="versions"):
     return ["--endpoint-url", endpoint_url] + names
 
 
+@contextmanager
+def servers_apart():
+    """DynamoDB has machines of its own. So the engine, and what stands before it, keep to half the cores meanwhile,
+    and whatever is measured to the others."""
+    if len(CORES) > 1:
+        os.sched_setaffinity(0, sorted(CORES)[: len(CORES) // 2])
+    try:
+        yield
+    finally:
+        if CORES:
+            os.sched_setaffinity(0, CORES)
+
+
+def on_other_cores():
+    """In a new process: keep to the cores that its parent leaves free. Where it leaves none, to all."""
+    if CORES:
+        os.sched_setaffinity(0, CORES - os.sched_getaffinity(0) or CORES)
+
+
 def run_tool(version, script, flags, work):
     """Run a script of the tool in a process of its own; its files are in a new folder below `work`."""
     folder = tempfile.mkdtemp(dir=work)
     command = [sys.executable, os.path.join(version.folder, script), "--report-dir", folder] + flags
     with open(os.path.join(folder, "output"), "w+") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
-        process = subprocess.Popen(command, env=ENVIRONMENT, start_new_session=script == SPARK, **streams)
+        options = {"env": ENVIRONMENT, "start_new_session": script == SPARK, "preexec_fn": on_other_cores}
+        process = subprocess.Popen(command, **options, **streams)
         cpu, peak_mb = watch_session(process) if script == SPARK else watch(process)
         if process.returncode:
             output.seek(0)
@@ -168,7 +192,8 @@ def resident_peak(pid):
 
 def measure(script, flags):
     """Run one of the scripts beside this one; the seconds that its work took, without the start of its process."""
-    return float(subprocess.check_output([sys.executable, script] + flags, env=ENVIRONMENT))
+    command = [sys.executable, script] + flags
+    return float(subprocess.check_output(command, env=ENVIRONMENT, preexec_fn=on_other_cores))
 
 
 class Tables:
@@ -199,7 +224,7 @@ def speed(sizes, versions):
     """How fast beside the plain loop and the ready-made requests, and all else beside the migration."""
     assets = list(sample_assets(sizes.speed_assets))
     seconds = collections.defaultdict(list)
-    with local_dynamodb.LocalDynamoDB() as engine:
+    with servers_apart(), local_dynamodb.LocalDynamoDB() as engine:
         tables = Tables(engine)
         # The engine's Java gets several times as fast during its first minutes.
         for _ in range(5):
