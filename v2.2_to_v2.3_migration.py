@@ -2244,34 +2244,103 @@ class QueuedWrite:
         self.apart = False  # its last refusal is not explained by its partition key
 
 
-class WriteQueue:
-    """Which writes go next: a lane for each partition key of the assets table, one for the versions table.
+class Lanes:
+    """A lane for each partition key of the assets table, one for the versions table: which may send, and when.
 
     Each asset has a partition key of its own in the versions table, so that is limited as a whole.
     """
 
-    def __init__(self, versions: str, settings: Settings, now: float) -> None:
+    def __init__(self, versions: str) -> None:
         self.versions = versions
-        self.batch_size = settings.batch_size
-        self.ceiling = Ceiling(settings.max_write_units, now) if settings.max_write_units else None
-        self.lanes = {}  # type: Dict[Tuple[str, str], Lane]
+        self.by_key = {}  # type: Dict[Tuple[str, str], Lane]
         # Each lane with writes is in one of these: as far as known it may send, or it has no tokens until then.
         self.ready = collections.OrderedDict()  # type: collections.OrderedDict
         self.later = []  # type: List[Tuple[float, int, Lane]]
         self.numbers = itertools.count()
+
+    def of(self, item: Key, now: float) -> Lane:
+        key = (item[0], "" if item[0] == self.versions else item[1])
+        if key not in self.by_key:
+            # The more partitions, the more writes would be refused until all their limits are found.
+            rate = max(LEAST_START_UNITS, PARTITION_UNITS / max(1, len(self.by_key) - FULL_LANES))
+            self.by_key[key] = Lane(" ".join(key).strip(), rate if key[1] else TABLE_UNITS, now)
+        return self.by_key[key]
+
+    def insert(self, queued: QueuedWrite, at_head: bool) -> None:
+        lane = queued.lane
+        if not lane.queue:
+            self.ready[lane] = None
+        (lane.queue.appendleft if at_head else lane.queue.append)(queued)
+
+    def that_may_send(self, most: int, in_flight: set, now: float) -> List[Lane]:
+        """So many at most, in turn; those without tokens are put aside until they have some."""
+        while self.later and self.later[0][0] <= now:
+            self.ready[heapq.heappop(self.later)[2]] = None
+        lanes, others = [], []  # type: List[Lane], List[Lane]
+        for lane in self.ready:
+            lane.fill(now)
+            if not lane.queue or lane.tokens <= 0:
+                others.append(lane)
+            elif lane.queue[0].key not in in_flight:
+                lanes.append(lane)
+                if len(lanes) == most:
+                    break
+        for lane in others:
+            del self.ready[lane]
+            if lane.queue:
+                heapq.heappush(self.later, (lane.ready_at(), next(self.numbers), lane))
+        return lanes
+
+    def had_their_turn(self, lanes: List[Lane]) -> None:
+        for lane in lanes:
+            if lane.queue:
+                self.ready.move_to_end(lane)
+            else:
+                del self.ready[lane]
+
+    def remove(self, unwanted: Callable[[QueuedWrite], bool]) -> List[QueuedWrite]:
+        removed = []  # type: List[QueuedWrite]
+        for lane in {*self.ready, *(lane for _, _, lane in self.later)}:
+            removed += filter(unwanted, lane.queue)
+            lane.queue = collections.deque(queued for queued in lane.queue if not unwanted(queued))
+        return removed
+
+    def next_at(self, in_flight: set) -> float:
+        """When one of them may send, even if nothing is answered until then."""
+        if any(lane.queue and lane.queue[0].key not in in_flight for lane in self.ready):
+            return 0.0
+        return self.later[0][0] if self.later else float("inf")
+
+    def forget_idle(self, now: float) -> None:
+        """There may be as many partition keys as assets."""
+        if len(self.by_key) > 1000:
+            self.by_key = {key: lane for key, lane in self.by_key.items() if lane.queue or now - lane.filled_at <= 60}
+
+    def throttled(self, now: float) -> List[str]:
+        """The names of those that are being held back."""
+        return sorted(lane.name for lane in self.by_key.values() if lane.waits(now))
+
+
+class WriteQueue:
+    """Which writes go next: in full batches, from each lane in turn, as the paces and the ceiling permit."""
+
+    def __init__(self, versions: str, settings: Settings, now: float) -> None:
+        self.batch_size = settings.batch_size
+        self.ceiling = Ceiling(settings.max_write_units, now) if settings.max_write_units else None
+        self.lanes = Lanes(versions)
         self.in_flight = set()  # type: set  # the keys of what was taken and is not answered
         self.count = 0
 
     def add(self, queued: QueuedWrite, now: float) -> None:
         if queued.lane is None:
-            queued.lane = self._lane_of(queued.key, now)
-        self._insert(queued, queued.lane.queue.append)
+            queued.lane = self.lanes.of(queued.key, now)
+        self._insert(queued, at_head=False)
 
     def put_back(self, batch: List[QueuedWrite], taken_nothing: bool) -> None:
         """To the heads of their lanes; with the tokens, where the writes have taken no units."""
         for queued in reversed(batch):
             self.in_flight.discard(queued.key)
-            self._insert(queued, queued.lane.queue.appendleft)
+            self._insert(queued, at_head=True)
             if taken_nothing:
                 queued.lane.give_back(queued.units)
                 if self.ceiling:
@@ -2286,7 +2355,7 @@ class WriteQueue:
             self.ceiling.short = False
         batch = []  # type: List[QueuedWrite]
         room = REQUEST_BYTES
-        turn = lanes = self._lanes_that_may_send(now)
+        turn = lanes = self.lanes.that_may_send(self.batch_size, self.in_flight, now)
         while turn and len(batch) < self.batch_size and room > 0:
             share = max(1, (self.batch_size - len(batch)) // len(turn))
             again = []  # type: List[Lane]
@@ -2303,11 +2372,7 @@ class WriteQueue:
         if batch and len(batch) < self.batch_size and room > 0 and not may_be_partial:
             self.put_back(batch, True)
             return []
-        for lane in lanes:
-            if lane.queue:
-                self.ready.move_to_end(lane)
-            else:
-                del self.ready[lane]
+        self.lanes.had_their_turn(lanes)
         return batch
 
     def answered(self, batch: List[QueuedWrite], codes: List, units: Optional[float], sent_at: float) -> float:
@@ -2330,7 +2395,7 @@ class WriteQueue:
                 queued.apart = queued.refusals > EXPLAINED_REFUSALS and queued.lane.accepted_in_last_second > 0
                 if not queued.apart:
                     queued.lane.throttled(sent_at, now)
-                    self._insert(queued, queued.lane.queue.appendleft)
+                    self._insert(queued, at_head=True)
         actual = sum(accepted.values()) if units is None else units
         if self.ceiling:
             self.ceiling.tokens += sum(queued.units for queued in batch) - actual
@@ -2338,10 +2403,7 @@ class WriteQueue:
 
     def remove(self, unwanted: Callable[[QueuedWrite], bool]) -> List[QueuedWrite]:
         """Take out, for good, what is not to be sent any more."""
-        removed = []  # type: List[QueuedWrite]
-        for lane in {*self.ready, *(lane for _, _, lane in self.later)}:
-            removed += filter(unwanted, lane.queue)
-            lane.queue = collections.deque(queued for queued in lane.queue if not unwanted(queued))
+        removed = self.lanes.remove(unwanted)
         self.count -= len(removed)
         return removed
 
@@ -2350,50 +2412,11 @@ class WriteQueue:
         waits for company only."""
         if self.ceiling and self.ceiling.short:
             return self.ceiling.ready_at()
-        if any(lane.queue and lane.queue[0].key not in self.in_flight for lane in self.ready):
-            return 0.0
-        return self.later[0][0] if self.later else float("inf")
+        return self.lanes.next_at(self.in_flight)
 
-    def forget_idle_lanes(self, now: float) -> None:
-        """There may be as many partition keys as assets."""
-        if len(self.lanes) > 1000:
-            self.lanes = {key: lane for key, lane in self.lanes.items() if lane.queue or now - lane.filled_at <= 60}
-
-    def throttled_lanes(self, now: float) -> List[str]:
-        return sorted(lane.name for lane in self.lanes.values() if lane.waits(now))
-
-    def _lane_of(self, item: Key, now: float) -> Lane:
-        key = (item[0], "" if item[0] == self.versions else item[1])
-        if key not in self.lanes:
-            # The more partitions, the more writes would be refused until all their limits are found.
-            rate = max(LEAST_START_UNITS, PARTITION_UNITS / max(1, len(self.lanes) - FULL_LANES))
-            self.lanes[key] = Lane(" ".join(key).strip(), rate if key[1] else TABLE_UNITS, now)
-        return self.lanes[key]
-
-    def _insert(self, queued: QueuedWrite, insert: Callable[[QueuedWrite], None]) -> None:
-        if not queued.lane.queue:
-            self.ready[queued.lane] = None
-        insert(queued)
+    def _insert(self, queued: QueuedWrite, at_head: bool) -> None:
+        self.lanes.insert(queued, at_head)
         self.count += 1
-
-    def _lanes_that_may_send(self, now: float) -> List[Lane]:
-        """As many as a batch has writes, in turn; those without tokens are put aside until they have some."""
-        while self.later and self.later[0][0] <= now:
-            self.ready[heapq.heappop(self.later)[2]] = None
-        lanes, others = [], []  # type: List[Lane], List[Lane]
-        for lane in self.ready:
-            lane.fill(now)
-            if not lane.queue or lane.tokens <= 0:
-                others.append(lane)
-            elif lane.queue[0].key not in self.in_flight:
-                lanes.append(lane)
-                if len(lanes) == self.batch_size:
-                    break
-        for lane in others:
-            del self.ready[lane]
-            if lane.queue:
-                heapq.heappush(self.later, (lane.ready_at(), next(self.numbers), lane))
-        return lanes
 
     def _take(self, lane: Lane, most: int, room: int, now: float) -> List[QueuedWrite]:
         taken = []  # type: List[QueuedWrite]
@@ -3108,7 +3131,7 @@ class Run:
         now = time.monotonic()
         backoffs = (self.writer.requests.backoff, self.reader.requests.backoff)
         reasons = [backoff.reason for backoff in backoffs if backoff.waits(now)]
-        throttled = self.writer.queue.throttled_lanes(now)
+        throttled = self.writer.queue.lanes.throttled(now)
         if throttled:
             more = " and %d more" % (len(throttled) - 3) if len(throttled) > 3 else ""
             reasons.append("throttled: %s%s" % (", ".join(throttled[:3]), more))
@@ -3166,7 +3189,7 @@ class Run:
 
     def _is_full(self) -> bool:
         """Whether enough is under way to keep all lanes busy, or as much as the memory is to hold."""
-        most = max(self.least_items, LANE_ITEMS * len(self.writer.queue.lanes))
+        most = max(self.least_items, LANE_ITEMS * len(self.writer.queue.lanes.by_key))
         return len(self._tasks) >= most or self._held_bytes >= PENDING_BYTES
 
     def _fail(self, error: BaseException) -> None:
@@ -3188,7 +3211,7 @@ class Run:
     def _tick(self, tick: Callable[["Run"], None]) -> None:
         """It also wakes the loop, so that a signal is heard on every platform."""
         self.loop.call_later(TICK_SECONDS, self._tick, tick)
-        self.writer.queue.forget_idle_lanes(time.monotonic())
+        self.writer.queue.lanes.forget_idle(time.monotonic())
         tick(self)
 
 

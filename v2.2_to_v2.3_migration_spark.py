@@ -290,7 +290,7 @@ def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[st
         journal, earlier = begin_journal(job, settings, storage, number, attempt)
         try:
             run = migration.Run(database, settings)
-            run.writer.queue.lanes.update(lanes)
+            run.writer.queue.lanes.by_key.update(lanes)
             flow = migration.Migration(
                 *(run, settings, tally, journal, job["started"]),
                 lambda asset, plan: changes.append(migration.describe_change(asset, plan, show_whole)),
@@ -300,7 +300,7 @@ def migrate_assets(job: Job, number: int, attempt: int, pairs: Iterator[Tuple[st
             with migration.rare_garbage_collection():
                 run.execute(pages, flow.migrate, Watch(job).look)
             lanes.clear()
-            lanes.update(run.writer.queue.lanes)
+            lanes.update(run.writer.queue.lanes.by_key)
         finally:
             if journal:
                 saved, holds = migration.end_journal(journal)

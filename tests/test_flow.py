@@ -75,7 +75,7 @@ def test_a_batch_mixes_partition_keys():
 
 def test_partition_keys_take_turns():
     writes = queue_of(*[100] * 60)
-    for lane in writes.lanes.values():
+    for lane in writes.lanes.by_key.values():
         lane.rate = 1000.0
     sent = sum((partitions(writes.next_batch(1.0, True)) for _ in range(12)), collections.Counter())
     assert set(sent.values()) == {5}
@@ -89,7 +89,7 @@ def test_a_batch_that_would_not_be_full_waits_for_company():
 
 def test_a_throttled_partition_key_waits_alone():
     writes = queue_of(40, 40)
-    hot = writes.lanes["assets", "db00"]
+    hot = writes.lanes.by_key["assets", "db00"]
     batch = writes.next_batch(1.0, True)
     writes.answered(batch, ["ThrottlingError" if q.lane is hot else None for q in batch], None, 1.0)
     assert hot.tokens <= 0 and partitions(writes.next_batch(hot.filled_at, True)) == {"db01": 25}
@@ -101,7 +101,7 @@ def test_a_throttled_partition_key_waits_alone():
 
 def test_a_large_write_to_a_partition_key_that_was_cut_holds_it_up_for_seconds_only():
     writes = queue_of(2, units=400.0)
-    (lane,) = writes.lanes.values()
+    (lane,) = writes.lanes.by_key.values()
     lane.rate, lane.filled_at = 1.0, 100.0
     assert len(writes.next_batch(101.0, True)) == 1 and writes.next_batch(101.0, True) == []
     assert writes.next_at() <= 101.0 + 1.001 * migration.LONGEST_PAUSE
@@ -126,7 +126,7 @@ def test_what_a_batch_costs_does_not_grow_with_the_number_of_partition_keys(monk
     batches = [writes.next_batch(1.0, True) for _ in range(20)]
     assert {len(batch) for batch in batches} == {25} and len(filled) < 3 * 20 * 25
     # Also while hardly one of them may send.
-    for lane in writes.lanes.values():
+    for lane in writes.lanes.by_key.values():
         lane.tokens = -1.0
     while writes.next_batch(1.0, True):
         pass
@@ -136,7 +136,7 @@ def test_what_a_batch_costs_does_not_grow_with_the_number_of_partition_keys(monk
 
 def test_a_new_partition_key_does_not_start_at_a_crawl():
     writes = queue_of(*[1] * 3000)
-    rates = [lane.rate for lane in writes.lanes.values()]
+    rates = [lane.rate for lane in writes.lanes.by_key.values()]
     assert rates[:4] == [migration.PARTITION_UNITS] * 4 and min(rates) == migration.LEAST_START_UNITS
 
 
@@ -145,7 +145,7 @@ def test_a_write_that_its_partition_key_does_not_explain_waits_apart(monkeypatch
     clock = [1.0]
     monkeypatch.setattr(migration.time, "monotonic", lambda: clock[0])
     writes = queue_of(2000)
-    (lane,) = writes.lanes.values()
+    (lane,) = writes.lanes.by_key.values()
     hot = lane.queue[0]
 
     def answer_a_batch_with_the_hot_one_refused():
@@ -170,7 +170,7 @@ def test_a_write_that_waits_apart_is_cut_for_where_nothing_of_its_lane_is_taken(
     clock = [1.0]
     monkeypatch.setattr(migration.time, "monotonic", lambda: clock[0])
     writes = queue_of(3)
-    lane = writes.lanes["assets", "db00"]
+    lane = writes.lanes.by_key["assets", "db00"]
     for _ in range(10):
         clock[0] += 2.0
         batch = writes.next_batch(clock[0], True)
@@ -181,7 +181,7 @@ def test_a_write_that_waits_apart_is_cut_for_where_nothing_of_its_lane_is_taken(
 def test_a_throttled_partition_key_does_not_hold_up_others_below_a_ceiling():
     """What the ceiling said of an earlier write does not count while that waits for its partition."""
     writes = queue_of(1, 30, max_write_units=1000)
-    hot = writes.lanes["assets", "db00"]
+    hot = writes.lanes.by_key["assets", "db00"]
     writes.ceiling.short = True
     hot.tokens, hot.rate = -1000.0, 1.0
     assert partitions(writes.next_batch(1.0, True)) == {"db01": 25}
@@ -216,9 +216,9 @@ def test_a_partition_key_that_was_forgotten_while_a_write_was_under_way():
     """The process was suspended, and there are very many keys."""
     writes = queue_of(1, *[0] * 5)
     batch = writes.next_batch(1.0, True)
-    writes.lanes.update({("assets", "x%d" % n): migration.Lane("", 1.0, 1.0) for n in range(1001)})
-    writes.forget_idle_lanes(100.0)
-    assert not writes.lanes
+    writes.lanes.by_key.update({("assets", "x%d" % n): migration.Lane("", 1.0, 1.0) for n in range(1001)})
+    writes.lanes.forget_idle(100.0)
+    assert not writes.lanes.by_key
     writes.answered(batch, ["ThrottlingError"], None, 1.0)
     assert writes.remove(lambda queued: True) == batch and writes.count == 0
 
@@ -303,7 +303,7 @@ def test_a_statement_that_fails_for_ever_fails_its_asset_only(monkeypatch):
 
 def test_a_request_that_is_throttled_as_a_whole_cuts_the_lanes_of_its_batch():
     _, writer = write_all(THROTTLED, [None])
-    (lane,) = writer.queue.lanes.values()
+    (lane,) = writer.queue.lanes.by_key.values()
     assert lane.cut_at > 0.0 and lane.rate < 0.6 * migration.PARTITION_UNITS
 
 
