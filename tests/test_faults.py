@@ -91,7 +91,8 @@ def rows_of(folder):
 @pytest.mark.parametrize("fault", REQUEST_FAULTS + STATEMENT_FAULTS)
 def test_each_fault_alone(tables, engine, tmp_path, fault):
     rng = seeded(fault)
-    assets = list(sample_assets(30, seed=rng.randrange(10**9)))
+    count = 12 if "thro" in fault else 30  # what is throttled is sent more and more slowly
+    assets = list(sample_assets(count, seed=rng.randrange(10**9)))
     faults = Faults(operations=SERVED, slow_seconds=0.05, **{fault: 0.25})
     with Front(engine.port, faults=faults, seed=rng.random()) as front:
         there_and_back(tables, engine, tmp_path, assets, front)
