@@ -3340,7 +3340,11 @@ class Planner:
 # record of its currentVersionId (`needs_record`). In doubt the record stays, and the report says so.
 #
 # What was done to a record for an asset is a Claim; the journal keeps it where the record was not simply made. It is
-# taken back (`undoing`) by the migration when the asset does not come to its end, and by the rollback.
+# taken back by the migration when the asset does not come to its end, and by the rollback.
+#
+# Two runs at once do not see what the other one is about to do. So whoever takes a record back looks afterwards whether
+# somebody needs it now, and puts it back; and whoever relies on another's record looks, when its asset has come to need
+# it, whether it is still there. Whichever is later sees the other.
 
 KEPT = "The version record is that of the live asset with this assetId, or another's, and was kept."
 REPLACED = "The archived asset with this assetId had the version record; it was replaced."
@@ -3348,17 +3352,14 @@ CURRENT = {"BOOL": True}
 NOT_CURRENT = {"BOOL": False}
 
 
-def exchange(key: Key, old: Item, new: Item) -> Change:
-    """Put one version record in the place of another, if that is still as given."""
+def exchange(key: Key, old: Optional[Item], new: Optional[Item]) -> Change:
+    """Put one version record in the place of another, None for none, if that is still as given."""
+    if old is None:
+        return Change("INSERT", key, len(to_json(new)), new or {})
+    if new is None:
+        return Change("DELETE", key, len(to_json(old)), expected=_without_key(old), was=old)
     extra = tuple(name for name in old if name not in new)
     return Change("UPDATE", key, len(to_json(new)), _without_key(new), extra, _without_key(old), old)
-
-
-def undoing(key: Key, claim: Claim) -> Change:
-    """Take back what was done to a version record, if that is still as it was left."""
-    if claim.was is not None:
-        return exchange(key, claim.now, claim.was)
-    return Change("DELETE", key, len(to_json(claim.now)), expected=_without_key(claim.now), was=claim.now)
 
 
 def _without_key(record: Item) -> Item:
@@ -3503,16 +3504,18 @@ class VersionRecords:
         key, record = asset.insertion.key, asset.record
         # What we did if the record turns out to be as we want it: the answer to our write was lost.
         unheard = None  # type: Optional[Claim]
-        if earlier and earlier.wrote and not await self._other_with(asset, key, earlier.certain):
+        if earlier and earlier.wrote and not await self._other_with(asset, earlier, has_version):
             renewed = earlier._replace(now=record)
             refusal = await self._renew(asset, earlier, renewed)
             if refusal is None:
                 return renewed, twin_findings(REPLACED) if renewed.was else ()
             unheard = renewed if refusal.uncertain else None
         for attempt in range(PLAN_ATTEMPTS):
+            if attempt or earlier:  # the journal may say something else of it
+                await self.journal.save_claim(asset.key[1], Claim(None, record))
             refusal = await self.tables.write(asset.insertion, droppable=nothing_written and attempt == 0)
             if refusal is None:
-                return await self._made(asset, simply=attempt == 0 and earlier is None), ()
+                return self._made(asset), ()
             if refusal.code != "DuplicateItem":
                 raise rejected(refusal, "The version record")
             if refusal.uncertain:
@@ -3529,8 +3532,21 @@ class VersionRecords:
                     unheard = claim if refusal.uncertain else unheard
                     continue
             self.tally.version_records += claim.wrote
+            self.owners.keys.add(asset.key[1], asset.key[2], key[2])  # it may be newer than what was read of them
             return claim, findings
         raise changed_by_others("changed_during_migration")
+
+    async def confirm(self, asset: ReadAsset, claims: List[Claim]) -> None:
+        """Have the record of an asset there that has come to need it, if it relies on what another made or may have."""
+        if not claims or (claims[0].wrote and claims[0].certain):
+            return
+        key = asset.insertion.key
+        if key in await self.tables.get([key], keys_only=True):
+            return
+        own, twin = await self._own_and_twin(asset)
+        if (own and needs_record(own, key[2])) or (twin and needs_record(twin, key[2])):
+            self.tally.version_records -= claims[0].wrote
+            claims[0], _ = await self.claim(asset, Claim(asset.record, asset.record), False)
 
     async def _renew(self, asset: ReadAsset, earlier: Claim, renewed: Claim) -> Optional[Refusal]:
         """Bring the record that this run wrote for an earlier state of an asset up to date; None when it is."""
@@ -3580,13 +3596,13 @@ class VersionRecords:
             if not by_earlier_run and to_make != {**present, **aside}:
                 raise version_conflict(asset.record, present)
         needed = await self._third_needs(asset, key)
-        if needed or not by_this_run and await self.owners.find_gone_on(key, own_and_twin(asset)):
+        if needed or not by_this_run and await self.owners.find_gone_on(key, own_and_twin(asset.key)):
             raise version_conflict(asset.record, present)
 
     async def _third_needs(self, asset: ReadAsset, record: Key) -> bool:
         """Whether another asset of a record's assetId needs it, other than a live one and its archived twin."""
         await self.owners.read_all()
-        return await self.owners.find(record, own_and_twin(asset), needs_record) is not None
+        return await self.owners.find(record, own_and_twin(asset.key), needs_record) is not None
 
     async def rival_of(self, asset: ReadAsset) -> Optional[Item]:
         """The record of a live asset's archived twin which was migrated before, as another version, and is not to be
@@ -3621,35 +3637,45 @@ class VersionRecords:
         ours = [claim for claim in claims if claim.wrote]
         if not ours:
             return ()
-        own, twin = await self._own_and_twin(asset)
+        own, _ = await self._own_and_twin(asset)
         if own and needs_record(own, claims[0].now["assetVersionId"]["S"]):
             return ()
         findings = ()  # type: Tuple[Finding, ...]
         for claim in reversed(ours):
             key = self.database.key_of(self.database.versions, claim.now)
-            needing = None
-            if twin and needs_record(twin, key[2]) and (claim.was is None or may_be_archived(asset, own, twin)):
-                needing = "the asset under databaseId %s" % twin["databaseId"]["S"]
-            needing = needing or await self._other_with(asset, key, claim.certain)
+            needing = await self._needing(asset, claim)
+            if needing is None:
+                refusal = await self.tables.write(exchange(key, claim.now, claim.was))
+                if refusal and (await self.tables.get([key])).get(key) is not None:
+                    findings += (record_stays(key, "it was changed by others, or DynamoDB does not take its removal"),)
+                needing = None if refusal else await self._needing(asset, claim)
+                if needing:
+                    await self.tables.write(exchange(key, claim.was, claim.now))
+                self.tally.version_records -= not refusal and not needing and claim is claims[0]
             if needing:
                 findings += (record_stays(key, "%s needs it or may have made it" % needing),)
-                continue
-            refusal = await self.tables.write(undoing(key, claim))
-            if refusal and (await self.tables.get([key])).get(key) is not None:
-                findings += (record_stays(key, "it was changed by others, or DynamoDB does not take its removal"),)
-            self.tally.version_records -= refusal is None and claim is claims[0]
         return findings
 
-    async def _other_with(self, asset: ReadAsset, record: Key, certain: bool) -> Optional[str]:
-        """Another asset, in words, that needs a version record; where it is not certain that we made it, one that may
-        have made it, which the asset's twin may have too."""
+    async def _needing(self, asset: ReadAsset, claim: Claim) -> Optional[str]:
+        """The asset, in words, that needs a version record which was claimed for this one, or may have made it."""
+        own, twin = await self._own_and_twin(asset)
+        if twin and claim.was is not None and not may_be_archived(asset, own, twin):
+            twin = None  # it needs what was there before
+        for item in (own, twin):
+            if item and needs_record(item, claim.now["assetVersionId"]["S"]):
+                return "the asset under databaseId %s" % item["databaseId"]["S"]
+        return await self._other_with(asset, claim, needs_record if claim.certain else has_version)
+
+    async def _other_with(self, asset: ReadAsset, claim: Claim, test: Callable[[Item, str], bool]) -> Optional[str]:
+        """Another asset, in words, for which test(asset, version id) holds; where it is not certain that we made the
+        record, the asset's twin may have."""
         try:
             await self.owners.read_all()
         except Stopped:
             # What this run did for others it knows, for they come in turn; two runs at once are rare.
-            return None if certain else "another asset, which was not looked for,"
-        besides = own_and_twin(asset) if certain else (asset.key[1],)
-        name = await self.owners.find(record, besides, needs_record if certain else has_version)
+            return None if claim.certain else "another asset, which was not looked for,"
+        besides = own_and_twin(asset.key)[: 1 + claim.certain]
+        name = await self.owners.find(self.database.key_of(self.database.versions, claim.now), besides, test)
         return None if name is None else "the asset under databaseId %s" % name
 
     async def _own_and_twin(self, asset: ReadAsset) -> Tuple[Optional[Item], Optional[Item]]:
@@ -3657,16 +3683,12 @@ class VersionRecords:
         found = await self.tables.get([asset.key, twin_key(asset.key)])
         return found.get(asset.key), found.get(twin_key(asset.key))
 
-    async def _made(self, asset: ReadAsset, simply: bool) -> Claim:
-        """simply: nothing else was said of it in the journal before."""
+    def _made(self, asset: ReadAsset) -> Claim:
         self.tally.version_records += 1
         if in_archive(asset.key[1]) and asset.facts.live_twin:
             row = (to_json(asset.insertion.key), to_json(asset.record))
             self.archived.execute("INSERT OR REPLACE INTO archived VALUES (?, ?)", row)
-        claim = Claim(None, asset.record)
-        if not simply:
-            await self.journal.save_claim(asset.key[1], claim)
-        return claim
+        return Claim(None, asset.record)
 
     def _was_made_for_archived(self, record: Item) -> bool:
         query = "SELECT record FROM archived WHERE key = ?"
@@ -3674,9 +3696,9 @@ class VersionRecords:
         return row is not None and not differing(json.loads(row[0]), record)
 
 
-def own_and_twin(asset: ReadAsset) -> Tuple[str, str]:
+def own_and_twin(key: Key) -> Tuple[str, str]:
     """The databaseIds of an asset and of its live or archived twin."""
-    return asset.key[1], twin_database(asset.key[1])
+    return key[1], twin_database(key[1])
 
 
 def looks_like_ours(record: Item) -> bool:
@@ -3814,6 +3836,7 @@ class Migration:
             nothing_written = attempt == 0 and asset.record is None
             refusal = await self.tables.write(asset.change, droppable=nothing_written)
             if refusal is None:
+                await self.records.confirm(asset, claims)
                 return "migrated", findings
             if refusal.code != "ConditionalCheckFailed":
                 raise rejected(refusal, "The change of the asset")
@@ -3823,6 +3846,7 @@ class Migration:
                 return "vanished", (Finding("vanished", "", message),)
             plan = self.planner.whole_plan(asset)
             if as_planned(item, plan) or (refusal.uncertain and has_gone_on(item, plan)):
+                await self.records.confirm(asset, claims)
                 return "migrated", findings
             asset = self.planner.plan(item, to_json(item))
         raise changed_by_others("changed_during_migration")

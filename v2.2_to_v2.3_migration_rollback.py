@@ -734,6 +734,21 @@ class Rollback:
             if twin_needs and outcome == "asset_deleted":
                 reason = HELD  # it may be the same asset, archived, that needs it
             step = judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs)
+            if step in (DELETE, PUT_BACK):
+                left = claim.was if step == PUT_BACK else None
+                refusal = await self.tables.write(migration.exchange(key, stored, left), droppable=untouched)
+                untouched = False
+                if refusal:
+                    migration.require_overtaken(refusal, "The removal of the version record")
+                    return None
+                self.kept.remove(key)
+                besides = migration.own_and_twin(image.key)
+                twin_is_other = now.twin is not None and step == DELETE
+                whose = await self.owners.find(key, besides[: 2 - twin_is_other], migration.needs_record)
+                self.tally.version_records += whose is None
+                if whose is not None:  # a migration at the same time relies on it
+                    await self.tables.write(migration.exchange(key, left, stored))
+                    step = NEEDED
             steps.append(step)
             if step in REASONS:
                 message = REASONS[step].format(whose or migration.twin_database(image.key[1]))
@@ -742,15 +757,6 @@ class Rollback:
                 kept.append((key, ours, message if reported else ""))
             elif step == CHANGED and outcome == "nothing_to_restore":
                 kept.append((key, None, "it is another than the migration wrote"))
-            if step in (DELETE, PUT_BACK):
-                gone = migration.Claim(claim.was if step == PUT_BACK else None, stored)
-                refusal = await self.tables.write(migration.undoing(key, gone), droppable=untouched)
-                untouched = False
-                if refusal:
-                    migration.require_overtaken(refusal, "The removal of the version record")
-                    return None
-                self.tally.version_records += 1
-                self.kept.remove(key)
         for key, ours, message in kept:
             self.kept.add(key, ours, (*image.key[1:], outcome_with(steps, outcome), message) if message else None)
         return steps
@@ -765,7 +771,7 @@ class Rollback:
         been killed before that, and the record be the history of another asset."""
         if now.asset and migration.needs_record(now.asset, key[2]):
             return NEEDED, image.key[1]
-        besides = (image.key[1], migration.twin_database(image.key[1]))
+        besides = migration.own_and_twin(image.key)
         needing = await self.owners.find(key, besides, migration.needs_record)
         if needing is not None:
             return NEEDED, needing

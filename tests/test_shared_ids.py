@@ -1,10 +1,13 @@
 """One assetId in several places: whose a version record is (spec.md section 3, guarantee 4), in migration, withdrawal,
 rollback and verification. `tests/test_world.py` draws such worlds at random; here are those that were broken once."""
 
+import contextlib
 import csv
 import functools
 import itertools
 import json
+import threading
+import time
 import types
 
 import pytest
@@ -683,3 +686,119 @@ def test_a_record_that_an_archived_asset_kept_is_not_taken_for_its_own(tables, b
         (done,) = in_turn(tables, name)
         assert done.codes == ({"archived_twin"} if name == ARCHIVE else {"version_conflict"})
     assert tables.record("a", "3") == record("a", comment="Another's", **by)
+
+
+# --- Two at once, on machines that do not see each other's locks ------------------------------
+
+
+@pytest.fixture
+def unseen(monkeypatch):
+    """Two scripts in this process: signals are nobody's, and no lock is seen."""
+    monkeypatch.setattr(migration, "interruptible", lambda run: contextlib.nullcontext())
+    monkeypatch.setattr(migration, "locked_by", lambda file: "")
+
+
+def test_a_record_that_another_run_withdraws_is_made_again(tables, monkeypatch, unseen):
+    """The second run relies on the first one's record, whose asset vanishes before the second has changed its own."""
+    tables.put(asset("a"), asset("a", "db02"))
+    execute, waits, goes_on, runs = migration.Database.execute, threading.Event(), threading.Event(), []
+
+    def execute_in_turn(database, statements):
+        changes = [text for text in statements if partiql(text).startswith('UPDATE "%s"' % tables.assets)]
+        if any('"db01"' in text for text in changes):
+            waits.set()
+            goes_on.wait(60)
+        elif changes and first.is_alive():
+            delete(tables, "db01")
+            goes_on.set()
+            first.join()
+            assert tables.contents()[1] == {}
+        return execute(database, statements)
+
+    patch_execute(monkeypatch, execute_in_turn)
+    first = threading.Thread(target=lambda: runs.extend(in_turn(tables, "db01")))
+    first.start()
+    assert waits.wait(60)
+    (second,) = in_turn(tables, "db02")
+    assert (runs[0].codes, second.status, second.codes) == ({"vanished"}, 0, set())
+    assert tables.contents() == ({("db02", "a"): migrated("a", "db02")}, {("a", "3"): record("a")})
+    assert claims_in(second)[-1] == ("db02", {"was": None, "now": record("a"), "certain": True})
+    assert second.summary["version_records_written"] == 1
+    undone = roll_back(tables, second)
+    assert (undone.status, undone.rows) == (0, [])
+    assert tables.contents() == ({("db02", "a"): asset("a", "db02")}, {})
+
+
+def test_a_record_is_put_back_that_another_run_relied_on_while_it_was_withdrawn(tables, before_first, unseen):
+    tables.put(asset("a"), asset("a", "db02"))
+    runs = []
+    before_first('UPDATE "%s"' % tables.assets, lambda: delete(tables, "db01"))
+    before_first('DELETE FROM "%s"' % tables.versions, lambda: runs.extend(in_turn(tables, "db02")))
+    (first,) = in_turn(tables, "db01")
+    assert first.codes == {"vanished", "record_stays"} and runs[0].status == 0
+    assert tables.contents() == ({("db02", "a"): migrated("a", "db02")}, {("a", "3"): record("a")})
+    undone = roll_back(tables, first, *runs)
+    assert undone.summary["outcomes"]["asset_deleted"] == 1
+    assert tables.contents() == ({("db02", "a"): asset("a", "db02")}, {})
+
+
+def test_a_record_that_a_rollback_removes_is_made_again(tables, before_first, unseen):
+    tables.put(asset("a"), asset("a", "db02"))
+    (first,) = in_turn(tables, "db01")
+    before_first('UPDATE "%s"' % tables.assets, lambda: roll_back(tables, first))
+    (second,) = in_turn(tables, "db02")
+    assert second.status == 0 and tables.asset("db01", "a") == asset("a")
+    assert tables.record("a", "3") == record("a")
+    assert roll_back(tables, second).status == 0
+    assert tables.contents() == ({("db01", "a"): asset("a"), ("db02", "a"): asset("a", "db02")}, {})
+
+
+def test_a_record_is_put_back_that_a_run_relied_on_while_a_rollback_removed_it(tables, before_first, unseen):
+    tables.put(asset("a"), asset("a", "db02"))
+    runs = in_turn(tables, "db01")
+    before_first('DELETE FROM "%s"' % tables.versions, lambda: runs.extend(in_turn(tables, "db02")))
+    undone = roll_back(tables, runs[0])
+    assert tables.asset("db02", "a") == migrated("a", "db02") and tables.record("a", "3") == record("a")
+    assert undone.status == 0 and [row["code"] for row in undone.rows] == ["record_stays"]
+    assert roll_back(tables, *runs).status == 0
+    assert tables.contents() == ({("db01", "a"): asset("a"), ("db02", "a"): asset("a", "db02")}, {})
+
+
+def test_a_record_that_another_run_relies_on_is_not_brought_up_to_date(tables, before_first, unseen):
+    """The first run's asset is edited; meanwhile another has migrated, or will, its own on what is there."""
+    tables.put(asset("a"), asset("a", "db02"))
+    edited = asset("a", currentVersion=version(Comment="Edited"))
+    before_first('UPDATE "%s"' % tables.assets, lambda: tables.put(edited))
+    before_first('UPDATE "%s"' % tables.versions, lambda: in_turn(tables, "db02"))
+    (first,) = in_turn(tables, "db01")
+    in_turn(tables, "db02")
+    assert (first.status, first.codes) == (1, {"version_conflict"})
+    assert tables.asset("db01", "a") == edited
+    assert tables.asset("db02", "a") == migrated("a", "db02") and tables.record("a", "3") == record("a")
+
+
+def test_an_asset_made_since_the_owners_were_read_is_known_once_it_relies_on_a_record(tables, monkeypatch):
+    """The archived asset's record is not replaced for the live one: a third needs it, which was made in mid-run."""
+    mine = version(Comment="Mine")
+    tables.put(asset("a", ARCHIVE), asset("a", currentVersion=mine))
+    tables.put(asset("b", "db05" + DELETED), asset("b", "db05", currentVersion=mine))
+    third, read_page = "db02" + DELETED, migration.Database.read_page
+
+    def wait_until(condition):
+        while not condition():
+            time.sleep(0.01)
+
+    def read_in_order(database, table, request, *prepare):
+        name = request.get("ExpressionAttributeValues", {}).get(":value")
+        if name == S(third):  # for b, the keys of all assets were read
+            wait_until(lambda: (tables.record("b", "3") or {}).get("comment") == S("Mine"))
+            tables.put(asset("a", third))
+        elif name == S("db01") and "ProjectionExpression" not in request:
+            wait_until(lambda: "currentVersionId" in (tables.asset(third, "a") or {}))
+        return read_page(database, table, request, *prepare)
+
+    monkeypatch.setattr(migration.Database, "read_page", read_in_order)
+    names = [ARCHIVE, "db05" + DELETED, "db05", third, "db01"]
+    done = tables.migrate(*[flag for name in names for flag in ("--database-id", name)])
+    assert done.codes == {"archived_twin", "version_conflict"}
+    assert tables.record("a", "3") == record("a", isCurrentVersion=FALSE)
