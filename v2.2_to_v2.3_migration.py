@@ -5298,17 +5298,22 @@ def estimate_lines(numbers: Dict[str, Any]) -> List[str]:
 
 def open_journal(path: str, settings: Settings, site: Site, started: str) -> Journal:
     """path: as journal_path gives it, s3://BUCKET/PREFIX/<stem>/ or <folder>/<stem>.jsonl."""
+    file = (site.storage or Storage(None, settings)).journal(path)
+    reports = settings.report_dir
     header = collections.OrderedDict(
         [
             ("tool_version", TOOL_VERSION),
             ("started", started),
+            # Where its run's summary is, whatever a copy of it is called and wherever that lies.
+            ("stem", file.stem),
+            ("report_dir", reports if is_s3(reports) else os.path.abspath(reports)),
             ("opened", time.time()),  # tells which of two runs of one second was later
             ("asset_bucket_name", settings.asset_bucket_name),
             *journal_header(settings, site.account, site.region).items(),
         ]
     )
     try:
-        return Journal((site.storage or Storage(None, settings)).journal(path), header)
+        return Journal(file, header)
     except OSError as error:
         raise PreflightError(
             "The journal %s cannot be written: %s." % (path, error.strerror),

@@ -124,6 +124,11 @@ class Journal(NamedTuple):
         return self.header["started"]
 
     @property
+    def stem(self) -> str:
+        """Its own name, whatever a copy of it is called."""
+        return self.header.get("stem", self.file.stem)
+
+    @property
     def order(self) -> Tuple[str, float]:
         """What tells which of two runs was later."""
         return self.started, self.header.get("opened", 0.0)
@@ -196,6 +201,15 @@ def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, 
         images = migration.counted(sum(counts[SHOWN_JOURNALS:]), "before image")
         rows.append(("journals", more % ("{:,}".format(len(others)), interrupted, images)))
     return rows
+
+
+def journal_warnings(interrupted: Sequence[str], not_given: Sequence[str]) -> List[str]:
+    """What a result does not tell of: lines for its end. Both are paths."""
+    rows = [(path, NOT_WHOLE[1:-1]) for path in interrupted]
+    rows += [(path, "NOT GIVEN; what its run migrated was left as it is") for path in not_given]
+    lines = ["  warning  journal %s: %s" % row for row in rows[:SHOWN_JOURNALS]]
+    more = len(rows) - SHOWN_JOURNALS
+    return lines + (["  warning  {:,} more such journals; the summary names all".format(more)] if more > 0 else [])
 
 
 def add_journal_flag(parser: Any, required: bool) -> None:
@@ -362,27 +376,28 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
     return counts, archive
 
 
-def require_images(journals: List[Journal], counts: List[int], reports: Any) -> None:
-    """Raises SettingsError for a journal with fewer before images than the summary of its run says.
-    reports: the folder that it lies in."""
-    summaries = {}  # type: Dict[str, Any]
+def require_images(journals: List[Journal], counts: List[int], storage: Any, report_dir: str) -> None:
+    """Raises SettingsError for a journal with fewer before images than the summary of its run says. The journal says
+    where that is; its folder may be that of this run by now."""
+    summaries = {}  # type: Dict[Tuple[str, str], Dict[str, Any]]
     for journal, count in zip(journals, counts):
-        stem = OF_TASK.sub("", journal.file.stem)
-        if stem not in summaries:
-            summaries[stem] = read_summary(reports, stem)
-        expected = images_of_run(journal, summaries[stem])
-        if count < expected:
-            raise migration.SettingsError(
-                "Journal %s is a part only: it holds %d of %d before images." % (journal.path, count, expected),
-                "use a whole copy of it.",
-            )
+        name = OF_TASK.sub("", journal.stem) + "_summary.json"
+        for place in [] if journal.whole else (journal.header.get("report_dir", report_dir), report_dir):
+            if (place, name) not in summaries:
+                summaries[place, name] = read_summary(storage, place, name)
+            expected = images_of_run(journal, summaries[place, name])
+            if count < expected:
+                raise migration.SettingsError(
+                    "Journal %s is a part only: it holds %d of %d before images." % (journal.path, count, expected),
+                    "use a whole copy of it.",
+                )
 
 
-def read_summary(reports: Any, stem: str) -> Dict[str, Any]:
+def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
     """{} where there is none that can be read."""
     try:
-        return dict(json.loads(str(reports.read(stem + "_summary.json"), "utf-8")))
-    except (OSError, ValueError, TypeError):
+        return dict(json.loads(str(storage.folder(folder).read(name), "utf-8")))
+    except (OSError, ValueError, TypeError, migration.MigrationError):
         return {}
 
 
@@ -391,7 +406,7 @@ def images_of_run(journal: Journal, summary: Dict[str, Any]) -> int:
     Spark says it for each task."""
     if summary.get("started") != journal.started:
         return 0
-    tasks = [task for task in summary.get("tasks", []) if journal.file.stem in (task.get("journal") or "")]
+    tasks = [task for task in summary.get("tasks", []) if journal.stem in (task.get("journal") or "")]
     holds = (tasks[0] if tasks else summary).get("journal_holds")
     return holds.get("before_images", 0) if holds else 0
 
@@ -401,11 +416,12 @@ class LaterImages:
 
     def __init__(self, journals: Iterable[Journal]) -> None:
         """journals: those that are not given, the newest first."""
+        self.journals = list(journals)[::-1]
         self.superseded = 0  # before images that do not count because of them
         self.database = migration.temporary_database(
             "CREATE TABLE later (key TEXT PRIMARY KEY, started TEXT) WITHOUT ROWID"
         )
-        for journal in reversed(list(journals)):
+        for journal in self.journals:
             for entry in migration.read_journal_backwards(journal.file):
                 if entry.asset:
                     key = migration.to_json([entry.asset[name]["S"] for name in ("databaseId", "assetId")])
@@ -419,6 +435,9 @@ class LaterImages:
         is_later = row is not None and tuple(json.loads(row[0])) > journal.order
         self.superseded += is_later
         return is_later
+
+    def __len__(self) -> int:
+        return self.database.execute("SELECT COUNT(*) FROM later").fetchone()[0]
 
 
 def read_before_images(journals: List[Journal], later: Optional[LaterImages] = None) -> Iterator[BeforeImage]:
@@ -890,15 +909,15 @@ def roll_back(argv: Optional[List[str]]) -> int:
             for file in [journal.file for journal in journals] + journals_beside(journals, storage):
                 file.take(locks)
             counts, archive = survey(journals)
-            require_images(journals, counts, storage.folder(settings.report_dir))
+            require_images(journals, counts, storage, settings.report_dir)
             archive.add_live_twins(journals)
             not_given = journals_not_given(journals, storage, settings.report_dir)
             later = LaterImages(not_given)
         migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts, not_given))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
-        status = run_rollback(database, settings, site, journals, sum(counts), archive, later)
-    migration.announce_next(*next_step(status, settings, typed))
-    return status
+        summary = run_rollback(database, settings, site, journals, sum(counts), archive, later)
+    migration.announce_next(*next_step(summary, typed))
+    return summary["exit_status"]
 
 
 def allow_many_files() -> None:
@@ -928,23 +947,30 @@ def add_kept_records(rollback: Rollback) -> None:
         rollback.tally.report.add(database_id, asset_id, outcome, finding)
 
 
-def next_step(status: int, settings: Any, typed: Dict[str, Any]) -> Tuple[str, str, Dict[str, Any]]:
-    """What to do after a rollback or its dry run, the script for it and its flags."""
-    script = os.path.basename(__file__)
-    if status == migration.EXIT_INTERRUPTED:
+def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Optional[str], Dict[str, Any]]:
+    """What to do after a rollback or its dry run, the script for it and its flags; no script where there is nothing."""
+    script, outcomes = os.path.basename(__file__), summary["outcomes"]
+    if summary["exit_status"] == migration.EXIT_INTERRUPTED:
         return "finish what is left", script, typed
-    if settings.dry_run:
+    would_write = summary["version_records_removed"] or any(map(outcomes.get, ("would_restore", "would_keep_record")))
+    if summary["dry_run"] and would_write:
         return "roll back", script, migration.for_real(typed)
-    if status != migration.EXIT_DONE:
+    if summary["exit_status"] != migration.EXIT_DONE:
         return "look at what was not restored; after mending it, run this again", script, typed
     flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True}
-    return "see that everything is as it was before", migration.VERIFICATION_SCRIPT, flags
+    step = "see that everything is as it was before"
+    if summary["dry_run"]:
+        step = "there is nothing to roll back; " + step
+    if summary["journals_not_given"]:
+        others = migration.counted(summary["assets_of_journals_not_given"], "asset")
+        step += ", by these journals; up to %s of the journals not given stay migrated" % others
+    return step, migration.VERIFICATION_SCRIPT, flags
 
 
 def run_rollback(
     database: Any, settings: Any, site: Any, journals: List[Journal], total: int, archive: Archive, later: LaterImages
-) -> int:
-    """Restore, or say what would be, and report. Returns the exit status."""
+) -> Dict[str, Any]:
+    """Restore, or say what would be, and report. Returns the summary, with the exit status."""
     start = migration.utc_now()
     prefix = "dryrun_rollback" if settings.dry_run else "rollback"
     names = DRY_RUN_OUTCOMES if settings.dry_run else {}
@@ -978,6 +1004,9 @@ def run_rollback(
         summary["version_records_removed"] = summary.pop("version_records_written")
         summary["before_images"] = total
         summary["journals"] = [journal.path for journal in journals]
+        summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
+        summary["journals_not_given"] = [journal.path for journal in later.journals]
+        summary["assets_of_journals_not_given"] = len(later)
         # Whole: what is left of it, no later rollback by these journals alone would take back.
         whole = not tally.codes["record_stays"] and not later.superseded
         summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and whole
@@ -985,7 +1014,7 @@ def run_rollback(
         error = migration.despite(error, lambda: migration.write_summary(path, summary))
         error = migration.despite(error, outputs.store)
         migration.tell_result(result_text(summary, tally.outcomes), error)
-    return status
+    return summary
 
 
 def not_restored(tally: Any) -> int:
@@ -1012,7 +1041,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     )
     meanings = [
         ("restored", verb + "restored"),
-        ("nothing_to_restore", "not migrated or restored already, nothing to do"),
+        ("nothing_to_restore", "as before the migration already, nothing to do"),
         ("superseded", "superseded by a later before image"),
     ]
     for name, meaning in meanings:
@@ -1020,6 +1049,9 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
             lines.append(migration.count_line(outcomes[name], meaning))
     records = "version records %sremoved or put back" % verb
     lines.append(migration.count_line(summary["version_records_removed"], records))
+    if summary["journals_not_given"]:
+        others = summary["assets_of_journals_not_given"]
+        lines.append(migration.count_line(others, "assets at most stay migrated, by the journals not given"))
     for title, known in (
         ("Not restored, or not wholly", FAILURES),
         ("Warnings", WARNINGS),
@@ -1029,6 +1061,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
         lines += [migration.count_line(codes[code], "%s: %s" % (code, known[code])) for code in found]
     lines.append("")
     lines += ["  %-9s %s" % file for file in summary["files"].items()]
+    lines += journal_warnings(summary["interrupted_journals"], summary["journals_not_given"])
     return "\n".join(lines)
 
 

@@ -255,9 +255,10 @@ class Proof:
         settings = self.settings._replace(limit=None, database_id=[])
         counts, archive = rollback.survey(self.journals)
         later = rollback.LaterImages([])
-        return rollback.run_rollback(
+        summary = rollback.run_rollback(
             self.data.database, settings, self.site, self.journals, sum(counts), archive, later
         )
+        return summary["exit_status"]
 
     def compare(self) -> int:
         found = self.data.read()

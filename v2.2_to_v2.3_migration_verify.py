@@ -17,8 +17,8 @@
    before they come back. Of several journals the newest before image of an asset counts. What a person still has to do
    is derived from the before images too, whichever run has met it.
 
-With --restored, after a rollback, only the before images are read: every asset is to be as it was, and of the version
-records that the migration made only those may be left that an asset needs.
+With --restored, after a rollback, every before image's asset is to be as it was, and of the version records that the
+migration made only those may be left that an asset needs. Other assets that are migrated are counted, no more.
 
 A problem makes the exit status 1. A note does not: it is what a correct migration, or the v2.3 application,
 may leave. ERROR_TYPES lists both. What cannot be told from the tables alone is decided like this:
@@ -97,6 +97,10 @@ ERROR_TYPES = collections.OrderedDict(
         ("not_restored", "Restored: the asset is not as it was before the migration."),
         ("record_left", "Restored: a version record of the migration is left, and no asset needs it."),
         ("nothing_found", "Something that was to be verified is not there: asset, databaseId or before images."),
+        (
+            "still_migrated",
+            "Note: Restored: assets are migrated that no journal given has as they were before.",
+        ),
         ("to_do", "Note: the migration left this to a person. The message says what to do."),
         ("no_before_image", "Note: migrated assets are in none of the journals given; their content was not compared."),
         ("edited_since", "Note: users changed an attribute that is not the migration's; a rollback leaves it so."),
@@ -152,6 +156,7 @@ class Asset(NamedTuple):
 # --------------------------------------------------------------------------------------
 
 TEXTS_OF_RECORD = ("dateCreated", "comment", "description", "createdBy")
+NOT_MIGRATED = "The asset is not migrated."
 # What `new Date(text)` reads in every browser (ECMAScript: date time string format).
 ISO_DATE = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
@@ -178,7 +183,7 @@ def asset_problems(asset: Item, bucket: str) -> List[Problem]:
     if is_in_old_form(asset):
         plan = migration.plan_asset(asset, bucket, "")
         reason = " The migration cannot: %s" % plan.findings[0].message if plan.outcome == "failed" else ""
-        message = "The asset is not migrated.%s" % reason
+        message = NOT_MIGRATED + reason
         if "currentVersion" in asset:
             return [finding("not_migrated", "currentVersion", "absent", "present", message)]
         actual = display(asset.get("currentVersionId"))
@@ -444,7 +449,9 @@ class Tally:
     def __init__(self) -> None:
         self.assets = self.records = self.images = 0
         self.any_image = False  # also one that does not count
-        self.types = collections.Counter()  # type: collections.Counter
+        self.rows = 0  # of the report
+        self.types = collections.Counter()  # type: collections.Counter  # assets by error_type
+        self.not_migratable = 0  # assets that are not migrated, for a reason that has to be mended first
 
     @property
     def problems(self) -> int:
@@ -467,7 +474,7 @@ class Verification:
         self.item_count = item_count
         self.with_journals = with_journals
         self.bucket = settings.asset_bucket_name
-        self.add = findings.add  # type: Callable[[Problem], None]
+        self.add = findings.add  # type: Callable[..., None]
         self.tally = findings.tally
         self.scoped = settings.limit is not None or bool(settings.database_id)
         self.owners = migration.AssetKeys()
@@ -538,14 +545,9 @@ class Verification:
 
     def add_what_was_not_compared(self) -> None:
         """When all journals were read: how many migrated assets none of them covers."""
-        count = len(self.uncovered)
-        if count:
-            names = ", ".join(migration.name_of(*key) for key in self.uncovered.first(migration.SHOWN_ASSETS))
-            message = "Migrated assets that no journal given has a before image of: %s%s." % (
-                names,
-                " and others" if count > migration.SHOWN_ASSETS else "",
-            )
-            self.add(Problem("", "", "no_before_image", "", "none", str(count), message))
+        if len(self.uncovered):
+            problem = problem_of_many("no_before_image", "Migrated assets", self.uncovered)
+            self.add(problem, assets=len(self.uncovered))
 
     # Second pass: version records.
 
@@ -619,21 +621,41 @@ class Before(NamedTuple):
 
 
 class Restoration:
-    """The one pass after a rollback: what was before, and what is stored now."""
+    """The two passes after a rollback: which assets are migrated now; and what was before, beside what is stored."""
 
     def __init__(self, database: Any, settings: Any, findings: Any, item_count: int) -> None:
         self.database = database
         self.settings = settings
         self.item_count = item_count
-        self.add = findings.add  # type: Callable[[Problem], None]
+        self.add = findings.add  # type: Callable[..., None]
         self.tally = findings.tally
         self.seen = Keys()
         self.left = Keys()
+        self.still_migrated = Keys()  # without those that a journal has as they were before
         self.owners = None  # type: Any
         # Of assets that were migrated before: an older journal may tell what they were before that.
         self.migrated = migration.temporary_database(
             "CREATE TABLE migrated (key TEXT PRIMARY KEY, before TEXT) WITHOUT ROWID"
         )
+
+    def assets(self, run: Any) -> Any:
+        def form_of(item: Item, text: str) -> Tuple[Key, bool]:
+            return self.database.key_of(self.database.assets, item), is_in_old_form(item)
+
+        segments = migration.segments_of_assets(self.settings, self.item_count)
+        return migration.table_pages(run.reader, self.database.assets, segments, None, form_of)
+
+    async def look_at(self, run: Any, asset: Tuple[Key, bool]) -> None:
+        key, in_old_form = asset
+        self.tally.assets += 1
+        if not in_old_form:
+            self.still_migrated.add(key[1:])
+
+    def add_still_migrated(self) -> None:
+        """When all journals were read."""
+        if len(self.still_migrated):
+            problem = problem_of_many("still_migrated", "Assets in the new form", self.still_migrated)
+            self.add(problem, assets=len(self.still_migrated))
 
     async def pages(self, run: Any, journals: List):
         """Pages of keys, each with what an asset was before, None where others tell it, and the claims for it."""
@@ -672,6 +694,8 @@ class Restoration:
         found = await run.tables.get([key] * bool(before) + records)
         if before:
             self.tally.images += 1
+            if is_in_old_form(before.asset):
+                self.still_migrated.discard(key[1:])
             for problem in restored_problems(key, before, found.get(key)):
                 self.add(problem)
         for claim, record in zip(made, records):
@@ -688,6 +712,14 @@ class Restoration:
             self.owners = migration.Owners(run.tables, run.reader)
         await self.owners.read_all(self.item_count)
         return await self.owners.find(record, (), migration.needs_record) is not None
+
+
+def problem_of_many(error_type: str, what: str, keys: "Keys") -> Problem:
+    """One row for many assets, of which it names the first."""
+    names = ", ".join(migration.name_of(*key) for key in keys.first(migration.SHOWN_ASSETS))
+    others = " and others" if len(keys) > migration.SHOWN_ASSETS else ""
+    message = "%s that no journal given has a before image of: %s%s." % (what, names, others)
+    return Problem("", "", error_type, "", "none", str(len(keys)), message)
 
 
 def is_in_scope(image: Any, settings: Any) -> bool:
@@ -777,7 +809,7 @@ async def histories(pages: Any):
 
 
 class Findings:
-    """Takes every problem: counts it, writes its row, shows the first few, keeps some for the page."""
+    """Takes every problem: writes its row, counts its asset, shows the first few, keeps some for the page."""
 
     def __init__(self, report: Any, keep: int) -> None:
         self.report = report
@@ -785,12 +817,19 @@ class Findings:
         self.kept = []  # type: List[Problem]
         self.other_bucket = None  # type: Optional[str]  # the first that was met
         self.tally = Tally()
+        self.latest = {}  # type: Dict[str, Tuple[str, str]]  # the asset by error_type
 
-    def add(self, problem: Problem) -> None:
-        self.tally.types[problem.error_type] += 1
+    def add(self, problem: Problem, assets: int = 1) -> None:
+        """assets: of a row that stands for many. Rows for further attributes of an asset come one after the other."""
+        self.tally.rows += 1
         self.report.add_row(problem)
         if len(self.kept) < self.keep:
             self.kept.append(problem)
+        if self.latest.get(problem.error_type) == problem[:2]:
+            return
+        self.latest[problem.error_type] = problem[:2]
+        self.tally.types[problem.error_type] += assets
+        self.tally.not_migratable += problem.error_type == "not_migrated" and problem.message != NOT_MIGRATED
         if problem.error_type == "other_bucket":
             self.other_bucket = self.other_bucket or problem.actual
         if problem.error_type not in NOTES and self.tally.problems <= migration.SHOWN_FAILURES:
@@ -822,6 +861,8 @@ def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
     compared = "%s compared" % counted(summary["before_images"], "before image")
     if summary["restored"]:
         read = "after a rollback, %s" % compared
+        if summary["notes"].get("still_migrated"):
+            read += ", %s still migrated" % counted(summary["notes"]["still_migrated"], "other asset")
     elif summary["journals"]:
         read += ", %s" % compared
     problems, notes = sum(summary["problems"].values()), sum(summary["notes"].values())
@@ -845,7 +886,9 @@ def result_text(summary: Dict[str, Any]) -> str:
     for name, path in summary["files"].items():
         lines.append("  %-9s %s" % (name, path))
     lines += ["  stopped: %s" % summary["stopped"]] if summary["stopped"] else []
-    return "\n".join(lines + ["%s: %s." % verdict(summary)])
+    lines.append("%s: %s." % verdict(summary))
+    lines += rollback.journal_warnings(summary["interrupted_journals"], summary["journals_not_given"])
+    return "\n".join(lines)
 
 
 def meaning_of(error_type: str) -> str:
@@ -868,7 +911,12 @@ def next_step(
         return "look at the problems in the report; what a rollback can do, this does", roll_back, flags
     to_write = {"dry_run": False} if settings.dry_run else {}  # a configuration says so
     if "not_migrated" in problems:
-        return "mend what failed, then migrate", migration.SCRIPT, {**flags, **to_write, **chosen}
+        if is_taken_back(summary, storage, settings):
+            journal = typed.get("journal") or settings.journal_dir
+            step = "these assets were rolled back; see that all is as it was before"
+            return step, verify, {**flags, **chosen, "journal": journal, "restored": True}
+        step = "mend what failed, then migrate" if summary["not_migratable"] else "migrate what is not migrated yet"
+        return step, migration.SCRIPT, {**flags, **to_write, **chosen}
     if "other_bucket" in problems and summary["other_bucket"]:
         step = (
             "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it,"
@@ -880,7 +928,7 @@ def next_step(
         return "mend what the report names, then verify again", verify, typed
     files = "the report and the page" if "page" in summary["files"] else "the report"
     if summary["restored"]:
-        return "nothing is left to do; file %s with your change ticket" % files, None, {}
+        return next_step_of_restored(summary, storage, flags, files)
     if chosen:
         return "migrate all assets", migration.SCRIPT, {**flags, **to_write}
     tables = migration.journal_header(settings, summary["account"], summary["region"])
@@ -896,6 +944,31 @@ def next_step(
         )
     first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
     return first + "open the application to its users, file %s, keep the journals" % files, None, {}
+
+
+def next_step_of_restored(
+    summary: Dict[str, Any], storage: Any, flags: Dict[str, Any], files: str
+) -> Tuple[str, Optional[str], Dict[str, Any]]:
+    """flags: those that say which tables. files: which to keep."""
+    left, not_given = summary["notes"].get("still_migrated", 0), summary["journals_not_given"]
+    if not left:
+        return "nothing is left to do; file %s with your change ticket" % files, None, {}
+    still = "%s still migrated" % ("one asset is" if left == 1 else migration.counted(left, "asset") + " are")
+    if not not_given:
+        step = "%s, by no journal beside those given: look for their journals; if they are to stay, file %s"
+        return step % (still, files), None, {}
+    folders = {storage.journal(path).folder or os.curdir for path in summary["journals"] + not_given}
+    step = "%s: to roll them back too, give all journals; if they are to stay, file %s" % (still, files)
+    return step, os.path.basename(rollback.__file__), {**flags, "journal": sorted(folders)}
+
+
+def is_taken_back(summary: Dict[str, Any], storage: Any, settings: Any) -> bool:
+    """Whether a rollback has taken back all journals given, or else of the tables."""
+    tables = migration.journal_header(settings, summary["account"], summary["region"])
+    given = map(storage.journal, summary["journals"])
+    journals = list(given) or list(migration.journals_of(storage, settings.journal_dir, tables))
+    undone = rollback.undone_journals(storage, settings.report_dir)
+    return bool(journals) and all(journal.identity in undone for journal in journals)
 
 
 def summarise(
@@ -920,6 +993,8 @@ def summarise(
             ("before_images", tally.images),
             ("problems", collections.OrderedDict(pair for pair in counts if pair[0] not in NOTES)),
             ("notes", collections.OrderedDict(pair for pair in counts if pair[0] in NOTES)),
+            ("rows", tally.rows),
+            ("not_migratable", tally.not_migratable),
             ("other_bucket", findings.other_bucket),
             ("read_units", sum(run.reader.units for run in runs)),
             ("requests", dict(sorted(requests.items()))),
@@ -1117,7 +1192,7 @@ def bars_html(rows: List[Tuple[str, str, int, str]]) -> str:
 
 def problems_html(summary: Dict[str, Any], problems: List[Problem]) -> Iterator[str]:
     """The table of problems, with the filter that the script turns on."""
-    total = sum(summary["problems"].values()) + sum(summary["notes"].values())
+    total = summary["rows"]
     yield "<h2>Row by row</h2>\n"
     if total > len(problems):
         yield "<p>The first {:,} of {:,} rows; the CSV report has them all.</p>\n".format(len(problems), total)
@@ -1186,7 +1261,7 @@ def verify(argv: Optional[List[str]]) -> int:
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region})
     with migration.preparing():
         counts, archive = rollback.survey(journals)  # so that damage shows before anything is verified
-        rollback.require_images(journals, counts, storage.folder(settings.report_dir))
+        rollback.require_images(journals, counts, storage, settings.report_dir)
     if journals:
         rows = rollback.journal_rows(journals, counts)
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
@@ -1268,6 +1343,10 @@ def run_verification(
     archive: what `rollback.survey` says of the journals, where they were read for that already.
     typed: the flags, where the operator is to be told the next command."""
     start = migration.utc_now()
+    not_given = []  # type: List[Any]
+    if restored:
+        with migration.preparing():
+            not_given = rollback.journals_not_given(journals, site.storage, settings.report_dir)[::-1]
     files, outputs = name_files(settings, site.storage, output, page, start), migration.Outputs(site.storage)
     with contextlib.ExitStack() as signals:
         report = migration.CsvReport(outputs.path_of(files["report"]), REPORT_COLUMNS)
@@ -1279,6 +1358,7 @@ def run_verification(
         summary = summarise(
             settings, site, findings, runs, requests, journals, start, status, error, files, restored, stopped
         )
+        summary["journals_not_given"] = [journal.path for journal in not_given]
         path = outputs.path_of(files["summary"])
         error = migration.despite(error, lambda: migration.write_summary(path, summary))
         if page_file:
@@ -1341,14 +1421,22 @@ def passes_of(
             message = "The journals hold no before image."
             findings.add(Problem("", "", "nothing_found", "", "before images", "none", message))
 
-    if restored:
-        restoration = Restoration(database, settings, findings, site.item_count)
-        pages = functools.partial(restoration.pages, journals=journals)
-        return [("before images", pages, restoration.verify_before, 0, require_an_image)]
-    archive = archive or rollback.survey(journals)[1]
-    verification = Verification(database, settings, findings, site.item_count, archive, bool(journals))
     total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
     total = 0 if settings.database_id else total
+    if restored:
+        restoration = Restoration(database, settings, findings, site.item_count)
+
+        def end_of_restoration() -> None:
+            restoration.add_still_migrated()
+            require_an_image()
+
+        pages = functools.partial(restoration.pages, journals=journals)
+        return [
+            ("assets", restoration.assets, restoration.look_at, total, lambda: None),
+            ("before images", pages, restoration.verify_before, 0, end_of_restoration),
+        ]
+    archive = archive or rollback.survey(journals)[1]
+    verification = Verification(database, settings, findings, site.item_count, archive, bool(journals))
     passes = [
         ("assets", verification.assets, verification.verify_asset, total, verification.add_what_was_not_found),
         ("version records", verification.records, verification.verify_history, 0, lambda: None),

@@ -721,14 +721,31 @@ def test_it_names_journals_of_the_same_tables_that_were_not_given(tables, capsys
     first, second = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
     empty = os.path.join("backups", "empty.jsonl")  # of a migration that was killed before it wrote
     with open(first) as journal, open(empty, "w") as copy:
-        copy.write(journal.readline())
+        copy.write(journal.readline().replace('"stem":"', '"stem":"empty_'))
     capsys.readouterr()
-    assert roll_back(tables, first).outcomes == {"restored": 1}
+    flags = [*tables.flags, "--journal", first]
+    assert rollback.main([*flags, "--yes"]) == 0
     output = capsys.readouterr().out
     assert "NOT GIVEN       %s, " % second in output
     assert empty not in output
-    roll_back(tables, second, first)
+    result, next_step = output.split("Result:")[1].split("\nNext: ")
+    assert "\n            1  assets at most stay migrated, by the journals not given\n" in result
+    assert result.endswith("  warning  journal %s: NOT GIVEN; what its run migrated was left as it is\n" % second)
+    assert "; up to 1 asset of the journals not given stay migrated:\n" in next_step
+    assert verify.main([*flags, "--restored"]) == 0
+    verdict, warning, _, step, command = capsys.readouterr().out.splitlines()[-5:]
+    assert verdict.startswith("VERIFIED: after a rollback, 1 before image compared, 1 other asset still migrated; ")
+    assert second in warning and "NOT GIVEN" in warning
+    assert step.startswith("Next: one asset is still migrated: to roll them back too, give all journals;")
+    assert command.endswith("_rollback.py %s --journal backups" % " ".join(tables.flags))
+    os.rename("backups", "elsewhere")
+    second = os.path.join("elsewhere", os.path.basename(second))
+    assert verify.main([*tables.flags, "--journal", second, "--restored"]) == 1
+    capsys.readouterr()
+    roll_back(tables, "elsewhere")
     assert "NOT GIVEN" not in capsys.readouterr().out
+    assert verify.main([*tables.flags, "--journal", "elsewhere", "--restored"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Next: nothing is left to do; ")
 
 
 def test_a_journal_that_is_undone_is_not_named_as_not_given(tables, capsys):
@@ -871,21 +888,28 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
 
 
 @pytest.mark.parametrize(
-    "status, dry_run, typed, step, words",
+    "changes, typed, step, words",
     [
-        (130, False, {"journal": ["a b"], "yes": True}, "finish what is left", "R --journal 'a b' --yes"),
-        (0, True, {"config": "c", "journal": ["a", "b"]}, "roll back",
+        ({"exit_status": 130}, {"journal": ["a b"], "yes": True}, "finish what is left", "R --journal 'a b' --yes"),
+        ({"dry_run": True, "outcomes": {"would_restore": 1}}, {"config": "c", "journal": ["a", "b"]}, "roll back",
          "R --config c --journal a --journal b --no-dry-run"),
-        (1, False, {"journal": ["a"]}, "look at what was not restored; after mending it, run this again",
+        ({"dry_run": True, "version_records_removed": 1}, {"dry_run": True, "journal": ["a"]}, "roll back",
          "R --journal a"),
-        (0, False, {"config": "c", "journal": ["a"], "yes": True, "workers": 3},
+        ({"dry_run": True, "outcomes": {"nothing_to_restore": 1}}, {"dry_run": True, "journal": ["a"]},
+         "there is nothing to roll back; see that everything is as it was before", "V --journal a --restored"),
+        ({"exit_status": 1}, {"journal": ["a"]}, "look at what was not restored; after mending it, run this again",
+         "R --journal a"),
+        ({"exit_status": 1, "dry_run": True}, {"journal": ["a"]},
+         "look at what was not restored; after mending it, run this again", "R --journal a"),
+        ({}, {"config": "c", "journal": ["a"], "yes": True, "workers": 3},
          "see that everything is as it was before", "V --config c --journal a --restored"),
     ],
 )  # fmt: skip
-def test_the_next_step(monkeypatch, status, dry_run, typed, step, words):
+def test_the_next_step(monkeypatch, changes, typed, step, words):
     monkeypatch.setattr(migration, "python_name", lambda: "python")
     monkeypatch.chdir(HERE)
-    found, *command = rollback.next_step(status, types.SimpleNamespace(dry_run=dry_run), typed)
+    summary = {"exit_status": 0, "dry_run": False, "outcomes": {}, "version_records_removed": 0}
+    found, *command = rollback.next_step({**summary, "journals_not_given": [], **changes}, typed)
     scripts = {"R": os.path.basename(SCRIPT), "V": migration.VERIFICATION_SCRIPT}
     assert (found, migration.command_text(*command)) == (step, "python " + scripts[words[0]] + words[1:])
 
@@ -893,7 +917,9 @@ def test_the_next_step(monkeypatch, status, dry_run, typed, step, words):
 def test_the_result_says_how_far_it_came_and_what_was_not_restored_apart():
     outcomes = {**dict.fromkeys(rollback.OUTCOMES, 0), "restored": 60, "changed_since": 3, "not_finished": 37}
     summary = {"codes": {"changed_since": 3}, "dry_run": False, "before_images": 100, "files": {}}
+    summary.update(journals_not_given=[], interrupted_journals=["cut.jsonl"])
     result = rollback.result_text({**summary, "version_records_removed": 60, "duration_seconds": 7.04}, outcomes)
+    assert result.endswith("\n  warning  journal cut.jsonl: its run was INTERRUPTED, or this is a part of it")
     counts = "          100  before images, in 7.0 s\n           60  restored\n"
     assert "  stopped: 63 of 100 done\n" + counts in result
     failures = result.split("Not restored, or not wholly:\n")[1]
@@ -978,9 +1004,10 @@ COUNTED = (("before_images", "asset"), ("claims", "claim"))
 
 
 @pytest.mark.parametrize("part", ["without a line", "without its end", "cut in a line"])
+@pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("script", [rollback, verify])
-def test_a_part_of_a_journal_is_not_taken_for_the_whole(tables, capsys, part, script):
-    """By its last line, or by the summary of its run."""
+def test_a_part_of_a_journal_is_not_taken_for_the_whole(tables, capsys, part, moved, script):
+    """By its last line, or by the summary of its run: that is found for a copy of another name, from anywhere."""
     tables.put(*(asset("a%d" % number) for number in range(5)))
     run = tables.migrate()
     text, lines = run.journal.read_text(), lines_of(run)
@@ -989,12 +1016,13 @@ def test_a_part_of_a_journal_is_not_taken_for_the_whole(tables, capsys, part, sc
         "without its end": "".join(lines[:-1]),
         "cut in a line": "".join(lines)[:-100],
     }
-    run.journal.write_text(parts[part])
+    journal = tables.folder / "copy.jsonl" if moved else run.journal
+    journal.write_text(parts[part])
     before = tables.contents()
-    argv = tables.flags + ["--journal", str(run.journal), "--report-dir", str(run.folder / "reports")]
+    argv = tables.flags + ["--journal", str(journal)]
     assert script.main(argv + ["--yes"] * (script is rollback)) == migration.EXIT_USAGE
     message = capsys.readouterr().err
-    assert str(run.journal) in message and "Fix: use a" in message
+    assert str(journal) in message and "Fix: use a" in message
     assert ('"before_images":4' if part == "without a line" else "it holds 4 of 5 before images") in message
     assert tables.contents() == before
 
@@ -1093,7 +1121,8 @@ def test_a_journal_for_each_of_many_tasks(tables, capsys):
     folder = tables.folder / "many"
     folder.mkdir()
     for number, image in enumerate(images):
-        (folder / ("migration_p%05d.jsonl" % number)).write_text(header + image)
+        of_task = header.replace('"stem":"', '"stem":"p%05d_' % number)
+        (folder / ("migration_p%05d.jsonl" % number)).write_text(of_task + image)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)

@@ -737,7 +737,7 @@ def test_nothing_is_verified_where_there_is_nothing(tables, capsys, flags):
 @pytest.mark.parametrize("flags", [[], ["--restored"]])
 def test_a_journal_without_before_images_proves_nothing(tables, flags):
     journal = journal_of(tables, asset("a1"))
-    journal.write_text(journal.read_text().splitlines(True)[0])
+    journal.write_text(journal.read_text().splitlines(True)[0].replace('"stem":"', '"stem":"killed_'))
     result = run(tables, "--journal", journal, *flags)
     assert result.status == 1 and ("", "", "nothing_found", "") in result.found
 
@@ -760,6 +760,7 @@ def test_migrated_assets_that_no_journal_covers_are_counted(tables):
     assert row["error_message"].endswith("db01 / c08 and others.")
     result = run(tables, "--journal", first, second)
     assert [row["actual"] for row in result.rows if row["error_type"] == "no_before_image"] == ["12"]
+    assert result.summary["notes"]["no_before_image"] == 12
     assert run(tables).summary["notes"] == {}
 
 
@@ -875,8 +876,13 @@ def test_after_a_rollback_everything_is_as_it_was(tables, capsys):
     runs = [tables.migrate("--limit", "90"), tables.migrate()]
     folders = [run_of.journal.parent for run_of in runs]
     result = run(tables, "--restored", "--journal", *folders)
-    assert (result.status, set(result.summary["problems"])) == (1, {"not_restored"})
+    assert (result.status, result.summary["problems"]) == (1, {"not_restored": 200})  # assets, not attributes
+    assert result.summary["rows"] == len(result.rows) > 400 and result.summary["notes"] == {}
     assert roll_back(tables, *folders) == 0
+    assert run(tables, "--journal", *folders).summary["problems"] == {"not_migrated": 200}
+    *_, step, command = capsys.readouterr().out.splitlines()
+    assert step == "Next: these assets were rolled back; see that all is as it was before:"
+    assert command.endswith(" --restored")
     capsys.readouterr()
     page = tables.folder / "page.html"
     result = run(tables, "--restored", "--journal", *folders, "--html", page)
@@ -920,7 +926,7 @@ def test_a_record_that_somebody_needs_may_be_left(tables):
     archived = tables.migrate("--database-id", "db01" + DELETED)
     assert roll_back(tables, live.journal) == 0
     assert tables.record("a1", "3")
-    assert run(tables, "--restored", "--journal", live.journal).found == []
+    assert run(tables, "--restored", "--journal", live.journal).found == [("", "", "still_migrated", "")]
     assert roll_back(tables, archived.journal) == 0
     result = run(tables, "--restored", "--journal", live.journal, archived.journal)
     assert [row[2] for row in result.found] == ["record_left"]
@@ -960,8 +966,15 @@ def test_restored_needs_journals(tables, capsys):
         ({"problems": {"other_bucket": 2}, "other_bucket": "old"}, {"config": "c", "asset_bucket_name": "new"},
          "if old is the right bucket, verify again with it. If it is not, take back what was migrated with it",
          "R --config c --asset-bucket old --dry-run --journal backups"),
-        ({"problems": {"not_migrated": 2}}, {"config": "c", "limit": 5, "journal": ["j"]},
+        ({"restored": True, "notes": {"still_migrated": 2}}, {"config": "c", "restored": True, "journal": ["j"]},
+         "2 assets are still migrated, by no journal beside those given: look for their journals", None),
+        ({"restored": True, "notes": {"still_migrated": 2}, "journals": ["j"], "journals_not_given": ["a b/k"]},
+         {"config": "c", "restored": True, "journal": ["j"]}, "2 assets are still migrated: to roll them back too",
+         "R --config c --journal . --journal 'a b'"),
+        ({"problems": {"not_migrated": 2}, "not_migratable": 1}, {"config": "c", "limit": 5, "journal": ["j"]},
          "mend what failed, then migrate", "M --config c --limit 5"),
+        ({"problems": {"not_migrated": 2}}, {"config": "c", "limit": 5}, "migrate what is not migrated yet",
+         "M --config c --limit 5"),
         ({"problems": {"legacy_field": 2}}, {"config": "c", "journal": ["j"]},
          "mend what the report names, then verify again", "V --config c --journal j"),
         ({}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c"),
@@ -973,7 +986,7 @@ def test_restored_needs_journals(tables, capsys):
         ({"files": {"report": "r.csv", "page": "p.html"}}, {"config": "c", "journal": ["j"]},
          "open the application to its users, file the report and the page, keep", None),
         ({"dry_run": True}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c --no-dry-run"),
-        ({"dry_run": True, "problems": {"not_migrated": 2}}, {"config": "c"}, "mend what failed, then migrate",
+        ({"dry_run": True, "problems": {"not_migrated": 2}}, {"config": "c"}, "migrate what is not migrated yet",
          "M --config c --no-dry-run"),
     ],
 )  # fmt: skip
@@ -989,7 +1002,8 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
     summary = {
         "exit_status": 1 if changes.get("problems") else 0, "error": None, "assets": 1, "version_records": 1,
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
-        "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None, **changes,
+        "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
+        "not_migratable": 0, "journals_not_given": [], **changes,
     }  # fmt: skip
     found, *command = verify.next_step(summary, settings, LOCAL, typed)
     assert found.startswith(step)
@@ -1041,13 +1055,12 @@ def test_an_asset_that_was_migrated_and_then_repaired(tables, taken_back):
     result = run(tables, "--journal", *journals)
     assert result.status == 0 and set(to_do_of(result)) == {("a1", "assetLocation")}
     journals = journals[-taken_back:]
-    assert {row[1] for row in run(tables, "--restored", "--journal", *journals).found} == {"a1", "b1"} - (
-        {"b1"} if taken_back == 1 else set()
-    )
+    left = run(tables, "--restored", "--journal", *journals).found
+    assert {row[1] for row in left} - {""} == {"a1", "b1"} - ({"b1"} if taken_back == 1 else set())
     assert roll_back(tables, *journals) == 0
     result = run(tables, "--restored", "--journal", *journals)
-    assert (result.found, result.summary["before_images"]) == ([], taken_back)
+    # Without the older journal both are still migrated.
+    still = {"still_migrated": 2} if taken_back == 1 else {}
+    assert (result.status, result.summary["notes"], result.summary["before_images"]) == (0, still, taken_back)
     tables.put(changed(tables.asset("db01", "a1"), {"isDistributable": FALSE}))
-    assert run(tables, "--restored", "--journal", *journals).found == [
-        ("db01", "a1", "not_restored", "isDistributable")
-    ]
+    assert ("db01", "a1", "not_restored", "isDistributable") in run(tables, "--restored", "--journal", *journals).found

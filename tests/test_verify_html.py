@@ -42,9 +42,11 @@ def summary_of(problems, **changes):
         "problems": {name: count for name, count in counts.items() if name not in verify.NOTES},
         "notes": {name: count for name, count in counts.items() if name in verify.NOTES},
         "requests": {"BatchGetItem": 12044, "Scan": 2412},
+        "rows": len(problems),
         "restored": False,
         "journals": [],
         "interrupted_journals": [],
+        "journals_not_given": [],
         "settings": {
             "endpoint_url": None,
             "assets_table_name": "assets",
