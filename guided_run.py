@@ -14,11 +14,13 @@ hold: 1 some assets failed, 2 wrong usage or settings, 3 not ready to start, 130
 """
 
 import argparse
+import contextlib
 import ipaddress
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 from urllib.parse import urlsplit
 
 try:
@@ -165,14 +167,15 @@ class Ended(Exception):
 class Steps:
     """Runs the scripts with one Python, configuration and log, and keeps the first bad status."""
 
-    def __init__(self, config, typed, settings, environment=None):
+    def __init__(self, config, typed, settings, next_step):
+        """next_step: the file for what each calls the next step."""
         self.verification = load_script(VERIFICATION)
         self.python = find_python()
         self.config = config
         self.typed = typed
         self.settings = settings
         self.storage = migration.Storage(None, settings)
-        self.environment = environment
+        self.environment = dict(os.environ, **{migration.NEXT_VARIABLE: next_step})
         self.status = migration.EXIT_DONE
 
     def migrate(self, **settings):
@@ -200,7 +203,8 @@ class Steps:
         try:
             answer = migration.ask("\n" + question, default)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(interrupted)
+            migration.announce(interrupted, sys.stderr)
+            raise Ended(migration.EXIT_INTERRUPTED)
         return unattended if answer is None else answer
 
     def offer_verification(self, question="Verify the result now?", default=True, unattended=True):
@@ -216,6 +220,19 @@ def has_journals(storage, settings):
     return any(migration.journals_of(storage, settings.journal_dir, facts))
 
 
+@contextlib.contextmanager
+def one_next_step():
+    """The file for the next step; what it holds at the end is the last that is shown."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "next")
+        try:
+            yield path
+        finally:
+            if os.path.exists(path):
+                with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                    migration.announce(file.read())
+
+
 def headline(text):
     migration.announce("\n=== %s ===" % text)
 
@@ -224,19 +241,25 @@ def headline(text):
 
 
 def migrate(config, typed, settings):
-    steps = Steps(config, typed, settings)
-    steps.migrate()
-    if settings.dry_run:
-        migration.announce("\nNo verification: this was a dry run, so nothing was migrated.")
-    else:
-        steps.offer_verification()
-    return steps.status
+    with one_next_step() as next_step:
+        steps = Steps(config, typed, settings, next_step)
+        steps.migrate()
+        if settings.dry_run:
+            migration.announce("\nNo verification: this was a dry run, so nothing was migrated.")
+        else:
+            steps.offer_verification()
+        return steps.status
 
 
 def rehearse(config, typed, settings):
+    with one_next_step() as next_step:
+        return look_then_migrate(config, typed, settings, next_step)
+
+
+def look_then_migrate(config, typed, settings, next_step):
     typed.setdefault("limit", DEFAULT_LIMIT)
     limit, only_look = typed["limit"], typed.get("dry_run", False)
-    steps = Steps(config, typed, settings)
+    steps = Steps(config, typed, settings, next_step)
     headline("Dry run of %d assets: reads, writes nothing" % limit)
     steps.migrate(dry_run=True)
     if only_look:
@@ -249,7 +272,8 @@ def rehearse(config, typed, settings):
         steps.migrate(dry_run=False, yes=True)
         steps.offer_verification()
         if steps.status == migration.EXIT_DONE:
-            migration.announce("\nNext: migrate all of them:\n%s" % wrapper_command(config, for_all(typed, settings)))
+            with open(next_step, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write("\nNext: migrate all of them:\n%s" % wrapper_command(config, for_all(typed, settings)))
     else:
         migration.announce("\nNothing was migrated. To migrate these assets, answer y on a terminal or give --yes.")
         steps.offer_verification("Verify them as they are?", default=False, unattended=False)
@@ -316,9 +340,8 @@ def migrate_samples(config, typed, settings):
     own = {"endpoint_url": os.environ[ENDPOINT_VARIABLE], "yes": True}
     typed.update(own)
     # What a step calls the next command would want an engine that has ended by then.
-    environment = dict(os.environ, **{migration.REHEARSAL_VARIABLE: "1"})
-    everything = Steps(config, typed, settings._replace(**own), environment)
-    few = Steps(config, dict(typed, limit=limit), settings._replace(**own), environment)
+    everything = Steps(config, typed, settings._replace(**own), os.devnull)
+    few = Steps(config, dict(typed, limit=limit), settings._replace(**own), os.devnull)
     headline("1 of 4  Dry run of %d assets: nothing is written" % limit)
     few.migrate(dry_run=True)
     headline("2 of 4  The same %d assets for real, then verified" % limit)

@@ -4789,7 +4789,7 @@ class LogFile(logging.FileHandler):
 SCRIPT = os.path.basename(__file__)
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
 BEGINNING = 10  # assets, for the first migration
-REHEARSAL_VARIABLE = "VAMS_MIGRATION_REHEARSAL"  # guided_run.py sets it for the steps of one
+NEXT_VARIABLE = "VAMS_MIGRATION_NEXT"  # names the file that gets the next step, for whom one screen has several steps
 
 
 def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[str]]) -> int:
@@ -4998,6 +4998,8 @@ def confirm(question: str, settings: Settings, unattended: bool = True) -> None:
         answer = False
     if answer is None and not unattended:
         raise SettingsError("Nobody can be asked: %s Nothing was written." % question, "give --yes to mean yes.")
+    if answer is None:
+        announce("%s There is no terminal where anybody could be asked, as under cron, so it goes on." % question)
     if answer is False:
         raise KeyboardInterrupt("Nothing was written.")
 
@@ -5440,7 +5442,7 @@ def next_step(
     tables = journal_header(settings, summary["account"], summary["region"])
     if "journal" in summary["files"] or any(journals_of(storage, settings.journal_dir, tables)):
         flags["journal"] = settings.journal_dir
-    return "verify", VERIFICATION_SCRIPT, flags
+    return "verify", VERIFICATION_SCRIPT, {**flags, "html": True}
 
 
 def for_real(typed: Dict[str, Any]) -> Dict[str, Any]:
@@ -5455,10 +5457,13 @@ def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> None:
-    """Say what to do next; the last line is the command, if there is one. A rehearsal goes on by itself."""
-    if REHEARSAL_VARIABLE in os.environ:
-        return
-    announce("\nNext: %s" % (step + "." if script is None else "%s:\n%s" % (step, command_text(script, flags))))
+    """Say what to do next; the last line is the command, if there is one."""
+    text = "\nNext: %s" % (step + "." if script is None else "%s:\n%s" % (step, command_text(script, flags)))
+    if NEXT_VARIABLE in os.environ:
+        with open(os.environ[NEXT_VARIABLE], "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+    else:
+        announce(text)
 
 
 def command_text(script: str, flags: Dict[str, Any]) -> str:

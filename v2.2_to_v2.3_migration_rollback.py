@@ -90,7 +90,6 @@ SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "reg
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
 NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
 OF_TASK = re.compile("_p[0-9]{5}_a[0-9]{8,}$")  # what the name of a journal of a job on Spark has after that of the job
-SHOWN_SKIPPED = 3  # journals that only lie in a folder
 SHOWN_JOURNALS = 20
 PAGE_IMAGES = 100  # handed out at once, so that reading them goes beside what they wait for
 PAGE_BYTES = 1000 * 1000
@@ -289,10 +288,9 @@ def of_these_tables(journals: List[Journal], facts: Dict[str, Any]) -> List[Jour
 
 
 def announce_skipped(causes: List[str]) -> None:
-    for cause in causes[:SHOWN_SKIPPED]:
-        migration.announce("skipped: %s" % cause)
-    if len(causes) > SHOWN_SKIPPED:
-        migration.announce("skipped: %d more journals, for such reasons." % (len(causes) - SHOWN_SKIPPED))
+    if causes:
+        more = " So are %d more, for such reasons." % (len(causes) - 1) if causes[1:] else ""
+        migration.announce("skipped: %s%s" % (causes[0], more))
 
 
 class Archive:

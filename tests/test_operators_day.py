@@ -202,7 +202,7 @@ def test_the_last_line_is_the_next_command_from_the_dry_run_to_the_verification(
             break
     flags = " ".join(tables.flags)
     assert shown[0] == "v2.2_to_v2.3_migration.py %s --limit 10" % flags
-    assert shown[1] == "v2.2_to_v2.3_migration_verify.py %s --limit 10 --journal backups" % flags
+    assert shown[1] == "v2.2_to_v2.3_migration_verify.py %s --limit 10 --journal backups --html" % flags
     status, output = typed(command, folder)
     assert status == 0 and "VERIFIED" in output, output
 
@@ -219,9 +219,9 @@ def test_the_last_line_is_the_next_command_from_the_dry_run_to_the_verification(
         ({"migrated": 9, "failed": 1}, 1, {}, {"config": "c.json", "log_file": "my.log"},
          "mend what failed, then run it again", "M --config c.json --log-file my.log"),
         ({"migrated": 9}, 0, {}, {"config": "c.json", "workers": 3, "log_file": "logs/migration_20261122T204426Z.log"},
-         "verify", "V --config c.json --journal backups"),
-        ({"already_migrated": 9}, 0, {}, {"config": "c.json"}, "verify", "V --config c.json"),
-        ({"already_migrated": 9}, 0, {}, {"config": "d.json"}, "verify", "V --config d.json --journal backups"),
+         "verify", "V --config c.json --journal backups --html"),
+        ({"already_migrated": 9}, 0, {}, {"config": "c.json"}, "verify", "V --config c.json --html"),
+        ({"already_migrated": 9}, 0, {}, {"config": "d.json"}, "verify", "V --config d.json --journal backups --html"),
     ],
 )  # fmt: skip
 def test_the_next_step(monkeypatch, outcomes, status, values, typed_flags, step, words):
@@ -252,7 +252,7 @@ def test_a_run_that_wrote_nothing_is_verified_by_the_journals_of_those_before_it
     for journal in (False, True, True):
         flags = [] if journal else ["--dry-run"]
         assert migration.main([*tables.flags, *flags]) == 0
-        assert capfd.readouterr().out.endswith(" --journal backups\n") is journal
+        assert capfd.readouterr().out.endswith(" --journal backups --html\n") is journal
 
 
 @pytest.mark.parametrize("said", [[], ["--dry-run"]])

@@ -815,7 +815,7 @@ def test_the_remedy_for_a_journal_with_another_bucket_is_its_flag(tables, capsys
     assert roll_back(tables, run, flags=["--asset-bucket", "old-bucket"]).outcomes == {"restored": 1}
 
 
-def test_of_many_journals_that_are_skipped_a_few_are_named(tables, capsys):
+def test_of_many_journals_that_are_skipped_one_is_named(tables, capsys):
     tables.put(asset("a"))
     run = tables.migrate()
     for number in range(7):
@@ -824,7 +824,7 @@ def test_of_many_journals_that_are_skipped_a_few_are_named(tables, capsys):
     capsys.readouterr()
     assert roll_back(tables, run.journal.parent).outcomes == {"restored": 1}
     shown = capsys.readouterr().out
-    assert shown.count("skipped: Journal ") == 3 and "skipped: 4 more journals, for such reasons.\n" in shown
+    assert shown.count("skipped: Journal ") == 1 and ". So are 6 more, for such reasons.\n" in shown
     assert ", 1 before image\n" in shown
 
 

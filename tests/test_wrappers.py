@@ -238,6 +238,33 @@ def test_the_verification_is_a_question(guide, answer, steps):
     assert guide.calls == [(MIGRATION, ""), (VERIFICATION, "")][:steps]
 
 
+@pytest.mark.parametrize("answer", [True, False, KeyboardInterrupt()])
+def test_the_last_line_is_the_only_next_step(guide, capsys, answer):
+    """That of the last step that ran, after all questions and notes."""
+
+    def run_command(command, environment=None):
+        with open(environment[migration.NEXT_VARIABLE], "w") as file:
+            file.write("\nNext: after %s" % os.path.basename(command[1]))
+        return 0
+
+    local_dynamodb.run_command = run_command  # of the fixture's patch
+    guide.answers = [answer]
+    last = VERIFICATION if answer is True else MIGRATION
+    assert guide("migrate", guide.config()) == (130 if isinstance(answer, KeyboardInterrupt) else 0)
+    assert guide("migrate", guide.config(), "--dry-run") == 0
+    said = capsys.readouterr()
+    assert said.out == (
+        "\n=== Verification ===\n" * (answer is True)
+        + "\nNext: after %s\n" % last
+        + "\nNo verification: this was a dry run, so nothing was migrated.\n\nNext: after %s\n" % MIGRATION
+    )
+    guide.answers = [answer, False]
+    guide("rehearse", guide.config())
+    shown = capsys.readouterr().out
+    assert shown.count("Next: ") == 1
+    assert shown.splitlines()[-1].endswith("/my config.json'" if answer is True else MIGRATION)
+
+
 def test_yes_asks_nothing(guide):
     assert guide("migrate", guide.config(), "--yes") == 0
     assert guide("migrate", guide.config(yes=True)) == 0
@@ -400,8 +427,8 @@ def test_a_rehearsal_ends_with_a_verdict_and_the_next_step(guide, monkeypatch, c
     assert ("REHEARSAL PASSED" in said) is (status == 0)
     assert ("\n%s/run_migration.sh my_config.json --dry-run\n" % PROJECT in said) is (status == 0)
     # What its steps called the next command would want an engine that is gone when it has ended.
-    assert all(environment[migration.REHEARSAL_VARIABLE] for environment in guide.environments)
-    assert guide.environments and migration.REHEARSAL_VARIABLE not in os.environ
+    assert {environment[migration.NEXT_VARIABLE] for environment in guide.environments} == {os.devnull}
+    assert migration.NEXT_VARIABLE not in os.environ
     assert ("REHEARSAL FAILED with status %d" % status in said) is (status in (1, 3))
 
 
