@@ -57,12 +57,14 @@ Result = Dict[str, Any]  # what a writing task has to say, in plain values too
 # Arguments
 # --------------------------------------------------------------------------------------
 
-# What Glue gives a script beside the job's own arguments. Source: AWS Glue developer guide, "Using job parameters in
-# AWS Glue jobs". None of our flags is like them.
+# What Glue gives a script beside the job's own arguments: JOB_NAME, TempDir and others that begin with a capital, and
+# what the AWS Glue developer guide lists under "Using job parameters in AWS Glue jobs". None of our flags is like them.
+PIPS_OPTIONS = "--python-modules-installer-option"  # its value begins with dashes
 GLUES_OWN = re.compile(
-    r"--((JOB|WORKFLOW)_[A-Z_]+|SECURITY_CONFIGURATION|TempDir|scriptLocation|class|conf|encryption-type|user-jars-first"
-    r"|additional-python-modules|python-modules-installer-option|datalake-formats|spark-event-logs-path"
-    r"|(auto-scale|continuous-log|customer|disable|enable|extra|job|starting-events|use|write-shuffle)-[A-Za-z-]+)\Z"
+    r"(--([A-Z]\w*|scriptLocation|class|conf|encryption-type|executor-cores|user-jars-first"
+    r"|additional-python-modules|datalake-formats|spark-event-logs-path"
+    r"|(auto-scale|continuous-log|customer|disable|enable|extra|job|starting-events|use|write-shuffle)-[A-Za-z0-9-]+)"
+    r"|%s)\Z" % PIPS_OPTIONS
 )
 SWITCHES = [setting.flag for setting in migration.SETTINGS.values() if setting.kind is bool]
 
@@ -73,7 +75,7 @@ def own_arguments(argv: Sequence[str]) -> List[str]:
     words, own = collections.deque(argv), []  # type: Any, List[str]
     while words:
         name, equals, value = words.popleft().partition("=")
-        followed = bool(words) and not words[0].startswith("--")
+        followed = bool(words) and (name == PIPS_OPTIONS or not words[0].startswith("--"))
         if GLUES_OWN.match(name):
             if followed and not equals:
                 words.popleft()

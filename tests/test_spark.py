@@ -90,6 +90,10 @@ def undated(contents, *starts):
         ("--dry_run False --yes true", "--no-dry-run --yes"),
         ("--assets_table=my_assets --database-id my_db", "--assets-table=my_assets --database-id my_db"),
         ("--asset-tabel a", "--asset-tabel a"),
+        ("--RedshiftTempDir s3://b/t --SECURITY_CONFIGURATION c --encryption-type sse-s3 --yes", "--yes"),
+        ("--enable-s3-parquet-optimized-committer true --disable-proxy-v2 true --executor-cores 8 --yes", "--yes"),
+        ("--write-shuffle-files-to-s3 true --enable-rename-algorithm-v2  --JOB_QUEUE_ARN a --yes", "--yes"),
+        ("--python-modules-installer-option --no-deps --limit 5", "--limit 5"),
     ],
 )  # fmt: skip
 def test_arguments_as_glue_passes_them(given, own):
