@@ -279,7 +279,7 @@ SETTINGS = collections.OrderedDict(
     asset_versions_table_name=Setting("--asset-versions-table", "name of the asset versions table"),
     asset_bucket_name=Setting("--asset-bucket", "name of the bucket that holds the assets"),
     dry_run=Setting("--dry-run", "read everything, say what would be written, write nothing", bool, default=False),
-    limit=Setting("--limit", "examine exactly N assets, in table order", int, 0),
+    limit=Setting("--limit", "examine exactly N assets, in table order", int, 1),
     database_id=Setting("--database-id", "read only this databaseId; may be given several times", list, default=[]),
     asset_id=Setting("--asset-id", "read only this asset, of the one databaseId given"),
     batch_size=Setting("--batch-size", "statements in one write request, 1 to 25", int, 1, 25, 25),
@@ -326,7 +326,11 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that reports wrong usage the way every other error is reported."""
 
     def error(self, message):
-        raise SettingsError(message, "`%s --help` lists the flags." % self.prog)
+        known = self._option_string_actions
+        wrong = [word for word in message.split() if word.startswith("--") and word.rstrip(":") not in known]
+        near = [name for word in wrong for name in difflib.get_close_matches(word.split("=")[0], known, 1)]
+        meant = "did you mean %s? " % near[0] if near else ""
+        raise SettingsError(message, "%s`%s --help` lists the flags." % (meant, self.prog))
 
 
 def make_parser(description: str, keys: Iterable[str], examples: Sequence[str] = ()) -> Parser:
@@ -3862,7 +3866,8 @@ def describe_change(asset: Item, plan: Plan, whole: bool = False) -> str:
     """The change of one asset, an attribute a line, unabridged. whole: also what stays."""
     lines = [name_of(asset["databaseId"]["S"], asset["assetId"]["S"])]
     for name, value in (plan.record or {}).items():
-        lines.append("  + version record, %s: %s" % (printable(name), to_json(value)))
+        why = "  (archived, and the live asset of its assetId has the current one)" if value == NOT_CURRENT else ""
+        lines.append("  + version record, %s: %s%s" % (printable(name), to_json(value), why))
     for name in sorted({*asset, *plan.set_attributes}):
         before, after = asset.get(name), plan.set_attributes.get(name)
         if after is not None and before is not None and before != after:
@@ -5328,7 +5333,7 @@ def not_found(settings: Settings, scanned: int, unseen: Iterable[str]) -> List[s
     unseen: those of the databaseIds named of which no asset was met, when all were read that were to be."""
     if not scanned and settings.asset_id is not None:
         return ["asset %s" % name_of(settings.database_id[0], settings.asset_id)]
-    if not scanned and settings.database_id and settings.limit != 0:
+    if not scanned and settings.database_id:
         return ["databaseId %s" % ", ".join(settings.database_id)]
     if settings.limit is not None:
         return []
@@ -5397,6 +5402,9 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
             lines.append(count_line(tally.outcomes[name], meaning))
         if name == "migrated" and tally.outcomes[name] == len(tally.first_migrated):
             lines += ["               " + name_of(*key[1:]) for key in tally.first_migrated]
+            if tally.first_migrated and all(in_archive(key[1]) for key in tally.first_migrated):
+                live = shell_text(["--database-id", twin_database(tally.first_migrated[0][1])])
+                lines.append("               Archived assets only; %s looks at live ones." % live)
     for title, codes in (
         ("Failures", FAILURES),
         ("Warnings", WARNINGS),
@@ -5429,7 +5437,7 @@ def next_step(
     if summary["not_found"]:
         return "give the right names and run it again", None, {}
     if not summary["scanned"]:
-        return "nothing was looked at: name the table that holds the assets, and no limit of 0", None, {}
+        return "nothing was looked at: name the table that holds the assets", None, {}
     if settings.dry_run:
         if settings.limit is None and not settings.database_id and outcomes["would_migrate"] > BEGINNING:
             return "begin small", script, {**for_real(typed), "limit": BEGINNING}

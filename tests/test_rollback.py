@@ -606,7 +606,7 @@ def test_dry_run_of_a_configuration_counts_and_its_choice_of_assets_does_not(tab
     before = tables.contents()
     run = tables.migrate()
     config = tables.folder / "config.json"
-    config.write_text(json.dumps({"dry_run": True, "limit": 0, "database_id": ["another"]}))
+    config.write_text(json.dumps({"dry_run": True, "limit": 1, "database_id": ["another"]}))
     flags = ["--config", str(config)]
     foreseen = roll_back(tables, run, flags=flags)
     assert foreseen.outcomes == {"restored": 1}

@@ -120,7 +120,7 @@ def test_it_reads_nothing_of_others_but_keys(used_tables, monkeypatch):
 def test_choices_of_a_configuration_do_not_apply(used_tables):
     before = used_tables.contents()
     config = used_tables.folder / "config.json"
-    config.write_text(json.dumps({"dry_run": True, "limit": 0, "database_id": ["db01"], "journal_dir": "saved"}))
+    config.write_text(json.dumps({"dry_run": True, "limit": 1, "database_id": ["db01"], "journal_dir": "saved"}))
     assert run(used_tables, "--config", str(config)) == 0
     assert used_tables.contents() == before
     journals = [str(path) for path in used_tables.folder.glob("saved/%s*/*.jsonl" % OWN)]

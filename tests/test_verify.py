@@ -321,7 +321,6 @@ def test_a_limit_looks_at_those_assets_and_all_their_records(tables):
     assert result.found == sorted(("db01", name, "invalid_version_id", "assetVersionId") for name in first_two)
     assert result.summary["version_records"] == 4
     assert result.summary["requests"]["Query"] == 2
-    assert run(tables, "--limit", "0").summary["assets"] == 0
 
 
 @pytest.mark.parametrize("queried", [verify.QUERIED_ASSETS, 0], ids=["by queries", "by a scan"])
@@ -419,8 +418,8 @@ def test_assets_that_are_gone_or_were_never_migrated(tables):
         ("db01", "restored", "not_migrated", "currentVersion"),
     ]
     # With a limit the journal is compared for the same assets only.
-    result = run(tables, "--journal", journal, "--limit", "0")
-    assert {row["error_type"] for row in result.rows} <= {"nothing_found"} and result.summary["before_images"] == 0
+    result = run(tables, "--journal", journal, "--limit", "1")
+    assert result.summary["before_images"] == 1 and len({row["asset_id"] for row in result.rows}) <= 1
 
 
 def test_a_limit_after_a_rollback_looks_at_the_assets_of_the_limit_only(tables):
