@@ -153,6 +153,10 @@ class DamagedJournal(SettingsError):
     """A journal of which something is missing or not as it was written."""
 
 
+class JournalNotBegun(SettingsError):
+    """A journal whose run was killed before it had written anything."""
+
+
 class AssetFails(Exception):
     """An asset comes to no other outcome than `failed`, for the reason found."""
 
@@ -1735,7 +1739,7 @@ class JournalObjects:
     def first_line(self) -> bytes:
         if not self.exists():
             raise FileNotFoundError(errno.ENOENT, "there is no such journal, nor one below it", self.path)
-        return self._lines(self._read(1))[0]
+        return self._lines(self._read(1))[0] + b"\n"
 
     def lines_backwards(self) -> Iterator[bytes]:
         """The non-empty lines, last one first, in memory of some objects' size."""
@@ -1934,10 +1938,14 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
     path = journal.path
     fix = "give what the migration wrote, backups/migration_<time>.jsonl or s3://BUCKET/PREFIX/migration_<time>/."
     try:
-        header = json.loads(str(journal.first_line(), "utf-8"))
+        line = journal.first_line()
+        header = json.loads(str(line, "utf-8"))
     except OSError as error:
         raise SettingsError("Journal %s cannot be read: %s." % (path, error.strerror), fix)
     except ValueError:
+        if not line or (JOURNAL_KIND.encode() in line and not line.endswith(b"\n")):
+            # The first line is on the disk before any before image, and that before anything is written.
+            raise JournalNotBegun("Journal %s has no whole first line, so its run has written nothing." % path, fix)
         raise SettingsError("%s is not a journal of the migration." % path, fix)
     if not isinstance(header, dict) or header.get("journal") != JOURNAL_KIND:
         raise SettingsError("%s is not a journal of the migration." % path, fix)

@@ -35,6 +35,7 @@ Exit status:
 
 import collections
 import contextlib
+import functools
 import glob
 import json
 import logging
@@ -232,8 +233,9 @@ def named_journals(typed: Dict[str, Any]) -> List[str]:
 def open_journals(names: Iterable[str], storage: Any) -> List[Journal]:
     """The journals, newest first, each once.
 
-    names: files, folders, in S3 too, and patterns, for PowerShell does not expand those. Raises SettingsError for a
-    file that is no journal, unless it only lies in a folder, and for a folder without any.
+    names: files, folders, in S3 too, and patterns, for PowerShell does not expand those. What a killed run has not
+    begun is skipped with a word. Raises SettingsError for a file that is no journal, unless it only lies in a folder,
+    for a folder without any, and where nothing but such is left.
     """
     journals = collections.OrderedDict()  # type: Dict[str, Journal]
     skipped = []  # type: List[str]
@@ -242,11 +244,14 @@ def open_journals(names: Iterable[str], storage: Any) -> List[Journal]:
             try:
                 header = migration.read_journal_header(file)
             except migration.SettingsError as error:
-                if named or isinstance(error, migration.DamagedJournal):
+                never_begun = isinstance(error, migration.JournalNotBegun)
+                if not never_begun and (named or isinstance(error, migration.DamagedJournal)):
                     raise
                 skipped.append(error.cause)
                 continue
             journals.setdefault(file.identity, Journal(file, header, migration.is_whole(file), named))
+    if skipped and not journals:
+        raise migration.SettingsError(skipped[0], "give journals that hold before images.")
     announce_skipped(skipped)
     return sorted(journals.values(), key=lambda journal: journal.order, reverse=True)
 
@@ -374,21 +379,43 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
     return counts, archive
 
 
-def require_images(journals: List[Journal], counts: List[int], storage: Any, report_dir: str) -> None:
-    """Raises SettingsError for a journal with fewer before images than the summary of its run says. The journal says
-    where that is; its folder may be that of this run by now."""
-    summaries = {}  # type: Dict[Tuple[str, str], Dict[str, Any]]
-    for journal, count in zip(journals, counts):
+class Summaries:
+    """What the summaries of the runs that wrote journals say of these; each is read once. A job on Spark has one for
+    the journals of all its tasks."""
+
+    def __init__(self, storage: Any, report_dir: str) -> None:
+        """report_dir: of this run. A journal says where that of its own run was."""
+        self.storage = storage
+        self.report_dir = report_dir
+        self._read = functools.lru_cache(maxsize=None)(functools.partial(read_summary, storage))
+
+    def of(self, journal: Journal) -> Dict[str, Any]:
+        """{} where there is none."""
         name = OF_TASK.sub("", journal.stem) + "_summary.json"
-        for place in [] if journal.whole else (journal.header.get("report_dir", report_dir), report_dir):
-            if (place, name) not in summaries:
-                summaries[place, name] = read_summary(storage, place, name)
-            expected = images_of_run(journal, summaries[place, name])
-            if count < expected:
-                raise migration.SettingsError(
-                    "Journal %s is a part only: it holds %d of %d before images." % (journal.path, count, expected),
-                    "use a whole copy of it.",
-                )
+        for folder in (journal.header.get("report_dir", self.report_dir), self.report_dir):
+            summary = self._read(folder, name)
+            if summary.get("started") == journal.started:
+                return summary
+        return {}
+
+    def images_of(self, journal: Journal) -> int:
+        """How many before images a journal holds; 0 where that is not said."""
+        summary = self.of(journal)
+        if OF_TASK.search(journal.stem):
+            return self._of_tasks(summary).get(journal.stem, ("", 0))[1]
+        return images_held(summary)
+
+    def missing(self, journals: List[Journal]) -> Dict[str, int]:
+        """The other journals of the same jobs on Spark, by their paths, and how many before images each holds."""
+        stems = {journal.stem for journal in journals}
+        jobs = {OF_TASK.sub("", journal.stem): journal for journal in journals if OF_TASK.search(journal.stem)}
+        tasks = {stem: task for journal in jobs.values() for stem, task in self._of_tasks(self.of(journal)).items()}
+        return dict(tasks[stem] for stem in sorted(tasks) if stem not in stems)
+
+    def _of_tasks(self, summary: Dict[str, Any]) -> Dict[str, Tuple[str, int]]:
+        """By its own name, the path of each task's journal and how many before images it holds."""
+        tasks = [task for task in summary.get("tasks", []) if task.get("journal")]
+        return {self.storage.journal(task["journal"]).stem: (task["journal"], images_held(task)) for task in tasks}
 
 
 def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
@@ -399,22 +426,28 @@ def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
         return {}
 
 
-def images_of_run(journal: Journal, summary: Dict[str, Any]) -> int:
-    """How many before images a journal holds, as the summary of its run says; 0 where it does not. That of a job on
-    Spark says it for each task."""
-    if summary.get("started") != journal.started:
-        return 0
-    tasks = [task for task in summary.get("tasks", []) if journal.stem in (task.get("journal") or "")]
-    holds = (tasks[0] if tasks else summary).get("journal_holds")
-    return holds.get("before_images", 0) if holds else 0
+def images_held(said: Dict[str, Any]) -> int:
+    return (said.get("journal_holds") or {}).get("before_images", 0)
+
+
+def require_images(journals: List[Journal], counts: List[int], summaries: Summaries) -> None:
+    """Raises SettingsError for a journal with fewer before images than the summary of its run says."""
+    for journal, count in zip(journals, counts):
+        expected = 0 if journal.whole else summaries.images_of(journal)
+        if count < expected:
+            raise migration.SettingsError(
+                "Journal %s is a part only: it holds %d of %d before images." % (journal.path, count, expected),
+                "use a whole copy of it.",
+            )
 
 
 class LaterImages:
     """The assets of which runs that are not taken back have before images: what they left is not an earlier run's."""
 
-    def __init__(self, journals: Iterable[Journal]) -> None:
-        """journals: those that are not given, the newest first."""
+    def __init__(self, journals: Iterable[Journal], missing: Mapping[str, int]) -> None:
+        """journals: those that are not given, the newest first. missing: as Summaries have it, what cannot be read."""
         self.journals = list(journals)[::-1]
+        self.missing = missing
         self.superseded = 0  # before images that do not count because of them
         self.database = migration.temporary_database(
             "CREATE TABLE later (key TEXT PRIMARY KEY, started TEXT) WITHOUT ROWID"
@@ -435,7 +468,12 @@ class LaterImages:
         return is_later
 
     def __len__(self) -> int:
-        return self.database.execute("SELECT COUNT(*) FROM later").fetchone()[0]
+        return self.database.execute("SELECT COUNT(*) FROM later").fetchone()[0] + sum(self.missing.values())
+
+    @property
+    def paths(self) -> List[str]:
+        """Of the journals that are not given, the oldest first."""
+        return [journal.path for journal in self.journals] + list(self.missing)
 
 
 def read_before_images(journals: List[Journal], later: Optional[LaterImages] = None) -> Iterator[BeforeImage]:
@@ -832,12 +870,19 @@ def journals_beside(journals: List[Journal], storage: Any) -> List[Any]:
     return [file for file in found if file.identity not in given]
 
 
-def journals_not_given(journals: List[Journal], storage: Any, report_dir: str) -> List[Journal]:
-    """Those beside that are neither empty nor undone: an interrupted migration that was run again has two."""
-    undone = undone_journals(storage, report_dir)
+def journals_not_given(
+    journals: List[Journal], storage: Any, summaries: Summaries
+) -> Tuple[List[Journal], Dict[str, int]]:
+    """Those beside that are neither empty nor undone: an interrupted migration that was run again has two. And, as
+    Summaries have it, those of the same jobs that are elsewhere, or lost."""
+    undone = undone_journals(storage, summaries.report_dir)
     files = journals_beside(journals, storage)
-    paths = [file.path for file in files if file.identity not in undone and not is_empty(file)]
-    return open_journals(paths, storage)
+    beside = open_journals([file.path for file in files if not is_empty(file)], storage)
+    missing = summaries.missing(journals + beside)
+    return (
+        [journal for journal in beside if journal.file.identity not in undone],
+        {path: count for path, count in missing.items() if storage.journal(path).identity not in undone},
+    )
 
 
 def undone_journals(storage: Any, report_dir: str) -> Set[str]:
@@ -864,7 +909,7 @@ def is_empty(file: Any) -> bool:
 
 
 def describe_rollback(
-    settings: Any, site: Any, journals: List[Journal], counts: List[int], not_given: List[Journal]
+    settings: Any, site: Any, journals: List[Journal], counts: List[int], not_given: Sequence[str]
 ) -> str:
     mode = "DRY RUN, nothing is written" if settings.dry_run else "ROLLBACK, the tables are changed in place"
     rows = [("mode", mode)]
@@ -876,10 +921,9 @@ def describe_rollback(
         ("kept", "whatever was changed since the migration; the report names it"),
     ]
     text = "%s, of the same tables; give it too if that run is to be undone"
-    oldest = not_given[::-1]
-    rows += [("NOT GIVEN", text % journal.path) for journal in oldest[:SHOWN_JOURNALS]]
-    if oldest[SHOWN_JOURNALS:]:
-        rows.append(("NOT GIVEN", "{:,} more of the same tables".format(len(oldest) - SHOWN_JOURNALS)))
+    rows += [("NOT GIVEN", text % path) for path in not_given[:SHOWN_JOURNALS]]
+    if not_given[SHOWN_JOURNALS:]:
+        rows.append(("NOT GIVEN", "{:,} more of the same tables".format(len(not_given) - SHOWN_JOURNALS)))
     return "\n".join("  %-15s %s" % row for row in rows)
 
 
@@ -907,11 +951,11 @@ def roll_back(argv: Optional[List[str]]) -> int:
             for file in [journal.file for journal in journals] + journals_beside(journals, storage):
                 file.take(locks)
             counts, archive = survey(journals)
-            require_images(journals, counts, storage, settings.report_dir)
+            summaries = Summaries(storage, settings.report_dir)
+            require_images(journals, counts, summaries)
             archive.add_live_twins(journals)
-            not_given = journals_not_given(journals, storage, settings.report_dir)
-            later = LaterImages(not_given)
-        migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts, not_given))
+            later = LaterImages(*journals_not_given(journals, storage, summaries))
+        migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts, later.paths))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
         summary = run_rollback(database, settings, site, journals, sum(counts), archive, later)
     migration.announce_next(*next_step(summary, typed))
@@ -1003,7 +1047,7 @@ def run_rollback(
         summary["before_images"] = total
         summary["journals"] = [journal.path for journal in journals]
         summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
-        summary["journals_not_given"] = [journal.path for journal in later.journals]
+        summary["journals_not_given"] = later.paths
         summary["assets_of_journals_not_given"] = len(later)
         # Whole: what is left of it, no later rollback by these journals alone would take back.
         whole = not tally.codes["record_stays"] and not later.superseded

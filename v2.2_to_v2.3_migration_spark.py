@@ -235,11 +235,12 @@ class EarlierAttempts:
         self.texts = migration.temporary_database("CREATE TABLE texts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
         self.empty = True
         for journal in reversed(journals):  # the first reading of an asset stays
-            for entry in migration.read_journal_backwards(journal):
-                if entry.asset:
-                    self.empty = False
-                    row = (_key_text(entry.asset), migration.to_json(entry.asset))
-                    self.texts.execute("INSERT OR REPLACE INTO texts VALUES (?, ?)", row)
+            with contextlib.suppress(FileNotFoundError):  # another attempt had nothing to save and has removed it
+                for entry in migration.read_journal_backwards(journal):
+                    if entry.asset:
+                        self.empty = False
+                        row = (_key_text(entry.asset), migration.to_json(entry.asset))
+                        self.texts.execute("INSERT OR REPLACE INTO texts VALUES (?, ?)", row)
 
     def text_of(self, item: Dict[str, Any]) -> Optional[str]:
         if self.empty:

@@ -1261,7 +1261,7 @@ def verify(argv: Optional[List[str]]) -> int:
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region})
     with migration.preparing():
         counts, archive = rollback.survey(journals)  # so that damage shows before anything is verified
-        rollback.require_images(journals, counts, storage, settings.report_dir)
+        rollback.require_images(journals, counts, rollback.Summaries(storage, settings.report_dir))
     if journals:
         rows = rollback.journal_rows(journals, counts)
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
@@ -1343,10 +1343,12 @@ def run_verification(
     archive: what `rollback.survey` says of the journals, where they were read for that already.
     typed: the flags, where the operator is to be told the next command."""
     start = migration.utc_now()
-    not_given = []  # type: List[Any]
+    not_given = []  # type: List[str]
     if restored:
         with migration.preparing():
-            not_given = rollback.journals_not_given(journals, site.storage, settings.report_dir)[::-1]
+            summaries = rollback.Summaries(site.storage, settings.report_dir)
+            beside, missing = rollback.journals_not_given(journals, site.storage, summaries)
+            not_given = [journal.path for journal in beside[::-1]] + list(missing)
     files, outputs = name_files(settings, site.storage, output, page, start), migration.Outputs(site.storage)
     with contextlib.ExitStack() as signals:
         report = migration.CsvReport(outputs.path_of(files["report"]), REPORT_COLUMNS)
@@ -1358,7 +1360,7 @@ def run_verification(
         summary = summarise(
             settings, site, findings, runs, requests, journals, start, status, error, files, restored, stopped
         )
-        summary["journals_not_given"] = [journal.path for journal in not_given]
+        summary["journals_not_given"] = not_given
         path = outputs.path_of(files["summary"])
         error = migration.despite(error, lambda: migration.write_summary(path, summary))
         if page_file:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 from conftest import BUCKET, run_results
@@ -218,6 +219,17 @@ class Sum:
         self.value += more
 
 
+def finish(task, results):
+    """What the driver does at the end, so far as rollbacks know it: it ends its journal and writes a summary."""
+    partitions = types.SimpleNamespace(getNumPartitions=lambda: len(results))
+    writing = spark.Writing(None, partitions, 1, task.job, task.files, None)
+    for result in results:
+        writing._add(result)
+    writing.end_mark()
+    summary = json.dumps({"started": task.files.started, "tasks": writing.tasks})
+    Path(task.job["settings"]["report_dir"], task.files.stem + "_summary.json").write_text(summary)
+
+
 def flags_of(tables):
     names = ("assets_table_name", "asset_versions_table_name", "endpoint_url", "asset_bucket_name")
     values = dict(zip(names, (tables.assets, tables.versions, tables.engine.endpoint_url, BUCKET)))
@@ -340,20 +352,14 @@ def test_a_part_of_the_journal_of_a_task_is_not_taken_for_that_of_a_lost_one(tab
         lose_after(patch, migration.Database, "execute", 0)
         task.attempt(pairs)
     result = task.attempt(pairs)
-    folder = task.storage.folder(task.job["settings"]["journal_dir"])
-    partitions = types.SimpleNamespace(getNumPartitions=lambda: 1)
-    writing = spark.Writing(None, partitions, 1, task.job, task.files, folder)
-    writing._add(result)
-    writing.end_mark()
-    summary = {"started": task.files.started, "tasks": writing.tasks}
+    finish(task, [result])
     reports = tables.folder / "report_dir"
-    (reports / (task.files.stem + "_summary.json")).write_text(json.dumps(summary))
     with open(result["journal"], "r+b") as journal:
         whole = journal.read()
         journal.seek(0)
         journal.truncate(len(b"".join(whole.splitlines(True)[:10])))
     after = tables.contents()
-    command = [*tables.flags, "--journal", folder.path, "--report-dir", str(reports), "--yes"]
+    command = [*tables.flags, "--journal", str(tables.folder / "journal_dir"), "--report-dir", str(reports), "--yes"]
     assert load_script(ROLLBACK).main(command) == 2
     assert "is a part only: it holds 9 of 20 before images" in capfd.readouterr().err
     assert tables.contents() == after
@@ -361,6 +367,55 @@ def test_a_part_of_the_journal_of_a_task_is_not_taken_for_that_of_a_lost_one(tab
         journal.write(whole)
     assert load_script(ROLLBACK).main(command) == 0
     assert tables.contents() == before
+
+
+def test_a_journal_of_a_task_that_is_missing_is_named(tables, capfd):
+    """The summary of the job knows which there are."""
+    tables.put(*(asset("a%d" % number) for number in range(20)))
+    before, task, rollback = tables.contents(), Task(tables), load_script(ROLLBACK)
+    pairs = task.read()
+    results = [
+        spark.migrate_assets(task.job, *attempt) for attempt in ((0, 1, iter(pairs[:5])), (1, 2, iter(pairs[5:])))
+    ]
+    finish(task, results)
+    reports, here = tables.folder / "report_dir", tables.folder / "copied"
+    here.mkdir()
+    lost, journal = (Path(result["journal"]) for result in results)
+    journal.rename(here / journal.name)
+    lost.rename(tables.folder / lost.name)
+    flags = [*tables.flags, "--report-dir", str(reports)]
+    assert rollback.main([*flags, "--journal", str(here), "--yes"]) == 0
+    shown = capfd.readouterr().out
+    assert re.search(r"NOT GIVEN +%s" % re.escape(str(lost)), shown)
+    assert re.search(" 5 +assets at most stay migrated, by the journals not given", shown)
+    assert load_script(VERIFY).main([*flags, "--journal", str(here), "--restored"]) == 0
+    shown = capfd.readouterr().out
+    assert "%s: NOT GIVEN" % lost in shown and "5 assets are still migrated" in shown
+    lost = tables.folder / lost.name
+    assert rollback.main([*flags, "--journal", str(here), str(lost), "--yes"]) == 0
+    assert "NOT GIVEN" not in capfd.readouterr().out
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("left", ["", '{"journal":"%s","form' % migration.JOURNAL_KIND])
+def test_what_a_killed_attempt_has_not_begun_does_not_stop_a_rollback(tables, capfd, left):
+    tables.put(asset("a"))
+    before, task, rollback = tables.contents(), Task(tables), load_script(ROLLBACK)
+    pairs = task.read()
+    folder = Path(task.job["settings"]["journal_dir"])
+    not_begun = folder / (spark.task_stem(task.files.stem, 0) + "00000000.jsonl")
+    not_begun.write_text(left)
+    finish(task, [task.attempt(pairs)])
+    command = [*tables.flags, "--yes", "--journal"]
+    assert rollback.main(command + [str(not_begun)]) == 2
+    assert "has no whole first line, so its run has written nothing" in capfd.readouterr().err
+    assert rollback.main(command + list(map(str, folder.glob("*.jsonl")))) == 0
+    assert "skipped: Journal %s has no whole" % not_begun in capfd.readouterr().out
+    assert tables.contents() == before
+
+
+def test_the_journal_of_another_attempt_may_go_while_they_are_looked_for(tables, tmp_path):
+    assert spark.EarlierAttempts([migration.JournalFile(str(tmp_path / "gone"))]).empty
 
 
 def test_the_cores_of_a_cluster_are_counted_when_its_executors_have_come(monkeypatch):
