@@ -1484,7 +1484,7 @@ def write_units(size: int) -> float:
 # Seconds before a request that S3 did not serve is sent again, at most; a minute in all, about.
 S3_WAITS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
 READ_AHEAD = 8  # objects
-NEW_ONLY = ".jsonl.gz"  # objects with such names are made and never replaced
+NEW_ONLY = "NewOnly"  # a parameter of our clients' put_object: do not replace an object
 
 
 class Folder:
@@ -1498,6 +1498,9 @@ class Folder:
 
     def make(self) -> None:
         os.makedirs(self.path, mode=0o700, exist_ok=True)
+
+    def reserve(self, name: str) -> None:
+        """What is made here replaces nothing."""
 
     def names(self, beginning: str) -> List[str]:
         """The names in it that begin so."""
@@ -1525,6 +1528,11 @@ class S3Folder:
 
     def make(self) -> None:
         """A prefix needs no making."""
+
+    def reserve(self, name: str) -> None:
+        """Store what shows others that the name is taken. Raises MigrationError where another was faster."""
+        text = "Run %s, begun at %s, stores its report here when it ends.\n"
+        self.create(name, (text % (os.urandom(8).hex(), iso_utc(utc_now()))).encode())
 
     def names(self, beginning: str) -> List[str]:
         """The names in it that begin so; those of folders end with a slash."""
@@ -1568,7 +1576,7 @@ class S3Folder:
 
         def put() -> None:
             try:
-                self.client.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=body)
+                self.client.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=body, **{NEW_ONLY: True})
             except exceptions.ClientError as error:
                 if error.response.get("Error", {}).get("Code") != "PreconditionFailed":
                     raise
@@ -1610,12 +1618,17 @@ def read_ahead(read: Callable[[Any], bytes], keys: Iterable[Any]) -> Iterator[by
 
 
 def make_s3_client(session: Any, settings: Settings) -> Any:
-    def never_replace(params: Dict[str, Any], **unused: Any) -> None:
-        if params["url_path"].endswith(NEW_ONLY):
+    """A client with NEW_ONLY. boto3 has IfNoneMatch for it since 1.35 only; S3 takes the header of any."""
+
+    def take_parameter(params: Dict[str, Any], context: Dict[str, Any], **unused: Any) -> None:
+        context[NEW_ONLY] = params.pop(NEW_ONLY, False)
+
+    def never_replace(params: Dict[str, Any], context: Dict[str, Any], **unused: Any) -> None:
+        if context[NEW_ONLY]:
             params["headers"]["If-None-Match"] = "*"
 
     client = make_client(session, "s3", settings)
-    # A parameter of that name is known to boto3 1.35 and newer only; S3 takes the header of any.
+    client.meta.events.register("provide-client-params.s3.PutObject", take_parameter)
     client.meta.events.register("before-call.s3.PutObject", never_replace)
     return client
 
@@ -1626,7 +1639,8 @@ def make_s3_client(session: Any, settings: Settings) -> Any:
 
 JOURNAL_KIND = "vams-v2.2-to-v2.3-migration"
 JOURNAL_FORMAT = 2
-OBJECT = "%08d" + NEW_ONLY  # of a journal in S3, by its number; they count from 1
+OBJECT_SUFFIX = ".jsonl.gz"
+OBJECT = "%08d" + OBJECT_SUFFIX  # of a journal in S3, by its number; they count from 1
 GOES_ON_SECONDS = 600.0  # as long as a run without an end may have stored nothing in S3 and still go on, about
 SIGN_OF_LIFE_SECONDS = 150.0  # well below that: how often a run that has nothing to store shows that it goes on
 
@@ -1769,7 +1783,7 @@ class JournalObjects:
         for answer in self._objects.listing():
             for entry in answer.get("Contents", []):
                 name = entry["Key"].rpartition("/")[2]
-                if not re.match("[0-9]{8}%s$" % re.escape(NEW_ONLY), name):
+                if not re.match("[0-9]{8}%s$" % re.escape(OBJECT_SUFFIX), name):
                     continue
                 if name != OBJECT % expected:
                     raise DamagedJournal(
@@ -4482,9 +4496,9 @@ def iso_utc(moment: datetime.datetime) -> str:
 LOG_TIME = re.compile(r"_([0-9]{8}T[0-9]{6}Z(_[0-9]+)?)\.log\Z")
 
 
-def unused_stem(folders: Iterable[Any], prefix: str, moment: datetime.datetime, log_file: Optional[str] = None) -> str:
+def unused_stem(folders: Sequence[Any], prefix: str, moment: datetime.datetime, log_file: Optional[str] = None) -> str:
     """A file name without ending, after the time, that no file in these folders has.
-    folders: as Storage.folder gives them.
+    folders: as Storage.folder gives them, that of the report first. In S3 the report's name is taken at once.
     log_file: where its name ends with a time, as a wrapper names it, the files of the run have that time too.
     Makes the folders. Raises PreflightError where that cannot be."""
     of_log = LOG_TIME.search(log_file or "")
@@ -4504,6 +4518,8 @@ def unused_stem(folders: Iterable[Any], prefix: str, moment: datetime.datetime, 
     while stem in taken:
         stem = "%s_%d" % (stem_without_number, number)
         number += 1
+    with preparing():
+        folders[0].reserve(stem + ".csv")
     return stem
 
 

@@ -117,6 +117,27 @@ def test_run_again_and_rolled_back_from_both_journals(tables, s3, place, capsys)
     assert "NOT GIVEN" not in capsys.readouterr().out.split("Preflight")[-1]
 
 
+@pytest.mark.parametrize("main", [migration.main, verify.main, rollback.main])
+def test_reports_of_two_runs_in_one_second_do_not_replace_each_other(
+    tables, s3, place, tmp_path, main, monkeypatch, capsys
+):
+    """Though neither has seen the other when it chose its name."""
+    tables.put(asset("a"))
+    assert migrate(tables, place) == 0
+    monkeypatch.setattr(migration.S3Folder, "names", lambda folder, beginning: [])
+    command = [*tables.flags, "--report-dir", place, "--log-file", str(tmp_path / "run_20261122T204426Z.log")]
+    command += ["--dry-run"] * (main is not verify.main) + ["--journal", s3.journals()[0]] * (
+        main is not migration.main
+    )
+    assert main(command) == 0
+    reports = {key: s3.text(key) for key in s3.keys("csv") + s3.keys("json") if "20261122T204426Z" in key}
+    assert len(reports) == 2
+    capsys.readouterr()
+    assert main(command) == 3
+    assert "is there already, of another run" in capsys.readouterr().err
+    assert {key: s3.text(key) for key in reports} == reports
+
+
 # --------------------------------------------------------------------------------------
 # Guarantee 2: before image stored, then version record, then asset
 # --------------------------------------------------------------------------------------
@@ -334,9 +355,9 @@ def test_an_object_that_goes_while_a_journal_is_read(tables, s3, place, migrated
 
 def test_the_answer_to_a_put_is_lost(tables, s3, place, monkeypatch):
     """The object is there when it is sent again: that it is the same one is seen."""
-    put = migration.S3Folder.create
+    append = migration.JournalObjects.append
     created = []
-    monkeypatch.setattr(migration.S3Folder, "create", lambda *arguments: created.append(put(*arguments)))
+    monkeypatch.setattr(migration.JournalObjects, "append", lambda *arguments: created.append(append(*arguments)))
     tables.load(sample_assets(40))
     for number in (1, 2):
         s3.after = at_object(number, 500, "InternalError", times=1)
