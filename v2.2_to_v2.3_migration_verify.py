@@ -911,9 +911,10 @@ def next_step(
         return "look at the problems in the report; what a rollback can do, this does", roll_back, flags
     to_write = {"dry_run": False} if settings.dry_run else {}  # a configuration says so
     if "not_migrated" in problems:
-        if is_taken_back(summary, storage, settings):
-            journal = typed.get("journal") or settings.journal_dir
-            step = "these assets were rolled back; see that all is as it was before"
+        journals, undone = journals_and_undone(summary, storage, settings)
+        if undone and undone[0] == journals[0]:
+            journal = undone if undone != journals else typed.get("journal") or settings.journal_dir
+            step = "the last run was rolled back; see that all is as it was before"
             return step, verify, {**flags, **chosen, "journal": journal, "restored": True}
         step = "mend what failed, then migrate" if summary["not_migratable"] else "migrate what is not migrated yet"
         return step, migration.SCRIPT, {**flags, **to_write, **chosen}
@@ -962,13 +963,13 @@ def next_step_of_restored(
     return step, os.path.basename(rollback.__file__), {**flags, "journal": sorted(folders)}
 
 
-def is_taken_back(summary: Dict[str, Any], storage: Any, settings: Any) -> bool:
-    """Whether a rollback has taken back all journals given, or else of the tables."""
+def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) -> Tuple[List[str], List[str]]:
+    """The journals given, or else of the tables, newest first; and those of them that a rollback has taken back."""
     tables = migration.journal_header(settings, summary["account"], summary["region"])
-    given = map(storage.journal, summary["journals"])
-    journals = list(given) or list(migration.journals_of(storage, settings.journal_dir, tables))
+    of_tables = [journal.path for journal in migration.journals_of(storage, settings.journal_dir, tables)]
+    journals = summary["journals"] or sorted(of_tables, reverse=True)
     undone = rollback.undone_journals(storage, settings.report_dir)
-    return bool(journals) and all(journal.identity in undone for journal in journals)
+    return journals, [path for path in journals if storage.journal(path).identity in undone]
 
 
 def summarise(

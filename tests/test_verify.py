@@ -880,7 +880,7 @@ def test_after_a_rollback_everything_is_as_it_was(tables, capsys):
     assert roll_back(tables, *folders) == 0
     assert run(tables, "--journal", *folders).summary["problems"] == {"not_migrated": 200}
     *_, step, command = capsys.readouterr().out.splitlines()
-    assert step == "Next: these assets were rolled back; see that all is as it was before:"
+    assert step == "Next: the last run was rolled back; see that all is as it was before:"
     assert command.endswith(" --restored")
     capsys.readouterr()
     page = tables.folder / "page.html"
@@ -891,6 +891,24 @@ def test_after_a_rollback_everything_is_as_it_was(tables, capsys):
     )
     assert "after a rollback, 200 before images compared" in page.read_text(encoding="utf-8")
     assert tables.contents() == before
+
+
+def test_of_two_runs_the_last_one_is_taken_back(tables, capsys):
+    tables.put(asset("a1"), asset("a2"))
+    for number in (1, 2):
+        assert migration.main([*tables.flags, "--limit", str(number), "--journal-dir", "backups"]) == 0
+    first, second = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
+    for journal, step, flags in (
+        (second, "Next: the last run was rolled back;", "_verify.py %s --journal %s --restored"),
+        (first, "Next: the last run was rolled back;", "_verify.py %s --journal backups --restored"),
+    ):
+        assert roll_back(tables, journal) == 0
+        for given in ([], ["--journal", "backups"]):
+            capsys.readouterr()
+            assert verify.main([*tables.flags, *given]) == 1
+            *_, said, command = capsys.readouterr().out.splitlines()
+            flags = flags.replace("%s", " ".join(tables.flags), 1).replace("%s", second)
+            assert said.startswith(step) and command.endswith(flags)
 
 
 def test_what_a_rollback_left_is_named(tables):
