@@ -5462,12 +5462,12 @@ def next_step(
         return "give the right names and run it again", None, {}
     if not summary["scanned"]:
         return "nothing was looked at: name the table that holds the assets", None, {}
-    if settings.dry_run:
+    if outcomes.get("would_migrate"):
         if settings.limit is None and not settings.database_id and outcomes["would_migrate"] > BEGINNING:
             return "begin small", script, {**for_real(typed), "limit": BEGINNING}
         return "migrate", script, for_real(typed)
-    if outcomes["failed"]:
-        return "mend what failed, then run it again", script, typed
+    if outcomes.get("would_fail") or outcomes.get("failed"):
+        return "mend what %s, then run it again" % ("would fail" if settings.dry_run else "failed"), script, typed
     flags = connection_of(typed)
     flags.update({name: typed[name] for name in ("limit", "database_id", "asset_id") if name in typed})
     # Those of earlier runs count too, also where this one has written nothing.

@@ -206,7 +206,7 @@ def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, 
 def journal_warnings(interrupted: Sequence[str], not_given: Sequence[str]) -> List[str]:
     """What a result does not tell of: lines for its end. Both are paths."""
     rows = [(path, NOT_WHOLE[1:-1]) for path in interrupted]
-    rows += [(path, "NOT GIVEN; what its run migrated was left as it is") for path in not_given]
+    rows += [(path, "NOT GIVEN; what its run migrated is not in this result") for path in not_given]
     lines = ["  warning  journal %s: %s" % row for row in rows[:SHOWN_JOURNALS]]
     more = len(rows) - SHOWN_JOURNALS
     return lines + (["  warning  {:,} more such journals; the summary names all".format(more)] if more > 0 else [])

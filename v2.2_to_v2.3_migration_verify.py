@@ -930,6 +930,12 @@ def next_step(
     files = "the report and the page" if "page" in summary["files"] else "the report"
     if summary["restored"]:
         return next_step_of_restored(summary, storage, flags, files)
+    if summary["journals_not_given"]:
+        return (
+            "prove the other assets too, by all journals",
+            verify,
+            {**typed, "journal": all_folders(summary, storage)},
+        )
     if chosen:
         return "migrate all assets", migration.SCRIPT, {**flags, **to_write}
     tables = migration.journal_header(settings, summary["account"], summary["region"])
@@ -958,9 +964,14 @@ def next_step_of_restored(
     if not not_given:
         step = "%s, by no journal beside those given: look for their journals; if they are to stay, file %s"
         return step % (still, files), None, {}
-    folders = {storage.journal(path).folder or os.curdir for path in summary["journals"] + not_given}
     step = "%s: to roll them back too, give all journals; if they are to stay, file %s" % (still, files)
-    return step, os.path.basename(rollback.__file__), {**flags, "journal": sorted(folders)}
+    return step, os.path.basename(rollback.__file__), {**flags, "journal": all_folders(summary, storage)}
+
+
+def all_folders(summary: Dict[str, Any], storage: Any) -> List[str]:
+    """Where the journals lie that were given and that were not."""
+    paths = summary["journals"] + summary["journals_not_given"]
+    return sorted({storage.journal(path).folder or os.curdir for path in paths})
 
 
 def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) -> Tuple[List[str], List[str]]:
@@ -1345,7 +1356,7 @@ def run_verification(
     typed: the flags, where the operator is to be told the next command."""
     start = migration.utc_now()
     not_given = []  # type: List[str]
-    if restored:
+    if journals:
         with migration.preparing():
             summaries = rollback.Summaries(site.storage, settings.report_dir)
             beside, missing = rollback.journals_not_given(journals, site.storage, summaries)
@@ -1361,7 +1372,8 @@ def run_verification(
         summary = summarise(
             settings, site, findings, runs, requests, journals, start, status, error, files, restored, stopped
         )
-        summary["journals_not_given"] = not_given
+        missed = restored or "no_before_image" in summary["notes"]
+        summary["journals_not_given"] = not_given if missed else []
         path = outputs.path_of(files["summary"])
         error = migration.despite(error, lambda: migration.write_summary(path, summary))
         if page_file:

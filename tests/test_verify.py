@@ -757,6 +757,11 @@ def test_migrated_assets_that_no_journal_covers_are_counted(tables):
     (row,) = [row for row in result.rows if row["error_type"] == "no_before_image"]
     assert row["actual"] == "13" and "db01 / b1, db01 / c00, " in row["error_message"]
     assert row["error_message"].endswith("db01 / c08 and others.")
+    assert result.summary["journals_not_given"] == []  # it lies elsewhere
+    second_here = first.with_name("second.jsonl")
+    second_here.write_text(second.read_text())
+    assert run(tables, "--journal", first).summary["journals_not_given"] == [str(second_here)]
+    assert run(tables, "--journal", first, second_here).summary["journals_not_given"] == []
     result = run(tables, "--journal", first, second)
     assert [row["actual"] for row in result.rows if row["error_type"] == "no_before_image"] == ["12"]
     assert result.summary["notes"]["no_before_image"] == 12
@@ -994,6 +999,8 @@ def test_restored_needs_journals(tables, capsys):
          "M --config c --limit 5"),
         ({"problems": {"legacy_field": 2}}, {"config": "c", "journal": ["j"]},
          "mend what the report names, then verify again", "V --config c --journal j"),
+        ({"journals": ["j"], "journals_not_given": ["other/k"]}, {"config": "c", "journal": ["j"]},
+         "prove the other assets too, by all journals", "V --config c --journal . --journal other"),
         ({}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c"),
         ({}, {"config": "c"}, "prove the content too, by the journals",
          "V --html --config c --journal backups"),
