@@ -1728,6 +1728,7 @@ class JournalObjects:
         self.folder, _, self.stem = folder.path[:-1].rpartition("/")
         self._header = ""
         self._count = 0
+        self._first_line = b""
 
     def begin(self, line: str) -> None:
         """It goes with the first lines that are appended: a run without any leaves nothing."""
@@ -1751,9 +1752,12 @@ class JournalObjects:
         """Nothing was stored."""
 
     def first_line(self) -> bytes:
-        if not self.exists():
-            raise FileNotFoundError(errno.ENOENT, "there is no such journal, nor one below it", self.path)
-        return self._lines(self._read(1))[0] + b"\n"
+        """It never changes, so it is read once."""
+        if not self._first_line:
+            if not self.exists():
+                raise FileNotFoundError(errno.ENOENT, "there is no such journal, nor one below it", self.path)
+            self._first_line = self._lines(self._read(1))[0] + b"\n"
+        return self._first_line
 
     def lines_backwards(self) -> Iterator[bytes]:
         """The non-empty lines, last one first, in memory of some objects' size."""
@@ -1763,7 +1767,7 @@ class JournalObjects:
 
     def user(self) -> str:
         """Nobody locks it. A run that was not ended, and has stored something lately, may still go on."""
-        if is_whole(self) or self._stored()[1] > GOES_ON_SECONDS:
+        if self._stored()[1] > GOES_ON_SECONDS or is_whole(self):
             return ""
         return USED_BY[0]
 
@@ -4008,10 +4012,13 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
     return checks
 
 
-def journals_of(storage: Storage, folder: str, facts: Mapping[str, Any]) -> Iterator[Any]:
-    """The journals in a folder whose headers say these facts, so far as they can be read."""
+def journals_of(storage: Storage, folder: str, facts: Mapping[str, Any], known: Any = frozenset()) -> Iterator[Any]:
+    """The journals in a folder whose headers say these facts, so far as they can be read.
+    known: a set, the identities of those to leave out."""
     with contextlib.suppress(MigrationError):
         for journal in storage.journals(folder):
+            if journal.identity in known:
+                continue
             with contextlib.suppress(SettingsError):
                 header = read_journal_header(journal)
                 if all(header.get(name) == value for name, value in facts.items()):

@@ -237,19 +237,24 @@ def open_journals(names: Iterable[str], storage: Any) -> List[Journal]:
     begun is skipped with a word. Raises SettingsError for a file that is no journal, unless it only lies in a folder,
     for a folder without any, and where nothing but such is left.
     """
+    return journals_in(found for name in names for found in journal_files(name, storage))
+
+
+def journals_in(files: Iterable[Tuple[Any, bool]]) -> List[Journal]:
+    """files: as journal_files has them. The rest as open_journals has it."""
     journals = collections.OrderedDict()  # type: Dict[str, Journal]
     skipped = []  # type: List[str]
-    for name in names:
-        for file, named in journal_files(name, storage):
-            try:
-                header = migration.read_journal_header(file)
-            except migration.SettingsError as error:
-                never_begun = isinstance(error, migration.JournalNotBegun)
-                if not never_begun and (named or isinstance(error, migration.DamagedJournal)):
-                    raise
-                skipped.append(error.cause)
-                continue
-            journals.setdefault(file.identity, Journal(file, header, migration.is_whole(file), named))
+    for file, named in files:
+        try:
+            header = migration.read_journal_header(file)
+        except migration.SettingsError as error:
+            never_begun = isinstance(error, migration.JournalNotBegun)
+            if not never_begun and (named or isinstance(error, migration.DamagedJournal)):
+                raise
+            skipped.append(error.cause)
+            continue
+        if file.identity not in journals:
+            journals[file.identity] = Journal(file, header, migration.is_whole(file), named)
     if skipped and not journals:
         raise migration.SettingsError(skipped[0], "give journals that hold before images.")
     announce_skipped(skipped)
@@ -863,21 +868,19 @@ def restoration(image: BeforeImage, now: Now) -> Any:
 
 def journals_beside(journals: List[Journal], storage: Any) -> List[Any]:
     """The files of other journals of the same tables that lie beside those given."""
-    given = {journal.file.identity for journal in journals}
+    given = frozenset(journal.file.identity for journal in journals)
     tables = {name: journals[0].header.get(name) for name in SAME_TABLES}
     folders = sorted({journal.file.folder for journal in journals})
-    found = [file for folder in folders for file in migration.journals_of(storage, folder, tables)]
-    return [file for file in found if file.identity not in given]
+    return [file for folder in folders for file in migration.journals_of(storage, folder, tables, given)]
 
 
 def journals_not_given(
-    journals: List[Journal], storage: Any, summaries: Summaries
+    journals: List[Journal], files: List[Any], storage: Any, summaries: Summaries
 ) -> Tuple[List[Journal], Dict[str, int]]:
-    """Those beside that are neither empty nor undone: an interrupted migration that was run again has two. And, as
-    Summaries have it, those of the same jobs that are elsewhere, or lost."""
+    """Of the files, as journals_beside has them, those neither empty nor undone: an interrupted migration that was run
+    again has two. And, as Summaries have it, those of the same jobs that are elsewhere, or lost."""
     undone = undone_journals(storage, summaries.report_dir)
-    files = journals_beside(journals, storage)
-    beside = open_journals([file.path for file in files if not is_empty(file)], storage)
+    beside = journals_in((file, True) for file in files if not is_empty(file))
     missing = summaries.missing(journals + beside)
     return (
         [journal for journal in beside if journal.file.identity not in undone],
@@ -948,13 +951,14 @@ def roll_back(argv: Optional[List[str]]) -> int:
     allow_many_files()
     with contextlib.ExitStack() as locks:
         with migration.preparing():
-            for file in [journal.file for journal in journals] + journals_beside(journals, storage):
+            beside = journals_beside(journals, storage)
+            for file in [journal.file for journal in journals] + beside:
                 file.take(locks)
             counts, archive = survey(journals)
             summaries = Summaries(storage, settings.report_dir)
             require_images(journals, counts, summaries)
             archive.add_live_twins(journals)
-            later = LaterImages(*journals_not_given(journals, storage, summaries))
+            later = LaterImages(*journals_not_given(journals, beside, storage, summaries))
         migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts, later.paths))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
         summary = run_rollback(database, settings, site, journals, sum(counts), archive, later)

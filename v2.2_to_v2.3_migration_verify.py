@@ -1359,8 +1359,9 @@ def run_verification(
     if journals:
         with migration.preparing():
             summaries = rollback.Summaries(site.storage, settings.report_dir)
-            beside, missing = rollback.journals_not_given(journals, site.storage, summaries)
-            not_given = [journal.path for journal in beside[::-1]] + list(missing)
+            beside = rollback.journals_beside(journals, site.storage)
+            found, missing = rollback.journals_not_given(journals, beside, site.storage, summaries)
+            not_given = [journal.path for journal in found[::-1]] + list(missing)
     files, outputs = name_files(settings, site.storage, output, page, start), migration.Outputs(site.storage)
     with contextlib.ExitStack() as signals:
         report = migration.CsvReport(outputs.path_of(files["report"]), REPORT_COLUMNS)

@@ -117,6 +117,25 @@ def test_run_again_and_rolled_back_from_both_journals(tables, s3, place, capsys)
     assert "NOT GIVEN" not in capsys.readouterr().out.split("Preflight")[-1]
 
 
+@pytest.mark.parametrize("given", [3, 2])
+def test_before_its_before_images_the_first_object_of_a_journal_is_read_once(tables, s3, place, given, monkeypatch):
+    """A job on Spark has thousands of journals, and each request takes its time."""
+    tables.load(sample_assets(180))
+    for number in (1, 2, 3):
+        assert migrate(tables, place, "--limit", str(number * 60)) == 0
+    journals = s3.journals()
+
+    def end(journals):
+        raise migration.SettingsError("The journals were opened.", "go on.")
+
+    monkeypatch.setattr(rollback, "survey", end)
+    s3.requests.clear()
+    assert roll_back(tables, place, *journals[:given]) == 2
+    first = [journal.split("/", 3)[3] + "00000001.jsonl.gz" for journal in journals]
+    assert len(s3.keys("00000002.jsonl.gz")) == 3  # they have more: the last one, which tells the end, is read too
+    assert sorted(request.key for request in s3.requests if request.key in first) == first
+
+
 @pytest.mark.parametrize("main", [migration.main, verify.main, rollback.main])
 def test_reports_of_two_runs_in_one_second_do_not_replace_each_other(
     tables, s3, place, tmp_path, main, monkeypatch, capsys
