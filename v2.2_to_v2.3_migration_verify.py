@@ -854,17 +854,16 @@ class RequestCounts:
 def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
     """What it comes to, in two words and in a sentence."""
     counted = migration.counted
-    read = "%s and %s read" % (
+    compared = "%s compared" % counted(summary["before_images"], "before image")
+    read = "%s and %s read, %s" % (
         counted(summary["assets"], "asset"),
         counted(summary["version_records"], "version record"),
+        compared,
     )
-    compared = "%s compared" % counted(summary["before_images"], "before image")
     if summary["restored"]:
         read = "after a rollback, %s" % compared
         if summary["notes"].get("still_migrated"):
             read += ", %s still migrated" % counted(summary["notes"]["still_migrated"], "other asset")
-    elif summary["journals"]:
-        read += ", %s" % compared
     problems, notes = sum(summary["problems"].values()), sum(summary["notes"].values())
     found = "%s; %s, %s" % (read, counted(problems, "problem"), counted(notes, "note"))
     if summary["exit_status"] not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS) or summary["error"]:

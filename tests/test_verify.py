@@ -81,7 +81,7 @@ def test_a_healthy_table_gives_the_header_and_one_line(tables, capsys):
         verify.REPORT_COLUMNS
     )
     *_, verdict, empty, step = capsys.readouterr().out.strip().splitlines()
-    assert verdict == "VERIFIED: 2 assets and 2 version records read; no problems, no notes."
+    assert verdict == "VERIFIED: 2 assets and 2 version records read, no before images compared; no problems, no notes."
     assert step.startswith("Next: open the application ")
 
 

@@ -120,7 +120,8 @@ def test_nothing_is_loaded_and_only_its_own_script_and_style_run():
         (
             [],
             {},
-            "<strong>VERIFIED</strong> 1,204,331 assets and 1,204,398 version records read; no problems, no notes.",
+            "<strong>VERIFIED</strong> 1,204,331 assets and 1,204,398 version records read, no before images compared;"
+            " no problems, no notes.",
         ),
         ([problem("a1", "shared_asset_id")], {}, "<strong>VERIFIED</strong>"),
         ([problem("a1")], {}, "<strong>NOT VERIFIED</strong>"),
