@@ -223,14 +223,16 @@ def has_journals(storage, settings):
 @contextlib.contextmanager
 def one_next_step():
     """The file for the next step; what it holds at the end is the last that is shown."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "next")
-        try:
-            yield path
-        finally:
-            if os.path.exists(path):
-                with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                    migration.announce(file.read())
+    descriptor, path = tempfile.mkstemp()
+    os.close(descriptor)
+    try:
+        yield path
+    finally:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+        os.remove(path)
+        if text:
+            migration.announce(text)
 
 
 def headline(text):

@@ -99,7 +99,7 @@ ERROR_TYPES = collections.OrderedDict(
         ("nothing_found", "Something that was to be verified is not there: asset, databaseId or before images."),
         (
             "still_migrated",
-            "Note: Restored: assets are migrated that no journal given has as they were before.",
+            "Note: Restored: assets are still migrated, and no journal given has what they were before.",
         ),
         ("to_do", "Note: the migration left this to a person. The message says what to do."),
         ("no_before_image", "Note: migrated assets are in none of the journals given; their content was not compared."),
