@@ -838,6 +838,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\\u%04x" % ord(char) for char in text)
 
 
+def utf8(text: str) -> bytes:
+    """Of half a surrogate pair too, which DynamoDB Local keeps."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def as_planned(asset: Item, plan: Plan) -> bool:
     """Whether an asset already is as the plan leaves it."""
     return all(asset.get(name) == value for name, value in plan.set_attributes.items()) and not any(
@@ -1439,13 +1444,13 @@ def refusal_code(change: Change, item: Optional[Item]) -> Optional[str]:
 
 def item_size(item: Item) -> int:
     """Bytes of an item as its limit counts them (AWS: "DynamoDB item sizes and formats"); of numbers, about."""
-    return sum(len(name.encode("utf-8")) + _value_size(value) for name, value in item.items())
+    return sum(len(utf8(name)) + _value_size(value) for name, value in item.items())
 
 
 def _value_size(value: Value) -> int:
     ((kind, content),) = value.items()
     if kind == "S":
-        return len(content.encode("utf-8"))
+        return len(utf8(content))
     if kind == "N":
         return len(content) // 2 + 1
     if kind == "B":
@@ -1469,7 +1474,7 @@ def changed_item(change: Change, item: Optional[Item]) -> Optional[Item]:
 
 def can_exist(key: Key) -> bool:
     """Whether a key is within DynamoDB's limits. One beyond has the whole request refused."""
-    return 1 <= len(key[1].encode("utf-8")) <= 2048 and 1 <= len(key[2].encode("utf-8")) <= 1024
+    return 1 <= len(utf8(key[1])) <= 2048 and 1 <= len(utf8(key[2])) <= 1024
 
 
 def write_units(size: int) -> float:
@@ -3409,12 +3414,13 @@ class AssetKeys:
 
     def __init__(self) -> None:
         self._rows = temporary_database(
-            "CREATE TABLE owners (asset_id TEXT, database_id TEXT, version_id TEXT,"
+            "CREATE TABLE owners (asset_id BLOB, database_id BLOB, version_id TEXT,"
             " PRIMARY KEY (asset_id, database_id)) WITHOUT ROWID"
         )
 
     def add(self, database_id: str, asset_id: str, version_id: Optional[str]) -> None:
-        self._rows.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?)", (asset_id, database_id, version_id))
+        row = (utf8(asset_id), utf8(database_id), to_json(version_id))
+        self._rows.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?)", row)
 
     def add_asset(self, asset: Item) -> None:
         """asset: keys and currentVersionId of it."""
@@ -3422,7 +3428,9 @@ class AssetKeys:
 
     def versions(self, asset_id: str) -> Dict[str, Optional[str]]:
         """The version ids by databaseId."""
-        return dict(self._rows.execute("SELECT database_id, version_id FROM owners WHERE asset_id = ?", (asset_id,)))
+        query = "SELECT database_id, version_id FROM owners WHERE asset_id = ?"
+        rows = self._rows.execute(query, (utf8(asset_id),))
+        return {name.decode("utf-8", "surrogatepass"): json.loads(version_id) for name, version_id in rows}
 
 
 class Owners:
@@ -3645,7 +3653,9 @@ class VersionRecords:
         if twin is None or version_id is None or key == asset.insertion.key or not needs_record(twin, version_id):
             return None
         record = (await self.tables.get([key])).get(key)
-        if record is None or record.get("isCurrentVersion") != CURRENT or await self._third_needs(asset, key):
+        if record is None or record.get("isCurrentVersion") != CURRENT or not looks_like_ours(record):
+            return None  # that of the application an archived asset may have kept
+        if await self._third_needs(asset, key):
             return None
         return record
 
@@ -3739,8 +3749,8 @@ def looks_like_ours(record: Item) -> bool:
 
 def may_be_archived(asset: ReadAsset, own: Optional[Item], twin: Item) -> bool:
     """Whether a live asset is gone and its archived twin looks like it: the application may have archived it."""
-    aside = {*OWNED_FIELDS, "databaseId"}
-    return own is None and not set(differing(json.loads(asset.text), twin)) - aside
+    read, aside = json.loads(asset.text), {*OWNED_FIELDS, "databaseId"}
+    return own is None and version_id_of(read) == version_id_of(twin) and not set(differing(read, twin)) - aside
 
 
 def is_of_version(record: Item, other: Item) -> bool:

@@ -315,21 +315,21 @@ class Archive:
         create = "CREATE TABLE images (key TEXT, item TEXT, PRIMARY KEY (key, item)) WITHOUT ROWID"
         self.database = migration.temporary_database(create)
         self.empty = True
-        self.database.execute("CREATE TABLE exchanges (asset_id TEXT, version_id TEXT, database_id TEXT, claim TEXT)")
-        self.database.execute("CREATE INDEX by_record ON exchanges (asset_id, version_id)")
+        self.database.execute("CREATE TABLE exchanges (record TEXT, database_id TEXT, claim TEXT)")
+        self.database.execute("CREATE INDEX by_record ON exchanges (record)")
 
     def add_claim(self, database_id: str, claim: Any) -> None:
         if claim.was and claim.wrote:
-            names = [claim.now[name]["S"] for name in ("assetId", "assetVersionId")]
-            self.database.execute(
-                "INSERT INTO exchanges VALUES (?, ?, ?, ?)", (*names, database_id, migration.to_json(claim))
-            )
+            record = [claim.now[name]["S"] for name in ("assetId", "assetVersionId")]
+            row = [migration.to_json(value) for value in (record, database_id, claim)]
+            self.database.execute("INSERT INTO exchanges VALUES (?, ?, ?)", row)
 
     def exchanged_by_others(self, image: BeforeImage) -> List[Item]:
         """What other assets put in the place of an image's version record, and what they replaced."""
+        record = [image.key[2], image.record["assetVersionId"]["S"]]
         rows = self.database.execute(
-            "SELECT claim FROM exchanges WHERE asset_id = ? AND version_id = ? AND database_id != ?",
-            (image.key[2], image.record["assetVersionId"]["S"], image.key[1]),
+            "SELECT claim FROM exchanges WHERE record = ? AND database_id != ?",
+            [migration.to_json(value) for value in (record, image.key[1])],
         )
         return [item for (text,) in rows for item in json.loads(text)[:2]]
 
@@ -507,30 +507,27 @@ class Claims:
 
     def __init__(self) -> None:
         self.database = migration.temporary_database(
-            "CREATE TABLE claims (number INTEGER PRIMARY KEY, database_id TEXT, asset_id TEXT, version_id TEXT,"
-            " claim TEXT, assigned INTEGER DEFAULT 0)"
+            "CREATE TABLE claims (number INTEGER PRIMARY KEY, asset TEXT, claim TEXT, assigned INTEGER DEFAULT 0)"
         )
-        self.database.execute("CREATE INDEX by_asset ON claims (asset_id, version_id)")
+        self.database.execute("CREATE INDEX by_asset ON claims (asset)")
         self.empty = True
 
     def add(self, entry: Any) -> None:
-        claim = entry.claim
-        names = [claim.now[name]["S"] for name in ("assetId", "assetVersionId")]
         self.empty = False
-        self.database.execute(
-            "INSERT INTO claims (database_id, asset_id, version_id, claim) VALUES (?, ?, ?, ?)",
-            (entry.database_id, *names, migration.to_json(claim)),
-        )
+        asset = (entry.database_id, entry.claim.now["assetId"]["S"])
+        row = (migration.to_json(asset), migration.to_json(entry.claim))
+        self.database.execute("INSERT INTO claims (asset, claim) VALUES (?, ?)", row)
 
     def of(self, database_id: str, asset_id: str) -> List[Any]:
         """What is said between an image of this asset and the next later one, the last first."""
         if self.empty:
             return []
-        where = "WHERE asset_id = ? AND database_id = ? AND NOT assigned"
+        asset = (migration.to_json((database_id, asset_id)),)
+        where = "WHERE asset = ? AND NOT assigned"
         query = "SELECT claim FROM claims %s ORDER BY number" % where
-        found = [Claim(*json.loads(text)) for (text,) in self.database.execute(query, (asset_id, database_id))]
+        found = [Claim(*json.loads(text)) for (text,) in self.database.execute(query, asset)]
         if found:
-            self.database.execute("UPDATE claims SET assigned = 1 %s" % where, (asset_id, database_id))
+            self.database.execute("UPDATE claims SET assigned = 1 %s" % where, asset)
         return found
 
 

@@ -185,6 +185,10 @@ def test_a_throttled_partition_key_does_not_hold_up_others_below_a_ceiling():
     writes.ceiling.short = True
     hot.tokens, hot.rate = -1000.0, 1.0
     assert partitions(writes.next_batch(1.0, True)) == {"db01": 25}
+    for lane in writes.lanes.by_key.values():
+        lane.tokens, lane.rate = -1000.0, 1.0
+    writes.ceiling.short = True
+    assert writes.next_batch(1.0, True) == [] and writes.next_at() > 900
 
 
 def test_nothing_is_waited_for_while_all_requests_are_under_way():

@@ -76,6 +76,21 @@ def test_names_in_report_and_on_screen(tables, capfd):
     assert named == {("%s%d" % (text, n)).lstrip("'") for n, text in enumerate(TEXTS)}
 
 
+def test_half_a_surrogate_pair(tables):
+    """DynamoDB Local keeps it. Looked up as a twin, as another database's, and in the dry run's sizes."""
+    name = "x\ud800"
+    tables.put(asset(name), asset(name, "db01#deleted"), asset(name, "db02", currentVersion=version(Version=name)))
+    tables.put(asset(name, "d\udc80", currentVersion=version(Version="4")), asset(name, "d\udc80#deleted"))
+    before = tables.contents()
+    dry, run = tables.migrate("--dry-run"), tables.migrate()
+    assert (dry.codes, run.codes) == ({"archived_twin", "invalid_version_id"},) * 2
+    assert run.summary["outcomes"]["migrated"] == 4
+    flags = [*tables.flags, "--journal", str(run.journal), "--report-dir", str(tables.folder / "back")]
+    assert verify.main(flags) == 1  # of the one that failed
+    assert rollback.main([*flags, "--yes"]) == 0
+    assert tables.contents() == before
+
+
 def test_longest_keys(tables):
     there_and_back(
         tables,

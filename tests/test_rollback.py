@@ -558,6 +558,15 @@ def wait_until_some_are_restored(tables, process):
     raise AssertionError("the rollback had ended, or had not begun, before it could be interrupted")
 
 
+def test_a_journal_that_grew_after_it_was_counted(tables, monkeypatch):
+    """As it may on a file system without locks."""
+    tables.put(asset("a"), asset("b"))
+    run, survey = tables.migrate(), rollback.survey
+    monkeypatch.setattr(rollback, "survey", lambda journals: ([1], survey(journals)[1]))
+    undone = roll_back(tables, run)
+    assert (undone.outcomes["restored"], undone.outcomes["not_finished"]) == (2, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_run_again_it_ends_as_if_it_had_not_been(tables, number):
     tables.load(sample_assets(300))

@@ -333,6 +333,36 @@ def test_identical_twins_of_which_the_archived_one_is_deleted_in_mid_run(tables,
         tables.client.delete_item(TableName=tables.versions, Key={"assetId": S("a"), "assetVersionId": S("3")})
 
 
+def test_the_record_that_this_run_made_for_an_archived_one_is_replaced_though_that_is_gone(tables, monkeypatch):
+    tables.put(asset("a", currentVersion=version(Comment="Mine")), asset("a", ARCHIVE))
+    keys, actions = [(ARCHIVE, "a"), ("db01", "a")], {"db01": lambda: delete(tables, ARCHIVE)}
+    assert migrate_in_order(tables, monkeypatch, keys, actions).codes == {"archived_twin"}
+    assert tables.contents() == (
+        {("db01", "a"): migrated("a")},
+        {("a", "3"): record("a", comment="Mine")},
+    )
+
+
+def test_the_archived_ones_record_is_current_again_where_the_live_one_vanishes(tables, before_first):
+    tables.put(asset("a", ARCHIVE, currentVersion=version(Version="2")))
+    in_turn(tables, ARCHIVE)
+    before = tables.contents()
+    tables.put(asset("a"))
+    before_first('UPDATE "%s"' % tables.assets, lambda: delete(tables, "db01"))
+    done = tables.migrate()
+    assert done.codes == {"vanished"} and done.summary["version_records_written"] == 0
+    assert tables.contents() == before
+
+
+@pytest.mark.parametrize("comment", ["Mine", None])
+def test_a_record_of_the_application_that_an_archived_one_kept_stays_current(tables, comment):
+    tables.put(asset("a", ARCHIVE, currentVersion=version(Version="2")), asset("a"))
+    of_application = record("a", assetVersionId="2", createdBy="ann", comment=comment)
+    tables.put_records(of_application)
+    in_turn(tables, ARCHIVE, "db01")
+    assert tables.contents()[1] == {("a", "2"): of_application, ("a", "3"): record("a")}
+
+
 def test_history_that_a_live_asset_took_over_is_not_removed(tables):
     """Then the application made another version; the archived asset's record is the live one's history."""
     tables.put(asset("a", ARCHIVE), asset("a"))
@@ -558,6 +588,20 @@ def test_a_record_that_was_changed_before_it_could_be_withdrawn_is_reported(tabl
     before_first("DELETE", lambda: tables.put_records(record("a", comment="Edited")))
     done = tables.migrate()
     assert done.codes == {"vanished", "record_stays"} and tables.record("a", "3") == record("a", comment="Edited")
+    assert done.summary["version_records_written"] == 1
+
+
+def test_a_record_that_is_brought_up_to_date_is_one_record(tables, before_first, monkeypatch):
+    """Also where the answer to that is lost."""
+    tables.put(asset("a"))
+    edited = asset("a", currentVersion=version(Comment="Edited"))
+    before_first('UPDATE "%s"' % tables.assets, lambda: tables.put(edited))
+    lose_answer(monkeypatch, 'UPDATE "%s"' % tables.versions, True, lambda: None)
+    done = tables.migrate()
+    assert done.status == 0 and done.summary["version_records_written"] == 1
+    assert tables.record("a", "3") == record("a", comment="Edited")
+    assert roll_back(tables, done).status == 0
+    assert tables.contents() == ({("db01", "a"): edited}, {})
 
 
 def test_a_change_that_never_arrived_is_not_taken_for_done_because_the_asset_looks_new(tables, monkeypatch):
@@ -736,6 +780,7 @@ def test_a_record_is_put_back_that_another_run_relied_on_while_it_was_withdrawn(
     before_first('DELETE FROM "%s"' % tables.versions, lambda: runs.extend(in_turn(tables, "db02")))
     (first,) = in_turn(tables, "db01")
     assert first.codes == {"vanished", "record_stays"} and runs[0].status == 0
+    assert first.summary["version_records_written"] == 1
     assert tables.contents() == ({("db02", "a"): migrated("a", "db02")}, {("a", "3"): record("a")})
     undone = roll_back(tables, first, *runs)
     assert undone.summary["outcomes"]["asset_deleted"] == 1
@@ -777,28 +822,85 @@ def test_a_record_that_another_run_relies_on_is_not_brought_up_to_date(tables, b
     assert tables.asset("db02", "a") == migrated("a", "db02") and tables.record("a", "3") == record("a")
 
 
+def migrate_in_order(tables, monkeypatch, keys, actions):
+    """One run in which each asset, the only one under its databaseId, is read when the one before is migrated.
+    actions: what is to happen before, by databaseId."""
+    before, read_page = dict(zip([name for name, _ in keys[1:]], keys)), migration.Database.read_page
+
+    def read_in_order(database, table, request, *prepare):
+        name = request.get("ExpressionAttributeValues", {}).get(":value", {}).get("S")
+        if name in before and "ProjectionExpression" not in request:
+            deadline = time.monotonic() + 30
+            while "currentVersionId" not in (tables.asset(*before[name]) or {}) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            actions.get(name, lambda: None)()
+        return read_page(database, table, request, *prepare)
+
+    monkeypatch.setattr(migration.Database, "read_page", read_in_order)
+    monkeypatch.setattr(migration, "READERS", len(keys))
+    return tables.migrate(*[flag for name, _ in keys for flag in ("--database-id", name)])
+
+
 def test_an_asset_made_since_the_owners_were_read_is_known_once_it_relies_on_a_record(tables, monkeypatch):
     """The archived asset's record is not replaced for the live one: a third needs it, which was made in mid-run."""
     mine = version(Comment="Mine")
     tables.put(asset("a", ARCHIVE), asset("a", currentVersion=mine))
     tables.put(asset("b", "db05" + DELETED), asset("b", "db05", currentVersion=mine))
-    third, read_page = "db02" + DELETED, migration.Database.read_page
-
-    def wait_until(condition):
-        while not condition():
-            time.sleep(0.01)
-
-    def read_in_order(database, table, request, *prepare):
-        name = request.get("ExpressionAttributeValues", {}).get(":value")
-        if name == S(third):  # for b, the keys of all assets were read
-            wait_until(lambda: (tables.record("b", "3") or {}).get("comment") == S("Mine"))
-            tables.put(asset("a", third))
-        elif name == S("db01") and "ProjectionExpression" not in request:
-            wait_until(lambda: "currentVersionId" in (tables.asset(third, "a") or {}))
-        return read_page(database, table, request, *prepare)
-
-    monkeypatch.setattr(migration.Database, "read_page", read_in_order)
-    names = [ARCHIVE, "db05" + DELETED, "db05", third, "db01"]
-    done = tables.migrate(*[flag for name in names for flag in ("--database-id", name)])
+    third = "db02" + DELETED
+    in_order = [("db05" + DELETED, "b"), ("db05", "b"), (ARCHIVE, "a"), (third, "a"), ("db01", "a")]
+    # By then the keys of all assets were read for b's sake.
+    done = migrate_in_order(tables, monkeypatch, in_order, {third: lambda: tables.put(asset("a", third))})
     assert done.codes == {"archived_twin", "version_conflict"}
     assert tables.record("a", "3") == record("a", isCurrentVersion=FALSE)
+
+
+# --- Assets without a date ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["system", "ann"])
+def test_a_record_of_any_date_serves_an_asset_without_one_and_is_none_of_ours(tables, by):
+    """Whoever made it: it stays when the asset is taken back, and the report says so."""
+    undated = asset("a", currentVersion=version(DateModified=None, createdBy=by))
+    present = record("a", createdBy=by, dateCreated="2025-06-30T00:00:00Z")
+    tables.put(undated)
+    tables.put_records(present)
+    done = tables.migrate()
+    assert (done.status, done.rows, done.summary["version_records_written"]) == (0, [], 0)
+    assert claims_in(done) == [("db01", {"was": present, "now": present, "certain": True})]
+    assert run(tables, verify, done).status == 0
+    undone = roll_back(tables, done)
+    assert undone.status == 0 and [row["code"] for row in undone.rows] == ["record_stays"]
+    assert tables.contents() == ({("db01", "a"): undated}, {("a", "3"): present})
+
+
+def test_a_record_of_another_date_that_came_meanwhile_is_not_taken_for_ours(tables, cut_off):
+    """Nobody knows whether our own write arrived; but that of a record has the start of this run."""
+    undated = asset("a", currentVersion=version(DateModified=None))
+    present = record("a", dateCreated="2025-06-30T00:00:00Z")
+    tables.put(undated)
+    cut_off("INSERT", lambda: tables.put_records(present))
+    done = tables.migrate()
+    assert done.status == 0 and claims_in(done)[-1][1]["was"] == present
+    assert roll_back(tables, done).status == 0
+    assert tables.contents() == ({("db01", "a"): undated}, {("a", "3"): present})
+
+
+def test_a_record_of_any_date_that_an_asset_without_one_relied_on_stays_when_that_vanishes(tables, before_first):
+    present = record("a", dateCreated="2025-06-30T00:00:00Z")
+    tables.put(asset("a", currentVersion=version(DateModified=None)))
+    tables.put_records(present)
+    before_first('UPDATE "%s"' % tables.assets, lambda: delete(tables, "db01"))
+    assert tables.migrate().codes == {"vanished"}
+    assert tables.contents() == ({}, {("a", "3"): present})
+
+
+def test_a_live_one_may_replace_the_record_of_an_archived_one_without_a_date_but_not_a_users(tables):
+    """A killed run has made the archived one's, of whatever date; a user's is of other content."""
+    undated = asset("a", ARCHIVE, currentVersion=version(DateModified=None))
+    tables.put(asset("a", currentVersion=version(Comment="Mine")), undated)
+    tables.put_records(record("a", dateCreated="2025-06-30T00:00:00Z", isCurrentVersion=FALSE, createdBy="ann"))
+    (done,) = in_turn(tables, "db01")
+    assert done.codes == {"version_conflict"}
+    tables.put_records(record("a", dateCreated="2025-06-30T00:00:00Z", isCurrentVersion=FALSE))
+    (done,) = in_turn(tables, "db01")
+    assert done.codes == {"archived_twin"} and tables.record("a", "3") == record("a", comment="Mine")

@@ -226,6 +226,13 @@ def test_that_no_record_of_an_archived_asset_is_current_is_a_note(tables):
     )
 
 
+def test_of_archived_assets_alone_one_record_is_to_be_current(tables):
+    tables.put(migrated("a1", "db01" + DELETED), migrated("a1", "db02" + DELETED, currentVersionId="2"))
+    tables.put_records(record("a1", isCurrentVersion=FALSE), record("a1", assetVersionId="2"))
+    result = run(tables)
+    assert (result.status, result.found) == (0, [])
+
+
 def test_an_archived_asset_of_which_another_was_made_anew_may_keep_its_current_record(tables):
     """The application leaves it so."""
     put_healthy(tables, "a1")

@@ -109,6 +109,9 @@ FOUND = {
     "a lost request, then a lost answer": [
         Create("db02"), Create("db01"), Migrate(events=((1, REQUEST_LOST), (2, ANSWER_LOST))), RollBack(),
     ],
+    "a record of v2.3 that an archived asset kept, whose live twin has another version": [
+        Create("db02", "2"), Create(ARCHIVE2), Create("db01", v23=True), Delete("db01"), Migrate(), RollBack(),
+    ],
     "killed after the record, edited, run again": [
         Create("db01", "1", 3), Migrate(events=((1, KILLED_AFTER),)), Edit("db01"), RollBack(), Migrate(), RollBack(),
     ],
