@@ -3430,7 +3430,7 @@ class AssetKeys:
         """The version ids by databaseId."""
         query = "SELECT database_id, version_id FROM owners WHERE asset_id = ?"
         rows = self._rows.execute(query, (utf8(asset_id),))
-        return {name.decode("utf-8", "surrogatepass"): json.loads(version_id) for name, version_id in rows}
+        return {str(name, "utf-8", "surrogatepass"): json.loads(version_id) for name, version_id in rows}
 
 
 class Owners:
