@@ -334,10 +334,15 @@ def test_interrupted_between_two_steps_it_still_removes_its_assets(used_tables, 
     assert used_tables.contents() == before
 
 
-def test_interrupted_while_it_removes_its_assets_it_says_what_is_left(used_tables, monkeypatch, capsys):
-    before = used_tables.contents()
+@pytest.mark.parametrize("passing", [0, 1])
+def test_interrupted_while_it_removes_its_assets_it_says_what_is_left(used_tables, monkeypatch, capsys, passing):
+    """In the middle, after the trials; or at the end, when all is proved."""
+    before, remove, calls = used_tables.contents(), script.TestData.remove, []
 
     def interrupt(self):
+        calls.append(self)
+        if len(calls) <= passing:
+            return remove(self)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
