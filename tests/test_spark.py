@@ -1,5 +1,6 @@
 """The migration on Spark: on the cores of this machine, and on a cluster of two workers that lives here too."""
 
+import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -290,6 +291,32 @@ def test_a_retry_tells_what_an_undisturbed_task_would(tables, twins, monkeypatch
     migration.end_journal(task.files.journal)
     assert load_script(ROLLBACK).main(command) == 0
     assert tables.contents() == before
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_two_attempts_that_write_at_once_tell_what_one_would(tables, twins, seconds):
+    """As those of speculation, of which one comes later. Spark takes the result of either."""
+    for pair in (tables, twins):
+        pair.load(sample_assets(150))
+    before = tables.contents()
+    alone = Task(twins)
+    expected = summed(alone.attempt(alone.read()))
+    task = Task(tables)
+    pairs = task.read()
+
+    def attempt(number):
+        time.sleep(seconds * number)
+        return spark.migrate_assets(task.job, 0, number, iter(pairs))
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(attempt, (0, 1)))
+    found = list(map(summed, results))
+    for said in (expected, *found):  # that an archived twin's record was replaced only the attempt knows that did it
+        said[1].pop("archived_twin", None)
+    assert found == [expected, expected]
+    assert undated(tables.contents(), task.files.started) == undated(twins.contents(), alone.files.started)
+    finish(task, results[1:])
+    restore(tables, task.job["settings"]["journal_dir"], before)
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -635,6 +662,38 @@ def test_ctrl_c_finishes_what_is_under_way_and_the_next_run_the_rest(tables, twi
     for path in rest.folder.glob("backups/*"):
         shutil.copy(path, stopped.folder / "backups")
     restore(tables, stopped.folder / "backups", before)
+
+
+def count_migrated(tables):
+    return sum("currentVersion" not in item for item in tables.contents()[0].values())
+
+
+@needs_spark
+def test_a_driver_that_is_killed_loses_nothing(tables, twins):
+    """Its tasks go with it, and the next run does the rest."""
+    for pair in (tables, twins):
+        pair.load(sample_assets(200))
+    before = tables.contents()
+    job = Job(tables, "--max-write-units", "100")
+    job.wait_until(lambda: count_migrated(tables) >= 20)
+    job.process.kill()
+    job.process.wait()
+    job.output.close()
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(job.process.pid, 0)  # raises when all of them have ended by themselves
+            time.sleep(0.1)
+        raise AssertionError("its tasks go on")
+    assert count_migrated(tables) < 200
+    rest, alone = run(tables), twins.migrate()
+    assert rest.status == 0 and rest.summary["scanned"] == 200
+    starts = [json.loads(job.journals()[0].read_text().splitlines()[0])["started"]]
+    starts += [results.summary["started"] for results in (rest, alone)]
+    assert undated(tables.contents(), *starts) == undated(twins.contents(), *starts)
+    for path in rest.folder.glob("backups/*"):
+        shutil.copy(path, job.folder / "backups")
+    restore(tables, job.folder / "backups", before)
 
 
 @needs_spark
