@@ -3387,6 +3387,12 @@ CURRENT = {"BOOL": True}
 NOT_CURRENT = {"BOOL": False}
 
 
+def may_have_made(asset: Item, record: Item) -> bool:
+    """Whether a version record may have been made for an asset. A live one's is current."""
+    may_be_its = is_archived(asset) or record.get("isCurrentVersion") != NOT_CURRENT
+    return may_be_its and has_version(asset, record["assetVersionId"]["S"])
+
+
 def exchange(key: Key, old: Optional[Item], new: Optional[Item]) -> Change:
     """Put one version record in the place of another, None for none, if that is still as given."""
     if old is None:
@@ -3704,7 +3710,11 @@ class VersionRecords:
         for item in (own, twin):
             if item and needs_record(item, claim.now["assetVersionId"]["S"]):
                 return "the asset under databaseId %s" % item["databaseId"]["S"]
-        return await self._other_with(asset, claim, needs_record if claim.certain else has_version)
+        if claim.certain:
+            return await self._other_with(asset, claim, needs_record)
+        return await self._other_with(
+            asset, claim, lambda other, version: needs_record(other, version) or may_have_made(other, claim.now)
+        )
 
     async def _other_with(self, asset: ReadAsset, claim: Claim, test: Callable[[Item, str], bool]) -> Optional[str]:
         """Another asset, in words, for which test(asset, version id) holds; where it is not certain that we made the

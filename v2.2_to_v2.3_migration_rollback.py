@@ -832,7 +832,9 @@ class Rollback:
         needing = await self.owners.find(key, besides, migration.needs_record)
         if needing is not None:
             return NEEDED, needing
-        maker = None if claim.certain else await self.owners.find(key, besides[:1], migration.has_version)
+        maker = None
+        if not claim.certain:
+            maker = await self.owners.find(key, besides[:1], lambda other, _: migration.may_have_made(other, claim.now))
         if maker is None and claim.was is None and outcome != "restored":
             maker = await self.owners.find_gone_on(key, besides[:1])
         return (IN_DOUBT, maker) if maker is not None else (None, None)
