@@ -283,7 +283,7 @@ SETTINGS = collections.OrderedDict(
     asset_versions_table_name=Setting("--asset-versions-table", "name of the asset versions table"),
     asset_bucket_name=Setting("--asset-bucket", "name of the bucket that holds the assets"),
     dry_run=Setting("--dry-run", "read everything, say what would be written, write nothing", bool, default=False),
-    limit=Setting("--limit", "examine exactly N assets, in table order", int, 1),
+    limit=Setting("--limit", "examine exactly N assets, in table order", int, 0),
     database_id=Setting("--database-id", "read only this databaseId; may be given several times", list, default=[]),
     asset_id=Setting("--asset-id", "read only this asset, of the one databaseId given"),
     batch_size=Setting("--batch-size", "statements in one write request, 1 to 25", int, 1, 25, 25),
@@ -5384,7 +5384,7 @@ def not_found(settings: Settings, scanned: int, unseen: Iterable[str]) -> List[s
     unseen: those of the databaseIds named of which no asset was met, when all were read that were to be."""
     if not scanned and settings.asset_id is not None:
         return ["asset %s" % name_of(settings.database_id[0], settings.asset_id)]
-    if not scanned and settings.database_id:
+    if not scanned and settings.database_id and settings.limit != 0:
         return ["databaseId %s" % ", ".join(settings.database_id)]
     if settings.limit is not None:
         return []
@@ -5488,7 +5488,7 @@ def next_step(
     if summary["not_found"]:
         return "give the right names and run it again", None, {}
     if not summary["scanned"]:
-        return "nothing was looked at: name the table that holds the assets", None, {}
+        return "nothing was looked at: name the table that holds the assets, and no limit of 0", None, {}
     if outcomes.get("would_migrate"):
         if settings.limit is None and not settings.database_id and outcomes["would_migrate"] > BEGINNING:
             return "begin small", script, {**for_real(typed), "limit": BEGINNING}

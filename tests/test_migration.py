@@ -714,7 +714,7 @@ def migrated_keys(tables):
     return {key for key, item in tables.contents()[0].items() if "currentVersionId" in item}
 
 
-@pytest.mark.parametrize("limit", [1, 7, 39, 40, 41, 1000])
+@pytest.mark.parametrize("limit", [0, 1, 7, 39, 40, 41, 1000])
 def test_limit_examines_the_first_in_table_order(tables, limit):
     tables.put(*(asset("a%02d" % n, "db0%d" % (n % 5)) for n in range(40)))
     order = in_table_order(tables)
@@ -724,7 +724,7 @@ def test_limit_examines_the_first_in_table_order(tables, limit):
     assert migrated_keys(tables) == set(order[:limit])
 
 
-@pytest.mark.parametrize("limit, expected", [(6, 6), (13, 13), (99, 20)])
+@pytest.mark.parametrize("limit, expected", [(0, 0), (6, 6), (13, 13), (99, 20)])
 def test_limit_with_database_ids(tables, limit, expected):
     tables.put(*(asset("a%02d" % n, "db0%d" % (n % 4)) for n in range(40)))
     run = tables.migrate("--limit", str(limit), *only("db02", "db01"))

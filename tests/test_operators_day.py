@@ -135,6 +135,8 @@ def test_one_asset_is_shown_whole_and_migrated_alone(tables, capfd):
         (only("db", "db01", "db2"), 1, ["databaseId db", "databaseId db2"]),
         (only("db01", "db01#deleted"), 0, []),  # nothing was archived
         ([*only("db01", "db02"), "--limit", "1"], 0, []),
+        (["--limit", "0"], 0, []),
+        ([*only("db"), "--limit", "0"], 0, []),
     ],
 )
 @pytest.mark.parametrize("dry", [["--dry-run"], []])
@@ -149,6 +151,8 @@ def test_what_was_named_and_does_not_exist_is_said(tables, capfd, flags, status,
     next_line = said.split("\nNext: ")[1]
     if names:
         assert next_line == "give the right names and run it again.\n"
+    elif "0" in flags:
+        assert next_line == "nothing was looked at: name the table that holds the assets, and no limit of 0.\n"
     else:
         assert SCRIPT.replace(".py", "" if dry else "_verify") in next_line
 

@@ -191,11 +191,8 @@ def test_what_is_not_set_names_the_file_and_the_placeholder(tmp_path, capsys):
     assert "asset_bucket_name" not in message and "Fix: put your own values in %s, or" % path in message
 
 
-@pytest.mark.parametrize("source", [{"flags": {"limit": 0}}, {"file": {"limit": 0}}])
-def test_a_limit_of_0_is_refused_and_not_taken_for_none(source):
-    with pytest.raises(migration.SettingsError, match="limit in .* is 0[.]\n  Fix: give a whole number, 1 or more"):
-        resolved(source.get("file"), **source.get("flags", {}))
-    assert resolved().limit is None
+def test_limit_0_survives():
+    assert resolved(limit=0).limit == 0 and resolved({"limit": 0}).limit == 0 and resolved().limit is None
 
 
 def test_a_misspelt_flag_gets_its_nearest_name(capsys):

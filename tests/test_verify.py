@@ -328,6 +328,7 @@ def test_a_limit_looks_at_those_assets_and_all_their_records(tables):
     assert result.found == sorted(("db01", name, "invalid_version_id", "assetVersionId") for name in first_two)
     assert result.summary["version_records"] == 4
     assert result.summary["requests"]["Query"] == 2
+    assert run(tables, "--limit", "0").summary["assets"] == 0
 
 
 @pytest.mark.parametrize("queried", [verify.QUERIED_ASSETS, 0], ids=["by queries", "by a scan"])
