@@ -407,6 +407,9 @@ def resolve_settings(
     unknown = [key for key in config if key not in SETTINGS]
     if unknown:
         raise SettingsError("Unknown key %r in CONFIG." % unknown[0], _nearest(unknown[0], SETTINGS))
+    empty = [SETTINGS[key].flag for key in REQUIRED if flags.get(key) == ""]
+    if empty:
+        raise SettingsError("%s is empty." % empty[0], "give a name, or leave it out: the configuration may have one.")
     merged = {key: setting.default for key, setting in SETTINGS.items()}  # type: Dict[str, Any]
     found = {}  # type: Dict[str, str]
     file = "the configuration file" + (" %s" % path if path else "")

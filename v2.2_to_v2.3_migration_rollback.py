@@ -922,7 +922,7 @@ def describe_rollback(
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
         ("kept", "whatever was changed since the migration; the report names it"),
     ]
-    text = "%s, of the same tables; give it too if that run is to be undone"
+    text = "%s, of the same tables; give it too, or its bucket, if that run is to be undone"
     rows += [("NOT GIVEN", text % path) for path in not_given[:SHOWN_JOURNALS]]
     if not_given[SHOWN_JOURNALS:]:
         rows.append(("NOT GIVEN", "{:,} more of the same tables".format(len(not_given) - SHOWN_JOURNALS)))
@@ -1002,6 +1002,11 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
         return "roll back", script, migration.for_real(typed)
     if summary["exit_status"] != migration.EXIT_DONE:
         return "look at what was not restored; after mending it, run this again", script, typed
+    if summary["other_buckets"]:
+        bucket = summary["other_buckets"][0]
+        step = "take back what was migrated with the bucket %s, if that is to go too" % bucket
+        flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
+        return step, script, {**flags, "journal": typed["journal"]}
     flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True}
     step = "see that everything is as it was before"
     if summary["dry_run"]:
@@ -1038,7 +1043,8 @@ def run_rollback(
             lambda: (tally.finished, counts_line(tally)),
         )
         tally.outcomes["not_finished"] += max(0, total - tally.finished)
-        error = migration.despite(error, lambda: add_kept_records(rollback))
+        if not run.stopped:  # else what is left may still have them removed
+            error = migration.despite(error, lambda: add_kept_records(rollback))
         error = migration.despite(error, report.close)
         status = migration.exit_status_of(not_restored(tally), run.stopped, error)
         if settings.log_file:
@@ -1052,6 +1058,8 @@ def run_rollback(
         summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
         summary["journals_not_given"] = later.paths
         summary["assets_of_journals_not_given"] = len(later)
+        buckets = {journal.header["asset_bucket_name"] for journal in later.journals}
+        summary["other_buckets"] = sorted(buckets - {settings.asset_bucket_name})
         # Whole: what is left of it, no later rollback by these journals alone would take back.
         whole = not tally.codes["record_stays"] and not later.superseded
         summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and whole

@@ -906,8 +906,15 @@ def next_step(
     if verdict(summary)[0] == "NOT FINISHED":
         return "verify to the end", verify, typed
     if summary["restored"] and problems:
-        flags["journal"] = typed["journal"]
+        flags["journal"] = all_folders(summary, storage) if summary["journals_not_given"] else typed["journal"]
         return "look at the problems in the report; what a rollback can do, this does", roll_back, flags
+    if "other_bucket" in problems and summary["other_bucket"]:
+        step = (
+            "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it,"
+            " then migrate again" % summary["other_bucket"]
+        )
+        flags = {**flags, "asset_bucket_name": summary["other_bucket"], "dry_run": True}
+        return step, roll_back, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
     to_write = {"dry_run": False} if settings.dry_run else {}  # a configuration says so
     if "not_migrated" in problems:
         journals, undone = journals_and_undone(summary, storage, settings)
@@ -917,13 +924,6 @@ def next_step(
             return step, verify, {**flags, **chosen, "journal": journal, "restored": True}
         step = "mend what failed, then migrate" if summary["not_migratable"] else "migrate what is not migrated yet"
         return step, migration.SCRIPT, {**flags, **to_write, **chosen}
-    if "other_bucket" in problems and summary["other_bucket"]:
-        step = (
-            "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it,"
-            " then migrate again" % summary["other_bucket"]
-        )
-        flags = {**flags, "asset_bucket_name": summary["other_bucket"], "dry_run": True}
-        return step, roll_back, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
     if problems:
         return "mend what the report names, then verify again", verify, typed
     files = "the report and the page" if "page" in summary["files"] else "the report"

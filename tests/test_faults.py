@@ -161,7 +161,7 @@ class OneByOneFront(Front):
 
 def test_a_batch_sent_one_by_one_knows_what_was_written(tables, engine, monkeypatch):
     """The asset whose record was written is deleted while another statement is refused: its record must go too."""
-    monkeypatch.setattr(migration, "GATHER_SECONDS", 0.5)  # both records in one batch, however busy the machine is
+    monkeypatch.setattr(migration, "GATHER_SECONDS", 3.0)  # both records in one batch, however busy the machine is
     tables.put(asset("a"), asset("b"))
     deleted = []
 
@@ -172,7 +172,7 @@ def test_a_batch_sent_one_by_one_knows_what_was_written(tables, engine, monkeypa
         tables.client.delete_item(TableName=tables.assets, Key=key)
 
     with OneByOneFront(engine.port, delete_the_first_written) as front:
-        run = tables.migrate("--endpoint-url", front.endpoint_url, "--workers", "1")
+        run = tables.migrate("--endpoint-url", front.endpoint_url, "--workers", "1", "--batch-size", "2")
     assert [(row["asset_id"], row["outcome"]) for row in run.rows] == [(deleted[0], "vanished")]
     assert {asset_id for asset_id, _ in tables.contents()[1]} == {"a", "b"} - set(deleted)
 

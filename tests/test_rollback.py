@@ -824,6 +824,23 @@ def test_the_remedy_for_a_journal_with_another_bucket_is_its_flag(tables, capsys
     assert roll_back(tables, run, flags=["--asset-bucket", "old-bucket"]).outcomes == {"restored": 1}
 
 
+def test_a_folder_with_journals_of_two_buckets_leads_to_the_other_one(tables, capsys):
+    """And so does a verification, though not all is migrated."""
+    tables.put(asset("a"), asset("b"))
+    before = tables.contents()
+    folder = ["--journal-dir", "backups"]
+    assert migration.main([*tables.flags, *folder, "--limit", "1"]) == 0
+    assert migration.main([*tables.flags, *folder, "--asset-bucket", "old-bucket", "--limit", "2"]) == 0
+    assert rollback.main([*tables.flags, "--journal", "backups", "--yes"]) == 0
+    command = capsys.readouterr().out.splitlines()[-1]
+    assert "_rollback.py " in command and " --asset-bucket old-bucket " in command
+    assert load_script("v2.2_to_v2.3_migration_verify.py").main(tables.flags) == 1
+    told = capsys.readouterr().out.split("\nNext: ")[1]
+    assert "--asset-bucket old-bucket" in told and "take back what was migrated with it" in told
+    assert rollback.main(shlex.split(command.replace("--dry-run", "--yes"))[2:]) == 0
+    assert tables.contents() == before
+
+
 def test_of_many_journals_that_are_skipped_one_is_named(tables, capsys):
     tables.put(asset("a"))
     run = tables.migrate()
@@ -904,6 +921,9 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
          "R --config c --journal a --journal b --no-dry-run"),
         ({"dry_run": True, "version_records_removed": 1}, {"dry_run": True, "journal": ["a"]}, "roll back",
          "R --journal a"),
+        ({"other_buckets": ["b"], "journals_not_given": ["k"], "assets_of_journals_not_given": 1}, {"journal": ["a"]},
+         "take back what was migrated with the bucket b, if that is to go too",
+         "R --asset-bucket b --dry-run --journal a"),
         ({"dry_run": True, "outcomes": {"nothing_to_restore": 1}}, {"dry_run": True, "journal": ["a"]},
          "there is nothing to roll back; see that everything is as it was before", "V --journal a --restored"),
         ({"exit_status": 1}, {"journal": ["a"]}, "look at what was not restored; after mending it, run this again",
@@ -918,7 +938,8 @@ def test_the_next_step(monkeypatch, changes, typed, step, words):
     monkeypatch.setattr(migration, "python_name", lambda: "python")
     monkeypatch.chdir(HERE)
     summary = {"exit_status": 0, "dry_run": False, "outcomes": {}, "version_records_removed": 0}
-    found, *command = rollback.next_step({**summary, "journals_not_given": [], **changes}, typed)
+    summary.update(journals_not_given=[], other_buckets=[])
+    found, *command = rollback.next_step({**summary, **changes}, typed)
     scripts = {"R": os.path.basename(SCRIPT), "V": migration.VERIFICATION_SCRIPT}
     assert (found, migration.command_text(*command)) == (step, "python " + scripts[words[0]] + words[1:])
 

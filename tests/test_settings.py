@@ -87,6 +87,7 @@ WRONG = [
     ("placeholder_flag", TABLES + ["--asset-bucket", "YOUR_BUCKET"], {"asset_bucket_name": None},
               ["asset_bucket_name"]),
     ("table_empty", [], {"asset_versions_table_name": ""}, ["asset_versions_table_name"]),
+    ("empty_flag", ["--asset-bucket", ""], {"asset_bucket_name": "bucket"}, ["--asset-bucket is empty"]),
     ("nothing_set", [], None, ["assets_table_name", "asset_versions_table_name", "asset_bucket_name"]),
     ("flag_unknown", TABLES + ["--dryrun"], None, ["--dryrun"]),
     ("flag_abbreviated", TABLES + ["--dry"], None, ["--dry"]),
