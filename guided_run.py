@@ -274,8 +274,8 @@ def look_then_migrate(config, typed, settings, next_step):
         steps.migrate(dry_run=False, yes=True)
         steps.offer_verification()
         if steps.status == migration.EXIT_DONE:
-            with open(next_step, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write("\nNext: migrate all of them:\n%s" % wrapper_command(config, for_all(typed, settings)))
+            command = wrapper_command(config, for_all(typed, settings))
+            migration.write_next(next_step, "\nNext: migrate all of them:\n%s" % command)
     else:
         migration.announce("\nNothing was migrated. To migrate these assets, answer y on a terminal or give --yes.")
         steps.offer_verification("Verify them as they are?", default=False, unattended=False)

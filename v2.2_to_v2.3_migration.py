@@ -5522,10 +5522,15 @@ def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> No
     """Say what to do next; the last line is the command, if there is one."""
     text = "\nNext: %s" % (step + "." if script is None else "%s:\n%s" % (step, command_text(script, flags)))
     if NEXT_VARIABLE in os.environ:
-        with open(os.environ[NEXT_VARIABLE], "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
+        write_next(os.environ[NEXT_VARIABLE], text)
     else:
         announce(text)
+
+
+def write_next(path: str, text: str) -> None:
+    """Leave the next step in the file that NEXT_VARIABLE names, in the place of an earlier one."""
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
 
 
 def command_text(script: str, flags: Dict[str, Any]) -> str:

@@ -195,7 +195,7 @@ class Spool:
         """known: AssetKeys that get their keys, or None."""
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         for _, text in pairs:
-            self._file.write(text.encode("utf-8", "surrogatepass") + b"\n")
+            self._file.write(migration.utf8(text) + b"\n")
             if known is not None:
                 known.add_asset(json.loads(text))
         self._file.seek(0)

@@ -100,12 +100,12 @@ def test_folder_that_cannot_be(tables, capfd, flag):
 
 def test_journal_dir_of_a_dry_run_does_not_matter(tables):
     (tables.folder / "file").write_text("")
-    flags = ["--journal-dir", str(tables.folder / "file" / "folder"), "--limit", "1", "--dry-run"]
+    flags = ["--journal-dir", str(tables.folder / "file" / "folder"), "--limit", "0", "--dry-run"]
     assert main(*tables.flags, *flags) == 0
 
 
 def test_endpoint_skips_the_checks_of_the_account_and_says_so(tables, capfd):
-    tables.migrate("--limit", "1")
+    tables.migrate("--limit", "0")
     skipped = [line for line in capfd.readouterr().out.splitlines() if line.strip().startswith("skipped")]
     assert len(skipped) == 1 and all(word in skipped[0] for word in ("account", "recovery", "bucket"))
 
@@ -115,7 +115,7 @@ def test_no_region(tables, monkeypatch, capfd):
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tables.folder))
-    assert tables.migrate("--limit", "1").status == 0
+    assert tables.migrate("--limit", "0").status == 0
 
 
 # --------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_no_boto3(tmp_path):
 # --------------------------------------------------------------------------------------
 
 NAMES = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name")
-AWS_FLAGS = ["--assets-table", "assets", "--asset-versions-table", "versions", "--asset-bucket", BUCKET]
+AWS_FLAGS = ["--assets-table", "assets", "--asset-versions-table", "versions", "--asset-bucket", BUCKET, "--limit", "0"]
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ def test_a_drive_that_is_not_there_is_no_traceback(tables, monkeypatch, capfd):
         raise OSError(2, "The system cannot find the path specified")
 
     monkeypatch.setattr(migration.shutil, "disk_usage", missing)
-    assert main(*tables.flags, "--limit", "1") == 0
+    assert main(*tables.flags, "--limit", "0") == 0
     assert "cannot find the path" in capfd.readouterr().out
 
 
@@ -598,13 +598,6 @@ def test_replicas_in_other_regions_are_a_warning(tables):
     assert len(checked(tables, TableArn=arn, Replicas=[{"RegionName": region}])) == 1
 
 
-def only_preflight(tables):
-    """A migration that reads no asset."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(migration, "segments_of_assets", lambda *arguments: [])
-        return tables.migrate()
-
-
 def test_replicas_concern_who_writes(tables, monkeypatch, capfd):
     check_table = migration.check_table
 
@@ -613,7 +606,7 @@ def test_replicas_concern_who_writes(tables, monkeypatch, capfd):
         return {**table, "Replicas": [{"RegionName": "eu-west-1"}]}, checks
 
     monkeypatch.setattr(migration, "check_table", replicated)
-    assert only_preflight(tables).status == 0
+    assert tables.migrate("--limit", "0").status == 0
     warnings = re.findall(r"^  warning +table (\S+) has replicas", capfd.readouterr().out, re.M)
     assert warnings == [tables.assets, tables.versions]
     load_script("v2.2_to_v2.3_migration_verify.py").main(tables.flags)
@@ -621,10 +614,10 @@ def test_replicas_concern_who_writes(tables, monkeypatch, capfd):
 
 
 def test_cloudshell_is_a_warning(tables, monkeypatch, capfd):
-    only_preflight(tables)
+    tables.migrate("--limit", "0")
     assert "CloudShell" not in capfd.readouterr().out
     monkeypatch.setenv("AWS_EXECUTION_ENV", "CloudShell")
-    assert only_preflight(tables).status == 0
+    assert tables.migrate("--limit", "0").status == 0
     assert re.search(r"^  warning .*CloudShell", capfd.readouterr().out, re.M)
 
 
@@ -649,7 +642,7 @@ def sent_by(monkeypatch):
 
 def test_writes_are_tried_in_both_tables_and_write_nothing(tables, monkeypatch):
     sent = sent_by(monkeypatch)
-    assert only_preflight(tables).status == 0
+    assert tables.migrate("--limit", "0").status == 0
     assert [" ".join(text.split()[: 2 if text.startswith("UPDATE") else 3]) for text in sent] == [
         'UPDATE "%s"' % tables.assets,
         'DELETE FROM "%s"' % tables.assets,
@@ -666,7 +659,7 @@ def test_a_condition_is_tried_on_an_asset_too(tables, monkeypatch):
     tables.put(asset("a"))
     before = tables.contents()
     sent = sent_by(monkeypatch)
-    assert only_preflight(tables).status == 0
+    assert tables.migrate("--limit", "0").status == 0
     head, where, conditions = sent[-1].partition(" WHERE ")
     assert head == 'UPDATE "%s" REMOVE "%s"' % (tables.assets, migration.PROBE_KEY)
     statement = {"TableName": tables.assets, "Key": {"databaseId": S("db01"), "assetId": S("a")}}
@@ -692,7 +685,7 @@ def test_a_try_that_is_not_served_is_made_again(tables, monkeypatch, capfd, thro
 
     monkeypatch.setattr(migration.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(migration.Database, throttled, at_first_throttled)
-    assert only_preflight(tables).status == 0
+    assert tables.migrate("--limit", "0").status == 0
     assert "writes: permitted" in capfd.readouterr().out and migration.PROBE_KEY in sent[-1]
 
 
@@ -748,5 +741,5 @@ def test_writes_that_are_not_served_are_a_warning(tables, monkeypatch, capfd):
 
     monkeypatch.setattr(migration.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(migration.Database, "execute", throttled)
-    assert only_preflight(tables).status == 0
+    assert tables.migrate("--limit", "0").status == 0
     assert re.search(r"^  warning +writes could not be tried", capfd.readouterr().out, re.M)

@@ -131,7 +131,7 @@ def preflight_of_an_account(monkeypatch):
         client = boto3.client("dynamodb")
         local_dynamodb.create_tables(client, "vams-assets", "vams-asset-versions")
         boto3.client("s3").create_bucket(Bucket="vams-bucket")
-        migration.main(VAMS_FLAGS)
+        migration.main([*VAMS_FLAGS, "--limit", "0"])
 
 
 VAMS_FLAGS = ["--assets-table", "vams-assets", "--asset-versions-table", "vams-asset-versions"]

@@ -220,24 +220,10 @@ def test_an_insert_that_did_not_arrive_is_not_claimed_as_ours(tables, cut_off):
     assert tables.record("a", "3") == record("a")
 
 
-def lose_first_answer(monkeypatch, word):
-    """DynamoDB's answer to the first request with a statement that begins so does not arrive."""
-    execute, lost = migration.Database.execute, []
-
-    def execute_and_lose(database, statements):
-        answer = execute(database, statements)
-        if not lost and any(partiql(statement).startswith(word) for statement in statements):
-            lost.append(True)
-            raise migration.TryAgain("no answer from DynamoDB: lost")
-        return answer
-
-    patch_execute(monkeypatch, execute_and_lose)
-
-
 def test_an_insert_whose_answer_was_lost_is_taken_back_where_nobody_else_can_have_made_it(tables, monkeypatch):
     tables.put(asset("a"), asset("b"))
     before = tables.contents()
-    lose_first_answer(monkeypatch, "INSERT")
+    lose_answer(monkeypatch, "INSERT", True, lambda: None)
     done = tables.migrate()
     assert done.status == 0 and {claim["certain"] for _, claim in claims_in(done)} == {False}
     assert roll_back(tables, done).status == 0
@@ -248,7 +234,7 @@ def test_a_record_that_is_not_current_is_no_live_ones(tables, monkeypatch):
     """Though the answer to its INSERT was lost, it goes with the archived asset that it was made for."""
     tables.put(asset("a"), asset("a", ARCHIVE))
     before = tables.contents()
-    lose_first_answer(monkeypatch, "INSERT")
+    lose_answer(monkeypatch, "INSERT", True, lambda: None)
     done = tables.migrate("--database-id", ARCHIVE)
     assert done.status == 0 and {claim["certain"] for _, claim in claims_in(done)} == {False}
     assert tables.record("a", "3")["isCurrentVersion"] == {"BOOL": False}

@@ -247,6 +247,16 @@ def summed(result):
     return tally.outcomes, tally.codes, told, result["counts"]["scanned"], result["counts"]["assets"]
 
 
+def undisturbed(tables, twins, count):
+    """Load both pairs of tables, and migrate the twins by a task that nothing befalls. Returns what is in the tables,
+    what that task found, and what it made of the twins."""
+    for pair in (tables, twins):
+        pair.load(sample_assets(count))
+    alone = Task(twins)
+    found = summed(alone.attempt(alone.read()))
+    return tables.contents(), found, undated(twins.contents(), alone.files.started)
+
+
 class Lost(Exception):
     """The executor is gone."""
 
@@ -270,11 +280,7 @@ def lose_after(monkeypatch, owner, name, calls, done=True):
 @pytest.mark.parametrize("reads_again", [False, True])
 def test_a_retry_tells_what_an_undisturbed_task_would(tables, twins, monkeypatch, reads_again):
     """Whether Spark still has what was read, or has it read again."""
-    for pair in (tables, twins):
-        pair.load(sample_assets(80))
-    before = tables.contents()
-    alone = Task(twins)
-    expected = summed(alone.attempt(alone.read()))
+    before, expected, made = undisturbed(tables, twins, 80)
     task = Task(tables)
     pairs = task.read()
     for writes in (5, 24):
@@ -285,7 +291,7 @@ def test_a_retry_tells_what_an_undisturbed_task_would(tables, twins, monkeypatch
         pairs = task.read() if reads_again else pairs
     assert 0 < done < 80
     assert summed(task.attempt(pairs)) == expected
-    assert undated(tables.contents(), task.files.started) == undated(twins.contents(), alone.files.started)
+    assert undated(tables.contents(), task.files.started) == made
     command = [*tables.flags, "--journal", task.job["settings"]["journal_dir"], "--yes"]
     assert load_script(ROLLBACK).main(command) == 3  # the job still goes on
     migration.end_journal(task.files.journal)
@@ -296,11 +302,7 @@ def test_a_retry_tells_what_an_undisturbed_task_would(tables, twins, monkeypatch
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
 def test_two_attempts_that_write_at_once_tell_what_one_would(tables, twins, seconds):
     """As those of speculation, of which one comes later. Spark takes the result of either."""
-    for pair in (tables, twins):
-        pair.load(sample_assets(150))
-    before = tables.contents()
-    alone = Task(twins)
-    expected = summed(alone.attempt(alone.read()))
+    before, expected, made = undisturbed(tables, twins, 150)
     task = Task(tables)
     pairs = task.read()
 
@@ -314,7 +316,7 @@ def test_two_attempts_that_write_at_once_tell_what_one_would(tables, twins, seco
     for said in (expected, *found):  # that an archived twin's record was replaced only the attempt knows that did it
         said[1].pop("archived_twin", None)
     assert found == [expected, expected]
-    assert undated(tables.contents(), task.files.started) == undated(twins.contents(), alone.files.started)
+    assert undated(tables.contents(), task.files.started) == made
     finish(task, results[1:])
     restore(tables, task.job["settings"]["journal_dir"], before)
 
@@ -322,11 +324,7 @@ def test_two_attempts_that_write_at_once_tell_what_one_would(tables, twins, seco
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_task_that_is_lost_at_an_object_of_its_journal_loses_nothing(tables, twins, place, monkeypatch, stored):
     """Before S3 has stored it, and after."""
-    for pair in (tables, twins):
-        pair.load(sample_assets(80))
-    before = tables.contents()
-    alone = Task(twins)
-    expected = summed(alone.attempt(alone.read()))
+    before, expected, made = undisturbed(tables, twins, 80)
     task = Task(tables, place.place)
     pairs = task.read()
     for objects in (0, 1, 2):
@@ -335,7 +333,7 @@ def test_a_task_that_is_lost_at_an_object_of_its_journal_loses_nothing(tables, t
             task.attempt(pairs)
         pairs = task.read()
     assert summed(task.attempt(pairs)) == expected
-    assert undated(tables.contents(), task.files.started) == undated(twins.contents(), alone.files.started)
+    assert undated(tables.contents(), task.files.started) == made
     monkeypatch.setattr(migration, "GOES_ON_SECONDS", -1.0)
     assert load_script(ROLLBACK).main([*tables.flags, "--journal", place.place, "--yes"]) == 0
     assert tables.contents() == before
