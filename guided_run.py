@@ -16,6 +16,7 @@ hold: 1 some assets failed, 2 wrong usage or settings, 3 not ready to start, 130
 import argparse
 import contextlib
 import ipaddress
+import json
 import os
 import socket
 import subprocess
@@ -175,7 +176,8 @@ class Steps:
         self.typed = typed
         self.settings = settings
         self.storage = migration.Storage(None, settings)
-        self.environment = dict(os.environ, **{migration.NEXT_VARIABLE: next_step})
+        called = {migration.NEXT_VARIABLE: next_step, migration.WRAPPER_VARIABLE: json.dumps(wrapper_words())}
+        self.environment = dict(os.environ, **called)
         self.status = migration.EXIT_DONE
 
     def migrate(self, **settings):
@@ -289,14 +291,16 @@ def for_all(typed, settings):
     return dict(flags, dry_run=False) if settings.dry_run or "dry_run" in typed else flags
 
 
-def wrapper_command(config, flags):
+def wrapper_words():
     """How run_migration is called from where the operator stands."""
-    arguments = [config, *migration.flag_words(flags)]
     if os.name == "nt" and "MSYSTEM" not in os.environ:  # works under every execution policy
-        script = os.path.join(FOLDER, os.path.basename(__file__))
-        return migration.shell_text([migration.python_name(), script, "migrate", *arguments])
+        return [migration.python_name(), os.path.join(FOLDER, os.path.basename(__file__)), "migrate"]
     script = os.path.join("." if os.getcwd() == FOLDER else FOLDER, "run_migration.sh")
-    return migration.shell_text([script.replace("\\", "/"), *arguments])
+    return [script.replace("\\", "/")]
+
+
+def wrapper_command(config, flags):
+    return migration.shell_text([*wrapper_words(), config, *migration.flag_words(flags)])
 
 
 def rehearse_on_embedded(argv, log):

@@ -3300,7 +3300,12 @@ class Tally:
             self.first_migrated.append(key)
         if outcome == "failed":
             beyond = self.outcomes["failed"] > SHOWN_FAILURES  # the log file has them all
-            LOG.error("failed: %s: %s", name_of(*key[1:]), findings[0].message, extra={"announced": beyond})
+            told = (self.called(outcome), name_of(*key[1:]), findings[0].message)
+            LOG.error("%s: %s: %s", *told, extra={"announced": beyond})
+
+    def called(self, outcome: str) -> str:
+        """An outcome as the report calls it, which may be that of a dry run, in words."""
+        return self.report.names.get(outcome, outcome).replace("_", " ")
 
 
 class ReadAsset(NamedTuple):
@@ -4849,6 +4854,7 @@ SCRIPT = os.path.basename(__file__)
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
 BEGINNING = 10  # assets, for the first migration
 NEXT_VARIABLE = "VAMS_MIGRATION_NEXT"  # names the file that gets the next step, for whom one screen has several steps
+WRAPPER_VARIABLE = "VAMS_MIGRATION_WRAPPER"  # how the migration was called there: words of a command, in JSON
 
 
 def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[str]]) -> int:
@@ -5404,8 +5410,9 @@ def exit_status_of(failures: int, stopped: bool, error: Optional[BaseException])
 
 
 def counts_line(tally: Tally) -> str:
-    return "scanned {:,}  migrated {:,}  unchanged {:,}  failed {:,}".format(
-        tally.scanned, tally.outcomes["migrated"], tally.outcomes["already_migrated"], tally.outcomes["failed"]
+    return "scanned {:,}  {} {:,}  unchanged {:,}  {} {:,}".format(
+        *(tally.scanned, tally.called("migrated"), tally.outcomes["migrated"], tally.outcomes["already_migrated"]),
+        *(tally.called("failed"), tally.outcomes["failed"]),
     )
 
 
@@ -5534,14 +5541,14 @@ def write_next(path: str, text: str) -> None:
 
 
 def command_text(script: str, flags: Dict[str, Any]) -> str:
-    """A command to type where the operator stands.
+    """A command to type where the operator stands; for the migration the wrapper, where that was typed.
     flags: as flag_words has them; a log of a run's own is left out."""
     folder = os.path.dirname(os.path.abspath(__file__))
     words = [python_name(), script if folder == os.getcwd() else os.path.join(folder, script)]
-    words += flag_words(
-        {name: value for name, value in flags.items() if name != "log_file" or not LOG_TIME.search(value)}
-    )
-    return shell_text(words)
+    flags = {name: value for name, value in flags.items() if name != "log_file" or not LOG_TIME.search(value)}
+    if script == SCRIPT and WRAPPER_VARIABLE in os.environ:
+        words = [*json.loads(os.environ[WRAPPER_VARIABLE]), flags.pop("config")]
+    return shell_text(words + flag_words(flags))
 
 
 BARE = re.compile(r"[A-Za-z0-9_.:/\\=+-]+\Z")  # what PowerShell and cmd take without quotes

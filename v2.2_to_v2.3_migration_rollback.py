@@ -1075,8 +1075,8 @@ def not_restored(tally: Any) -> int:
 
 
 def counts_line(tally: Any) -> str:
-    return "done {:,}  restored {:,}  not restored {:,}".format(
-        tally.finished, tally.outcomes["restored"], not_restored(tally)
+    return "done {:,}  {} {:,}  not restored {:,}".format(
+        tally.finished, tally.called("restored"), tally.outcomes["restored"], not_restored(tally)
     )
 
 

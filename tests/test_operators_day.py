@@ -15,6 +15,7 @@ import termios
 import time
 
 import pytest
+from conftest import BUCKET
 from v22 import DELETED, M, S, asset, migrated
 
 from benchmarks.front import Front
@@ -37,7 +38,7 @@ def files(folder):
 # --------------------------------------------------------------------------------------
 
 
-def test_nobody_takes_a_dry_runs_report_for_that_of_a_migration(tables):
+def test_nobody_takes_a_dry_runs_report_for_that_of_a_migration(tables, capfd):
     tables.put(asset("a", previewLocation=M()), asset("b", currentVersion=S("x")), migrated("c"))
     assert migration.main([*tables.flags, "--dry-run"]) == 1
     report, summary = files(tables.folder)
@@ -47,6 +48,8 @@ def test_nobody_takes_a_dry_runs_report_for_that_of_a_migration(tables):
             "a": "would_migrate",
             "b": "would_fail",
         }
+    shown = capfd.readouterr()
+    assert "would fail: db01 / b: " in shown.err and "failed" not in shown.err + shown.out.split("Result")[0]
     with open("reports/" + summary) as file:
         found = json.load(file)
     assert {name: count for name, count in found["outcomes"].items() if count} == {
@@ -219,6 +222,24 @@ def test_the_last_line_is_the_next_command_from_the_dry_run_to_the_verification(
     assert shown[1] == "v2.2_to_v2.3_migration_verify.py %s --limit 10 --journal backups --html" % flags
     status, output = typed(command, folder)
     assert status == 0 and "VERIFIED" in output, output
+
+
+def test_who_has_typed_the_wrapper_is_shown_the_wrapper(tables, monkeypatch):
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"])
+    tables.load(sample_assets(40, databases=1))
+    names = dict(zip(("assets_table_name", "asset_versions_table_name"), (tables.assets, tables.versions)))
+    config = {**names, "asset_bucket_name": BUCKET, "endpoint_url": tables.engine.endpoint_url, "dry_run": True}
+    (tables.folder / "my config.json").write_text(json.dumps(config))
+    wrapper = os.path.join(os.path.dirname(SCRIPT), "run_migration.sh")
+    command, shown = wrapper + " 'my config.json' --workers 2", []
+    while wrapper in command:
+        status, output = typed(command, tables.folder)
+        assert status == 0, command + "\n" + output
+        command = output.splitlines()[-1]
+        shown.append(command.replace(wrapper, "W"))
+    again = "W 'my config.json' --no-dry-run"
+    assert shown[:2] == ["W 'my config.json' --workers 2 --no-dry-run --limit 10", again]
+    assert len(shown) == 3 and shown[2].startswith("Next: do what the rows to_do of the report say; then open")
 
 
 @pytest.mark.parametrize(
@@ -454,7 +475,7 @@ def test_log_levels(tables, monkeypatch):
         os.remove("run.log")
     assert "read %s: 1 items" % tables.assets in said["DEBUG"] and "read %s" % tables.assets not in said["INFO"]
     assert "Preflight:" in said["INFO"] and "Preflight:" not in said["WARNING"]
-    assert "failed: db01 / a" in said["ERROR"] and "failed: db01 / a" not in said["CRITICAL"]
+    assert "would fail: db01 / a" in said["ERROR"] and "would fail: db01 / a" not in said["CRITICAL"]
     for shown in said.values():
         assert "Plan:" in shown and "Result of the dry run:" in shown
 

@@ -128,6 +128,8 @@ def test_how_many_tasks_read_and_write_and_how_many_at_once(flags, items, cores,
 
 
 class Rows:
+    names = {}
+
     def __init__(self):
         self.rows = []
 
