@@ -193,28 +193,30 @@ def resident_peak(pid):
 def measure(script, flags):
     """Run one of the scripts beside this one; the seconds that its work took, without the start of its process."""
     command = [sys.executable, script] + flags
-    return float(subprocess.check_output(command, env=ENVIRONMENT, preexec_fn=on_other_cores))
+    return float(subprocess.check_output(command, env=ENVIRONMENT, preexec_fn=on_other_cores).splitlines()[-1])
+
+
+def record_requests(work, flags):
+    """Migrate; the name of a file below `work` with the requests for it."""
+    path = os.path.join(work, "requests")
+    command = [sys.executable, READY_MADE, "--record", path] + flags + ["--journal-dir", work, "--report-dir", work]
+    subprocess.check_output(command, env=ENVIRONMENT, preexec_fn=on_other_cores, stderr=subprocess.STDOUT)
+    return path
 
 
 class Tables:
-    """Pairs of tables in the engine that hold the same assets."""
+    """A pair of tables in the engine."""
 
     def __init__(self, engine):
         self.client = engine.client()
-        self.number = 0
 
     def fresh(self, assets):
-        """The names of a new pair; the former pair is gone."""
-        if self.number:
-            for name in self.names():
-                self.client.delete_table(TableName=name)
-        self.number += 1
-        local_dynamodb.create_tables(self.client, *self.names())
-        local_dynamodb.load_items(self.client, self.names()[0], assets)
-        return self.names()
-
-    def names(self):
-        return "assets-%d" % self.number, "versions-%d" % self.number
+        """The names of the pair, made anew, with these assets."""
+        for name in self.client.list_tables()["TableNames"]:
+            self.client.delete_table(TableName=name)
+        local_dynamodb.create_tables(self.client, "assets", "versions")
+        local_dynamodb.load_items(self.client, "assets", assets)
+        return "assets", "versions"
 
 
 # --- Parts -----------------------------------------------------------------------------------
@@ -234,8 +236,12 @@ def speed(sizes, versions):
             for latency in (0.0, LATENCY):
                 with Front(engine.port, latency=latency) as front:
                     url = front.endpoint_url if latency else engine.endpoint_url
-                    for kind, script in (("loop", SEQUENTIAL), ("ready-made", READY_MADE)):
-                        seconds[kind, latency].append(measure(script, flags_of(url, *tables.fresh(assets))))
+                    flags = flags_of(url, *tables.fresh(assets))
+                    seconds["loop", latency].append(measure(SEQUENTIAL, flags))
+                    with tempfile.TemporaryDirectory(prefix="benchmark-") as work:
+                        requests = record_requests(work, flags_of(url, *tables.fresh(assets)))
+                        flags = flags_of(url, *tables.fresh(assets))
+                        seconds["ready-made", latency].append(measure(READY_MADE, [requests] + flags))
                     for version in versions:
                         flags = flags_of(url, *tables.fresh(assets))
                         for kind, taken in seconds_of_each(version, len(assets), flags):
