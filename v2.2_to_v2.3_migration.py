@@ -899,6 +899,11 @@ def twin_database(database_id: str) -> str:
     return database_id + ARCHIVED_SUFFIX
 
 
+def twin_databases(key: Key) -> Tuple[str, str]:
+    """The databaseIds of an asset and of its live or archived twin."""
+    return key[1], twin_database(key[1])
+
+
 def twin_key(key: Key) -> Key:
     """The key of the archived asset of a live one, and the other way round."""
     return key[0], twin_database(key[1]), key[2]
@@ -1100,6 +1105,10 @@ class Database:
     def key_of(self, table: str, item: Item) -> Key:
         partition, sort = self.key_names[table]
         return (table, item[partition]["S"], item[sort]["S"])
+
+    def record_key(self, record: Item) -> Key:
+        """The key of a version record."""
+        return self.key_of(self.versions, record)
 
     def statement_of(self, change: Change) -> Statement:
         table = change.key[0]
@@ -3365,7 +3374,7 @@ class Planner:
         plan = plan_asset(item, self.bucket, self.started, facts)
         insertion = change = None
         if plan.record:
-            record_key = self.database.key_of(self.database.versions, plan.record)
+            record_key = self.database.record_key(plan.record)
             insertion = self.prepared(Change("INSERT", record_key, record_size(plan.record), plan.record))
         if plan.outcome == "migrated":
             how = Change("UPDATE", key, len(text), plan.set_attributes, plan.remove_attributes, plan.expected, item)
@@ -3455,7 +3464,7 @@ class Owners:
         """known: the keys of all assets with the assetIds that will be asked for; None: they are read."""
         self.tables = tables
         self.reader = reader
-        self.assets = reader.database.assets
+        self.database = reader.database
         self.keys = AssetKeys() if known is None else known
         self.all_known = known is not None
         self._reading = collections.OrderedDict()  # type: collections.OrderedDict
@@ -3468,7 +3477,7 @@ class Owners:
     async def has_archived_twin(self, key: Key) -> bool:
         """Whether an asset of the same assetId was in the archive when that was read, once. Raises Stopped."""
         archive = twin_database(key[1])
-        if not can_exist((self.assets, archive, key[2])):
+        if not can_exist((self.database.assets, archive, key[2])):
             return False
         if not self.all_known and not await self._once(archive, lambda: [Segment(query_of("databaseId", archive))]):
             return False
@@ -3497,6 +3506,28 @@ class Owners:
                     return key[1]
         return None
 
+    async def third_needs(self, record: Key, asset: Key) -> bool:
+        """Whether another asset than the one under this key and its twin needs a record of their assetId."""
+        await self.read_all()
+        return await self.find(record, twin_databases(asset), needs_record) is not None
+
+    async def other_with(self, asset: Key, claim: Claim, test: Callable[[Item, str], bool]) -> Optional[str]:
+        """Another asset, in words, for which test(asset, version id) holds; where it is not certain that the claim's
+        record was made for the one under this key, its twin may have made it."""
+        try:
+            await self.read_all()
+        except Stopped:
+            # What this run did for others it knows, for they come in turn; two runs at once are rare.
+            return None if claim.certain else "another asset, which was not looked for,"
+        besides = twin_databases(asset)[: 1 + claim.certain]
+        name = await self.find(self.database.record_key(claim.now), besides, test)
+        return None if name is None else "the asset under databaseId %s" % name
+
+    async def own_and_twin(self, asset: Key) -> Tuple[Optional[Item], Optional[Item]]:
+        """The asset under a key and its live or archived twin, as they are now."""
+        found = await self.tables.get([asset, twin_key(asset)])
+        return found.get(asset), found.get(twin_key(asset))
+
     def _keys(self, record: Key, besides: Sequence[str]) -> Iterator[List[Key]]:
         """The keys under which there may be an asset of a record's assetId, so many at a time as are looked up."""
         _, asset_id, version_id = record
@@ -3506,7 +3537,7 @@ class Owners:
         both = (name for one in known for name in (one, twin_database(one)))
         names = [name for name in collections.OrderedDict.fromkeys(both) if name not in besides]
         for start in range(0, len(names), LOOKUP_ASSETS):
-            yield [(self.assets, name, asset_id) for name in names[start : start + LOOKUP_ASSETS]]
+            yield [(self.database.assets, name, asset_id) for name in names[start : start + LOOKUP_ASSETS]]
 
     async def _once(self, name: str, segments: Callable[[], List[Segment]]) -> int:
         """How many assets there are under a databaseId, "" for all; read where they have not been."""
@@ -3521,7 +3552,7 @@ class Owners:
         count = 0
         for segment in segments:
             segment.request["ProjectionExpression"] = ", ".join(KEYS_OF_OWNER)
-        async for page in table_pages(self.reader, self.assets, segments):
+        async for page in table_pages(self.reader, self.database.assets, segments):
             for asset in page.items:
                 self.keys.add_asset(asset)
             count += len(page.items)
@@ -3529,15 +3560,13 @@ class Owners:
 
 
 class VersionRecords:
-    """Claims version records for assets, and withdraws them. The assets of one assetId come in turn."""
+    """Claims a version record for each asset that is to have one. The assets of one assetId come in turn."""
 
-    def __init__(
-        self, database: Database, tables: Any, owners: Owners, journal: Any, tally: Tally, started: str
-    ) -> None:
+    def __init__(self, owners: Owners, journal: Any, tally: Tally, started: str) -> None:
         """started: when the run did, as ISO 8601 UTC."""
-        self.database = database
-        self.tables = tables
         self.owners = owners
+        self.database = owners.database
+        self.tables = owners.tables
         self.journal = journal
         self.tally = tally
         self.started = started
@@ -3556,7 +3585,7 @@ class VersionRecords:
         key, record = asset.insertion.key, asset.record
         # What we did if the record turns out to be as we want it: the answer to our write was lost.
         unheard = None  # type: Optional[Claim]
-        if earlier and earlier.wrote and not await self._other_with(asset, earlier, has_version):
+        if earlier and earlier.wrote and not await self.owners.other_with(asset.key, earlier, has_version):
             renewed = earlier._replace(now=record)
             refusal = await self._renew(asset, earlier, renewed)
             if refusal is None:
@@ -3595,7 +3624,7 @@ class VersionRecords:
         key = asset.insertion.key
         if key in await self.tables.get([key], keys_only=True):
             return
-        own, twin = await self._own_and_twin(asset)
+        own, twin = await self.owners.own_and_twin(asset.key)
         if (own and needs_record(own, key[2])) or (twin and needs_record(twin, key[2])):
             self.tally.version_records -= claims[0].wrote
             claims[0], _ = await self.claim(asset, Claim(asset.record, asset.record), False)
@@ -3628,7 +3657,7 @@ class VersionRecords:
             return found, () if undated else shared_findings(asset.record, present)
         if in_archive(asset.key[1]):
             return found, twin_findings(KEPT)
-        own, twin = await self._own_and_twin(asset)
+        own, twin = await self.owners.own_and_twin(asset.key)
         if own and needs_record(own, asset.insertion.key[2]):
             # The application made it for the asset since that was read; the asset's change will be refused.
             return found, ()
@@ -3647,37 +3676,54 @@ class VersionRecords:
             by_earlier_run = twin is not None and needs_record(twin, key[2]) and looks_like_ours(present)
             if not by_earlier_run and to_make != {**present, **aside}:
                 raise version_conflict(asset.record, present)
-        needed = await self._third_needs(asset, key)
-        if needed or not by_this_run and await self.owners.find_gone_on(key, own_and_twin(asset.key)):
+        needed = await self.owners.third_needs(key, asset.key)
+        if needed or not by_this_run and await self.owners.find_gone_on(key, twin_databases(asset.key)):
             raise version_conflict(asset.record, present)
 
-    async def _third_needs(self, asset: ReadAsset, record: Key) -> bool:
-        """Whether another asset of a record's assetId needs it, other than a live one and its archived twin."""
-        await self.owners.read_all()
-        return await self.owners.find(record, own_and_twin(asset.key), needs_record) is not None
+    def _made(self, asset: ReadAsset) -> Claim:
+        self.tally.version_records += 1
+        if in_archive(asset.key[1]) and asset.facts.live_twin:
+            row = (to_json(asset.insertion.key), to_json(asset.record))
+            self.archived.execute("INSERT OR REPLACE INTO archived VALUES (?, ?)", row)
+        return Claim(None, asset.record)
 
-    async def rival_of(self, asset: ReadAsset) -> Optional[Item]:
+    def _was_made_for_archived(self, record: Item) -> bool:
+        query = "SELECT record FROM archived WHERE key = ?"
+        row = self.archived.execute(query, (to_json(self.database.record_key(record)),)).fetchone()
+        return row is not None and not differing(json.loads(row[0]), record)
+
+
+class Rivals:
+    """Version records of archived assets that are current, though the live asset of the assetId has one now."""
+
+    def __init__(self, owners: Owners, journal: Any) -> None:
+        self.owners = owners
+        self.database = owners.database
+        self.tables = owners.tables
+        self.journal = journal
+
+    async def find(self, asset: ReadAsset) -> Optional[Item]:
         """The record of a live asset's archived twin which was migrated before, as another version, and is not to be
         current any more; None where there is none, or others need it."""
         if asset.record is None or in_archive(asset.key[1]) or not await self.owners.has_archived_twin(asset.key):
             return None
-        _, twin = await self._own_and_twin(asset)
+        _, twin = await self.owners.own_and_twin(asset.key)
         version_id = text_of(twin.get("currentVersionId")) if twin else None
-        key = (self.database.versions, asset.key[2], version_id or "")
+        key = (asset.insertion.key[0], asset.key[2], version_id or "")
         if twin is None or version_id is None or key == asset.insertion.key or not needs_record(twin, version_id):
             return None
         record = (await self.tables.get([key])).get(key)
         if record is None or record.get("isCurrentVersion") != CURRENT or not looks_like_ours(record):
             return None  # that of the application an archived asset may have kept
-        if await self._third_needs(asset, key):
+        if await self.owners.third_needs(key, asset.key):
             return None
         return record
 
     async def overrule(self, asset: ReadAsset, rival: Item) -> List[Claim]:
-        """Make the record that `rival_of` has found not current. Nothing is done where others were faster."""
+        """Make the record that `find` has found not current. Nothing is done where others were faster."""
         claim = Claim(rival, {**rival, "isCurrentVersion": NOT_CURRENT})
         await self.journal.save_claim(asset.key[1], claim)
-        key = self.database.key_of(self.database.versions, rival)
+        key = self.database.record_key(rival)
         refusal = await self.tables.write(exchange(key, rival, claim.now))
         if refusal and not refusal.uncertain:
             await self.journal.save_claim(asset.key[1], Claim(claim.now, claim.now))  # whoever did it, it was not we
@@ -3685,18 +3731,28 @@ class VersionRecords:
             return []
         return [claim]
 
+
+class Withdrawals:
+    """Take back what was done to version records for assets that do not come to their end."""
+
+    def __init__(self, owners: Owners, tally: Tally) -> None:
+        self.owners = owners
+        self.database = owners.database
+        self.tables = owners.tables
+        self.tally = tally
+
     async def withdraw(self, asset: ReadAsset, claims: Sequence[Claim]) -> Tuple[Finding, ...]:
         """Take back what was done to version records for an asset, the last first, unless somebody needs it.
         claims: the asset's own record first. Returns findings on what stays."""
         ours = [claim for claim in claims if claim.wrote]
         if not ours:
             return ()
-        own, _ = await self._own_and_twin(asset)
+        own, _ = await self.owners.own_and_twin(asset.key)
         if own and needs_record(own, claims[0].now["assetVersionId"]["S"]):
             return ()
         findings = ()  # type: Tuple[Finding, ...]
         for claim in reversed(ours):
-            key = self.database.key_of(self.database.versions, claim.now)
+            key = self.database.record_key(claim.now)
             needing = await self._needing(asset, claim)
             if needing is None:
                 refusal = await self.tables.write(exchange(key, claim.now, claim.was))
@@ -3712,51 +3768,17 @@ class VersionRecords:
 
     async def _needing(self, asset: ReadAsset, claim: Claim) -> Optional[str]:
         """The asset, in words, that needs a version record which was claimed for this one, or may have made it."""
-        own, twin = await self._own_and_twin(asset)
+        own, twin = await self.owners.own_and_twin(asset.key)
         if twin and claim.was is not None and not may_be_archived(asset, own, twin):
             twin = None  # it needs what was there before
         for item in (own, twin):
             if item and needs_record(item, claim.now["assetVersionId"]["S"]):
                 return "the asset under databaseId %s" % item["databaseId"]["S"]
         if claim.certain:
-            return await self._other_with(asset, claim, needs_record)
-        return await self._other_with(
-            asset, claim, lambda other, version: needs_record(other, version) or may_have_made(other, claim.now)
+            return await self.owners.other_with(asset.key, claim, needs_record)
+        return await self.owners.other_with(
+            asset.key, claim, lambda other, version: needs_record(other, version) or may_have_made(other, claim.now)
         )
-
-    async def _other_with(self, asset: ReadAsset, claim: Claim, test: Callable[[Item, str], bool]) -> Optional[str]:
-        """Another asset, in words, for which test(asset, version id) holds; where it is not certain that we made the
-        record, the asset's twin may have."""
-        try:
-            await self.owners.read_all()
-        except Stopped:
-            # What this run did for others it knows, for they come in turn; two runs at once are rare.
-            return None if claim.certain else "another asset, which was not looked for,"
-        besides = own_and_twin(asset.key)[: 1 + claim.certain]
-        name = await self.owners.find(self.database.key_of(self.database.versions, claim.now), besides, test)
-        return None if name is None else "the asset under databaseId %s" % name
-
-    async def _own_and_twin(self, asset: ReadAsset) -> Tuple[Optional[Item], Optional[Item]]:
-        """An asset and its live or archived twin, as they are now."""
-        found = await self.tables.get([asset.key, twin_key(asset.key)])
-        return found.get(asset.key), found.get(twin_key(asset.key))
-
-    def _made(self, asset: ReadAsset) -> Claim:
-        self.tally.version_records += 1
-        if in_archive(asset.key[1]) and asset.facts.live_twin:
-            row = (to_json(asset.insertion.key), to_json(asset.record))
-            self.archived.execute("INSERT OR REPLACE INTO archived VALUES (?, ?)", row)
-        return Claim(None, asset.record)
-
-    def _was_made_for_archived(self, record: Item) -> bool:
-        query = "SELECT record FROM archived WHERE key = ?"
-        row = self.archived.execute(query, (to_json(self.database.key_of(self.database.versions, record)),)).fetchone()
-        return row is not None and not differing(json.loads(row[0]), record)
-
-
-def own_and_twin(key: Key) -> Tuple[str, str]:
-    """The databaseIds of an asset and of its live or archived twin."""
-    return key[1], twin_database(key[1])
 
 
 def looks_like_ours(record: Item) -> bool:
@@ -3842,7 +3864,9 @@ class Migration:
         self.planner = Planner(self.database, run.tables.prepared, settings, started)
         self.journal = GroupCommit(journal, run.loop) if journal else NothingSaved()  # type: Any
         owners = Owners(run.tables, run.reader, known)
-        self.records = VersionRecords(self.database, run.tables, owners, self.journal, tally, started)
+        self.records = VersionRecords(owners, self.journal, tally, started)
+        self.rivals = Rivals(owners, self.journal)
+        self.withdrawals = Withdrawals(owners, tally)
         self.turns = Turns()
         self.tally = tally
         self.show = show
@@ -3863,7 +3887,7 @@ class Migration:
         except AssetFails as problem:
             outcome, findings = "failed", (problem.finding,)
         if outcome != "migrated":
-            findings += await self.records.withdraw(asset, claims)
+            findings += await self.withdrawals.withdraw(asset, claims)
         self.tally.assets += outcome == "migrated"
         return outcome, findings
 
@@ -3877,11 +3901,11 @@ class Migration:
                 answers = {name: key in found for name, key in asset.questions.items()}
                 asset = self.planner.plan_with(asset, answers)
             if claims and not (asset.record and is_of_version(asset.record, claims[0].now)):
-                stays += await self.records.withdraw(asset, claims)
+                stays += await self.withdrawals.withdraw(asset, claims)
                 claims.clear()
             if asset.outcome != "migrated":
                 return asset.outcome, asset.findings + stays
-            rival = None if claims else await self.records.rival_of(asset)
+            rival = None if claims else await self.rivals.find(asset)
             await self.journal.save_asset(asset.text, asset.facts, again=attempt > 0)
             findings = asset.findings + stays
             if asset.record:
@@ -3889,7 +3913,7 @@ class Migration:
                 claims[:1] = [claim]
                 findings += further
                 if rival:
-                    claims += await self.records.overrule(asset, rival)
+                    claims += await self.rivals.overrule(asset, rival)
             self.show_change(asset, claims)
             nothing_written = attempt == 0 and asset.record is None
             refusal = await self.tables.write(asset.change, droppable=nothing_written)

@@ -568,6 +568,13 @@ REASONS = {
 }
 
 
+class Step(NamedTuple):
+    """What becomes of a version record; where it stays for another asset's sake, the databaseId of that."""
+
+    what: str  # one of the above
+    whose: Optional[str] = None
+
+
 class Now(NamedTuple):
     """What is stored under the keys that concern a before image; None: nothing."""
 
@@ -775,48 +782,68 @@ class Rollback:
     async def settle(self, image: BeforeImage, now: Now, outcome: str, untouched: bool) -> Optional[List[str]]:
         """Take back what was done to version records for an asset. Returns what became of each; None where others
         were faster with one."""
-        steps, kept = [], []  # type: List[str], List[Tuple[Key, Optional[Item], str]]
+        if outcome == "changed_since":
+            for claim in image.claims:
+                self.kept.hold(self.database.record_key(claim.now))
+            return [HELD] * len(image.claims)
+        steps = []  # type: List[Step]
         for claim, stored in zip(image.claims, now.records):
-            key = self.database.key_of(self.database.versions, claim.now)
-            if outcome == "changed_since":
-                self.kept.hold(key)
-                steps.append(HELD)
-                continue
-            if stored is None:
-                steps.append(GONE)
-                continue
-            owed, held = self.kept.of(key)
-            reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now, outcome)
-            twin_needs = now.twin is not None and migration.needs_record(now.twin, key[2])
-            if twin_needs and outcome == "asset_deleted":
-                reason = HELD  # it may be the same asset, archived, that needs it
-            step = judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs)
-            if step in (DELETE, PUT_BACK):
-                left = claim.was if step == PUT_BACK else None
-                refusal = await self.tables.write(migration.exchange(key, stored, left), droppable=untouched)
-                untouched = False
-                if refusal:
-                    migration.require_overtaken(refusal, "The removal of the version record")
+            step = await self.step_for(image, claim, stored, now, outcome)
+            if stored and step.what in (DELETE, PUT_BACK):
+                taken = await self.take_back(image, claim, stored, now, step, untouched)
+                if taken is None:
                     return None
-                self.kept.remove(key)
-                besides = migration.own_and_twin(image.key)
-                twin_is_other = now.twin is not None and step == DELETE
-                whose = await self.owners.find(key, besides[: 2 - twin_is_other], migration.needs_record)
-                self.tally.version_records += whose is None
-                if whose is not None:  # a migration at the same time relies on it
-                    await self.tables.write(migration.exchange(key, left, stored))
-                    step = NEEDED
+                step, untouched = taken, False
             steps.append(step)
-            if step in REASONS:
-                message = REASONS[step].format(whose or migration.twin_database(image.key[1]))
+        self.keep(image, steps, outcome)
+        return [step.what for step in steps]
+
+    async def step_for(self, image: BeforeImage, claim: Any, stored: Optional[Item], now: Now, outcome: str) -> Step:
+        """What is to become of a version record that was claimed for an asset."""
+        if stored is None:
+            return Step(GONE)
+        key = self.database.record_key(claim.now)
+        owed, held = self.kept.of(key)
+        reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now, outcome)
+        twin_needs = now.twin is not None and migration.needs_record(now.twin, key[2])
+        if twin_needs and outcome == "asset_deleted":
+            reason = HELD  # it may be the same asset, archived, that needs it
+        return Step(judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs), whose)
+
+    async def take_back(
+        self, image: BeforeImage, claim: Any, stored: Item, now: Now, step: Step, untouched: bool
+    ) -> Optional[Step]:
+        """Delete a version record, or put back what was there. Returns what became of it, None where others were
+        faster."""
+        key = self.database.record_key(claim.now)
+        left = claim.was if step.what == PUT_BACK else None
+        refusal = await self.tables.write(migration.exchange(key, stored, left), droppable=untouched)
+        if refusal:
+            migration.require_overtaken(refusal, "The removal of the version record")
+            return None
+        self.kept.remove(key)
+        twin_is_other = now.twin is not None and step.what == DELETE
+        besides = migration.twin_databases(image.key)[: 2 - twin_is_other]
+        whose = await self.owners.find(key, besides, migration.needs_record)
+        if whose is None:
+            self.tally.version_records += 1
+            return step
+        await self.tables.write(migration.exchange(key, left, stored))  # a migration at the same time relies on it
+        return Step(NEEDED, whose)
+
+    def keep(self, image: BeforeImage, steps: List[Step], outcome: str) -> None:
+        """Note which version records stay, and why."""
+        outcome_of_asset = outcome_with([step.what for step in steps], outcome)
+        for claim, step in zip(image.claims, steps):
+            ours = None
+            reported = step.what == CHANGED and outcome == "nothing_to_restore"
+            reason = "it is another than the migration wrote"
+            if step.what in REASONS:
                 ours = claim.now if claim.was is None and claim.certain else None
-                reported = outcome in ("restored", "nothing_to_restore") or step == IN_DOUBT
-                kept.append((key, ours, message if reported else ""))
-            elif step == CHANGED and outcome == "nothing_to_restore":
-                kept.append((key, None, "it is another than the migration wrote"))
-        for key, ours, message in kept:
-            self.kept.add(key, ours, (*image.key[1:], outcome_with(steps, outcome), message) if message else None)
-        return steps
+                reported = outcome in ("restored", "nothing_to_restore") or step.what == IN_DOUBT
+                reason = REASONS[step.what].format(step.whose or migration.twin_database(image.key[1]))
+            row = (*image.key[1:], outcome_of_asset, reason) if reported else None
+            self.kept.add(self.database.record_key(claim.now), ours, row)
 
     async def reason_to_keep(
         self, image: BeforeImage, claim: Any, key: Key, now: Now, outcome: str
@@ -828,7 +855,7 @@ class Rollback:
         been killed before that, and the record be the history of another asset."""
         if now.asset and migration.needs_record(now.asset, key[2]):
             return NEEDED, image.key[1]
-        besides = migration.own_and_twin(image.key)
+        besides = migration.twin_databases(image.key)
         needing = await self.owners.find(key, besides, migration.needs_record)
         if needing is not None:
             return NEEDED, needing
@@ -842,7 +869,7 @@ class Rollback:
     async def look(self, image: BeforeImage) -> Now:
         """See what is stored now."""
         keys = [image.key, migration.twin_key(image.key)]
-        keys += [self.database.key_of(self.database.versions, claim.now) for claim in image.claims]
+        keys += [self.database.record_key(claim.now) for claim in image.claims]
         found = await self.tables.get(keys)
         asset, twin, *records = [found.get(key) for key in keys]
         return Now(asset, twin, records)

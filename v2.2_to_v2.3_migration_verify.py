@@ -525,7 +525,7 @@ class Verification:
             if self.with_journals:
                 self.uncovered.add([asset.database_id, asset.asset_id])
         elif asset.record:
-            record_key = self.database.key_of(self.database.versions, asset.record)
+            record_key = self.database.record_key(asset.record)
             problems = with_conflict(problems, asset.record, (await run.tables.get([record_key])).get(record_key))
         for problem in problems:
             self.add(problem)
@@ -590,7 +590,7 @@ class Verification:
             return
         self.tally.images += newest
         twin_key = migration.twin_key(image.key)
-        record_key = self.database.key_of(self.database.versions, image.record) if image.record else ()
+        record_key = self.database.record_key(image.record) if image.record else ()
         archived = migration.is_archived(image.asset)
         found = await run.tables.get([image.key] + [record_key] * bool(record_key) + [twin_key] * archived)
         asset, twin = found.get(image.key), found.get(twin_key)
@@ -690,7 +690,7 @@ class Restoration:
     async def verify_before(self, run: Any, item: Tuple[Key, Optional[Before], List[Any]]) -> None:
         key, before, claims = item
         made = [claim for claim in claims if claim.wrote]
-        records = [self.database.key_of(self.database.versions, claim.now) for claim in made]
+        records = [self.database.record_key(claim.now) for claim in made]
         found = await run.tables.get([key] * bool(before) + records)
         if before:
             self.tally.images += 1
