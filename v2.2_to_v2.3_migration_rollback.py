@@ -726,58 +726,15 @@ class KeptRecords:
 # --------------------------------------------------------------------------------------
 
 
-class Rollback:
-    """Brings each before image to its outcome: asset restored, then what was done to version records taken back.
+class ClaimedRecords:
+    """Takes back what was done to version records for assets. Which of them stay, and why, is in `kept`."""
 
-    Images of one assetId, which may share a version record, take turns, the newest first.
-    """
-
-    def __init__(self, run: Any, settings: Any, tally: Any, archive: Archive, show: Callable) -> None:
-        """show: says what a dry run would change."""
-        self.database = run.reader.database
-        self.tables = run.tables
-        self.owners = migration.Owners(run.tables, run.reader)
-        self.settings = settings
+    def __init__(self, owners: Any, tally: Any) -> None:
+        self.owners = owners
+        self.database = owners.database
+        self.tables = owners.tables
         self.tally = tally
-        self.archive = archive
-        self.show = show
-        self.turns = migration.Turns()
         self.kept = KeptRecords()
-
-    async def roll_back(self, image: BeforeImage) -> None:
-        turn = self.turns.of(image.key[2])
-        async with turn:
-            await self.tally.outcome_of(image.key, self.way_of(image))
-
-    async def way_of(self, image: BeforeImage) -> Any:
-        """Take one asset back; whenever a write finds it changed, look again."""
-        untouched = True
-        for _ in range(migration.PLAN_ATTEMPTS):
-            now = await self.look(image)
-            outcome, findings = judge_asset(image, now, self.archive)
-            if outcome == "restored":
-                change = restoration(image, now)
-                self.show_change(now, change)
-                refusal = await self.tables.write(change, droppable=untouched)
-                untouched = False
-                if refusal:
-                    migration.require_overtaken(refusal, "The restoration of the asset")
-                    continue
-                self.owners.keys.add(image.key[1], image.key[2], None)
-                now = now._replace(asset=image.asset)
-            elif outcome == "nothing_to_restore" and not untouched:
-                outcome = "restored"  # by us, a moment ago
-            steps = await self.settle(image, now, outcome, untouched)
-            if steps is None:
-                untouched = False
-                continue
-            self.tally.assets += outcome == "restored"
-            if outcome_with(steps, outcome) == "record_kept":
-                stored = next(record for record, step in zip(now.records, steps) if step == CHANGED)
-                message = "The version record was changed since the migration and was kept: %s." % _shown({"M": stored})
-                return "record_kept", (Finding("version_record_changed", "assetVersionId", message),)
-            return outcome, findings
-        raise migration.changed_by_others("changed_during_rollback")
 
     async def settle(self, image: BeforeImage, now: Now, outcome: str, untouched: bool) -> Optional[List[str]]:
         """Take back what was done to version records for an asset. Returns what became of each; None where others
@@ -865,6 +822,60 @@ class Rollback:
         if maker is None and claim.was is None and outcome != "restored":
             maker = await self.owners.find_gone_on(key, besides[:1])
         return (IN_DOUBT, maker) if maker is not None else (None, None)
+
+
+class Rollback:
+    """Brings each before image to its outcome: asset restored, then what was done to version records taken back.
+
+    Images of one assetId, which may share a version record, take turns, the newest first.
+    """
+
+    def __init__(self, run: Any, settings: Any, tally: Any, archive: Archive, show: Callable) -> None:
+        """show: says what a dry run would change."""
+        self.database = run.reader.database
+        self.tables = run.tables
+        self.owners = migration.Owners(run.tables, run.reader)
+        self.records = ClaimedRecords(self.owners, tally)
+        self.settings = settings
+        self.tally = tally
+        self.archive = archive
+        self.show = show
+        self.turns = migration.Turns()
+
+    async def roll_back(self, image: BeforeImage) -> None:
+        turn = self.turns.of(image.key[2])
+        async with turn:
+            await self.tally.outcome_of(image.key, self.way_of(image))
+
+    async def way_of(self, image: BeforeImage) -> Any:
+        """Take one asset back; whenever a write finds it changed, look again."""
+        untouched = True
+        for _ in range(migration.PLAN_ATTEMPTS):
+            now = await self.look(image)
+            outcome, findings = judge_asset(image, now, self.archive)
+            if outcome == "restored":
+                change = restoration(image, now)
+                self.show_change(now, change)
+                refusal = await self.tables.write(change, droppable=untouched)
+                untouched = False
+                if refusal:
+                    migration.require_overtaken(refusal, "The restoration of the asset")
+                    continue
+                self.owners.keys.add(image.key[1], image.key[2], None)
+                now = now._replace(asset=image.asset)
+            elif outcome == "nothing_to_restore" and not untouched:
+                outcome = "restored"  # by us, a moment ago
+            steps = await self.records.settle(image, now, outcome, untouched)
+            if steps is None:
+                untouched = False
+                continue
+            self.tally.assets += outcome == "restored"
+            if outcome_with(steps, outcome) == "record_kept":
+                stored = next(record for record, step in zip(now.records, steps) if step == CHANGED)
+                message = "The version record was changed since the migration and was kept: %s." % _shown({"M": stored})
+                return "record_kept", (Finding("version_record_changed", "assetVersionId", message),)
+            return outcome, findings
+        raise migration.changed_by_others("changed_during_rollback")
 
     async def look(self, image: BeforeImage) -> Now:
         """See what is stored now."""
@@ -1013,7 +1024,7 @@ async def after_owners(rollback: Rollback, item_count: int, pages: Any):
 
 def add_kept_records(rollback: Rollback) -> None:
     """Report the version records that stay."""
-    for database_id, asset_id, outcome, reason in rollback.kept.left():
+    for database_id, asset_id, outcome, reason in rollback.records.kept.left():
         finding = Finding("record_stays", "assetVersionId", "A version record stays: %s." % reason)
         rollback.tally.codes[finding.code] += 1
         rollback.tally.report.add(database_id, asset_id, outcome, finding)
