@@ -230,20 +230,34 @@ def named_journals(typed: Dict[str, Any]) -> List[str]:
     return typed["journal"]
 
 
-def open_journals(names: Iterable[str], storage: Any) -> List[Journal]:
+class Skipped:
+    """What lies beside journals and is left out: why, by the kind of the reason."""
+
+    def __init__(self) -> None:
+        self.causes = collections.OrderedDict()  # type: Dict[str, List[str]]
+
+    def add(self, kind: str, cause: str) -> None:
+        self.causes.setdefault(kind, []).append(cause)
+
+    def rows(self) -> List[Tuple[str, str]]:
+        """For a screen: of each kind how many, and one of them."""
+        every = self.causes.values()
+        return [("skipped", ("{:,}, such as: ".format(len(one)) if one[1:] else "") + one[0]) for one in every]
+
+
+def open_journals(names: Iterable[str], storage: Any, skipped: Skipped) -> List[Journal]:
     """The journals, newest first, each once.
 
-    names: files, folders, in S3 too, and patterns, for PowerShell does not expand those. What a killed run has not
-    begun is skipped with a word. Raises SettingsError for a file that is no journal, unless it only lies in a folder,
+    names: files, folders, in S3 too, and patterns, for PowerShell does not expand those. skipped: gets what a killed
+    run has not begun, and what is no journal and only lies in a folder. Raises SettingsError for one that was named,
     for a folder without any, and where nothing but such is left.
     """
-    return journals_in(found for name in names for found in journal_files(name, storage))
+    return journals_in((found for name in names for found in journal_files(name, storage)), skipped)
 
 
-def journals_in(files: Iterable[Tuple[Any, bool]]) -> List[Journal]:
+def journals_in(files: Iterable[Tuple[Any, bool]], skipped: Skipped) -> List[Journal]:
     """files: as journal_files has them. The rest as open_journals has it."""
     journals = collections.OrderedDict()  # type: Dict[str, Journal]
-    skipped = []  # type: List[str]
     for file, named in files:
         try:
             header = migration.read_journal_header(file)
@@ -251,13 +265,12 @@ def journals_in(files: Iterable[Tuple[Any, bool]]) -> List[Journal]:
             never_begun = isinstance(error, migration.JournalNotBegun)
             if not never_begun and (named or isinstance(error, migration.DamagedJournal)):
                 raise
-            skipped.append(error.cause)
+            skipped.add(error.cause.replace(file.path, ""), error.cause)
             continue
         if file.identity not in journals:
             journals[file.identity] = Journal(file, header, migration.is_whole(file), named)
-    if skipped and not journals:
-        raise migration.SettingsError(skipped[0], "give journals that hold before images.")
-    announce_skipped(skipped)
+    if skipped.causes and not journals:
+        raise migration.SettingsError(next(iter(skipped.causes.values()))[0], "give journals that hold before images.")
     return sorted(journals.values(), key=lambda journal: journal.order, reverse=True)
 
 
@@ -276,11 +289,11 @@ def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
     return [(file, False) for file in files]
 
 
-def of_these_tables(journals: List[Journal], facts: Dict[str, Any]) -> List[Journal]:
-    """The journals of these tables, this region and so on. Another one that only lies in a folder is skipped, with a
-    word; raises SettingsError for another one that was named, and where none is left.
-    facts: names in the journals' headers, and the values they should have."""
-    chosen, skipped = [], []  # type: List[Journal], List[str]
+def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Skipped) -> List[Journal]:
+    """The journals of these tables, this region and so on. Raises SettingsError for another one that was named, and
+    where none is left. facts: names in the journals' headers, and the values they should have.
+    skipped: gets the others, which only lie in a folder."""
+    chosen = []  # type: List[Journal]
     for journal in journals:
         wrong = [name for name, value in facts.items() if journal.header.get(name) != value]
         if not wrong:
@@ -292,15 +305,8 @@ def of_these_tables(journals: List[Journal], facts: Dict[str, Any]) -> List[Jour
             flag = migration.SETTINGS[{"account": "aws_profile", "region": "aws_region"}.get(name, name)].flag
             fix = "give the %s that the migration had, or the journals of this one." % flag
             raise migration.SettingsError(cause, fix)
-        skipped.append(cause)
-    announce_skipped(skipped)
+        skipped.add(name, cause)
     return chosen
-
-
-def announce_skipped(causes: List[str]) -> None:
-    if causes:
-        more = " So are %d more, for such reasons." % (len(causes) - 1) if causes[1:] else ""
-        migration.announce("skipped: %s%s" % (causes[0], more))
 
 
 class Archive:
@@ -917,7 +923,7 @@ def journals_not_given(
     """Of the files, as journals_beside has them, those neither empty nor undone: an interrupted migration that was run
     again has two. And, as Summaries have it, those of the same jobs that are elsewhere, or lost."""
     undone = undone_journals(storage, summaries.report_dir)
-    beside = journals_in((file, True) for file in files if not is_empty(file))
+    beside = journals_in(((file, True) for file in files if not is_empty(file)), Skipped())
     missing = summaries.missing(journals + beside)
     return (
         [journal for journal in beside if journal.file.identity not in undone],
@@ -948,13 +954,12 @@ def is_empty(file: Any) -> bool:
         return True
 
 
-def describe_rollback(
-    settings: Any, site: Any, journals: List[Journal], counts: List[int], not_given: Sequence[str]
-) -> str:
+def describe_rollback(settings: Any, site: Any, journals: List[Tuple[str, str]], not_given: Sequence[str]) -> str:
+    """journals: rows."""
     mode = "DRY RUN, nothing is written" if settings.dry_run else "ROLLBACK, the tables are changed in place"
-    rows = [("mode", mode)]
-    rows += journal_rows(journals, counts)
-    rows += [
+    rows = [
+        ("mode", mode),
+        *journals,
         ("assets table", settings.assets_table_name),
         ("versions table", settings.asset_versions_table_name),
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
@@ -979,12 +984,13 @@ def roll_back(argv: Optional[List[str]]) -> int:
     session, database = migration.connect(settings)
     storage = migration.Storage(session, settings)
     with migration.preparing():
-        journals = open_journals(named_journals(typed), storage)
-    journals = of_these_tables(journals, {name: public[name] for name in SAME_SETTINGS})
+        skipped = Skipped()
+        journals = open_journals(named_journals(typed), storage, skipped)
+    journals = of_these_tables(journals, {name: public[name] for name in SAME_SETTINGS}, skipped)
     migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, journal=False)
     migration.require(site.checks)
-    journals = of_these_tables(journals, {"account": site.account, "region": site.region})
+    journals = of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     allow_many_files()
     with contextlib.ExitStack() as locks:
         with migration.preparing():
@@ -996,7 +1002,8 @@ def roll_back(argv: Optional[List[str]]) -> int:
             require_images(journals, counts, summaries)
             archive.add_live_twins(journals)
             later = LaterImages(*journals_not_given(journals, beside, storage, summaries))
-        migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, journals, counts, later.paths))
+        rows = journal_rows(journals, counts) + skipped.rows()
+        migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, rows, later.paths))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
         summary = run_rollback(database, settings, site, journals, sum(counts), archive, later)
     migration.announce_next(*next_step(summary, typed))

@@ -1257,9 +1257,10 @@ def verify(argv: Optional[List[str]]) -> int:
     facts = {name: ours[name] for name in ours if name not in ("account", "region")}
     session, database = migration.connect(settings)
     storage = migration.Storage(session, settings)
+    skipped = rollback.Skipped()
     with migration.preparing():
-        journals = rollback.open_journals(rollback.named_journals(typed), storage)
-    journals = rollback.of_these_tables(journals, facts)
+        journals = rollback.open_journals(rollback.named_journals(typed), storage, skipped)
+    journals = rollback.of_these_tables(journals, facts, skipped)
     restored = typed.get("restored", False)
     if restored and not journals:
         raise migration.SettingsError("--restored is given without journals.", "give them with --journal.")
@@ -1269,12 +1270,12 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, writing=False)
     migration.require(site.checks + check_runs(settings, site, journals))
-    journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region})
+    journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     with migration.preparing():
         counts, archive = rollback.survey(journals)  # so that damage shows before anything is verified
         rollback.require_images(journals, counts, rollback.Summaries(storage, settings.report_dir))
     if journals:
-        rows = rollback.journal_rows(journals, counts)
+        rows = rollback.journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
     output, page = typed.get("output"), typed.get("html")
     return run_verification(database, settings, site, journals, output, page, requests.counts, restored, typed, archive)

@@ -406,7 +406,7 @@ def test_of_two_replaced_records_the_later_counts(tables):
     earlier = replaced.replace("of the archived one", "of before")
     assert earlier != replaced
     run.journal.write_text(header + image + earlier + replaced)
-    (read,) = rollback.read_before_images(rollback.open_journals([str(run.journal)], LOCAL))
+    (read,) = rollback.read_before_images(rollback.open_journals([str(run.journal)], LOCAL, rollback.Skipped()))
     assert [claim.was["comment"] for claim in read.claims] == [S("of the archived one")]
 
 
@@ -841,17 +841,31 @@ def test_a_folder_with_journals_of_two_buckets_leads_to_the_other_one(tables, ca
     assert tables.contents() == before
 
 
-def test_of_many_journals_that_are_skipped_one_is_named(tables, capsys):
+@pytest.mark.parametrize("script", [rollback, verify])
+def test_of_each_reason_to_skip_journals_the_plan_says_how_many_and_one(tables, capsys, script):
     tables.put(asset("a"))
     run = tables.migrate()
+    text = run.journal.read_text()
     for number in range(7):
-        other = run.journal.parent / ("other-%d.jsonl" % number)
-        other.write_text(run.journal.read_text().replace(tables.assets, "others"))
+        (run.journal.parent / ("other-%d.jsonl" % number)).write_text(text.replace(tables.assets, "others"))
+    (run.journal.parent / "bucket.jsonl").write_text(text.replace("asset-bucket", "other-bucket"))
+    (run.journal.parent / "none.jsonl").write_text("{}\n")
     capsys.readouterr()
-    assert roll_back(tables, run.journal.parent).outcomes == {"restored": 1}
+    flags = ["--journal", str(run.journal.parent), *(["--dry-run"] if script is rollback else [])]
+    script.main([*tables.flags, *flags])
     shown = capsys.readouterr().out
-    assert shown.count("skipped: Journal ") == 1 and ". So are 6 more, for such reasons.\n" in shown
-    assert ", 1 before image\n" in shown
+    preflight, rows = shown.split("\nPlan:" if script is rollback else "\nJournals:")
+    assert shown.startswith("VAMS v2.2 to v2.3 ") and "  skipped         " not in preflight
+    skipped = [line[18:] for line in rows.splitlines() if line.startswith("  skipped         ")]
+    cause = "Journal %s is of another migration: its " + "%s is %s, not %s."
+    expected = [
+        "%s is not a journal of the migration." % (run.journal.parent / "none.jsonl"),
+        "7, such as: " + cause % (run.journal.parent / "other-0.jsonl", "assets_table_name", "others", tables.assets),
+    ]
+    if script is rollback:  # the verification compares with what that bucket's migration has left
+        bucket = (run.journal.parent / "bucket.jsonl", "asset_bucket_name", "other-bucket", "asset-bucket")
+        expected.append(cause % bucket)
+    assert sorted(skipped) == sorted(expected)
 
 
 @pytest.mark.parametrize("given", [["{0}", "{1}"], ["backups"], ["backups/mig*.jsonl"], ["{1}", "backups", "{0}"]])
@@ -870,10 +884,9 @@ def test_journals_are_files_a_folder_or_a_pattern(tables, capsys, given, script)
     flags = [*tables.flags, "--journal", *(name.format(*paths) for name in given), "--report-dir", "out"]
     assert script.main(flags + ["--yes"] * (script is rollback)) == 0
     shown = capsys.readouterr().out
-    assert ("skipped: Journal %s is of another migration: its assets_table_name is others" % other in shown) is (
-        "backups" in given
-    )
-    assert ("skipped: %s is not a journal" % none in shown) is ("backups" in given)
+    cause = "  skipped         Journal %s is of another migration: its assets_table_name is others"
+    assert (cause % other in shown) is ("backups" in given)
+    assert ("  skipped         %s is not a journal" % none in shown) is ("backups" in given)
     (summary,) = tables.folder.glob("out/*_summary.json")
     found = json.loads(summary.read_text())
     assert (found["before_images"], set(found["journals"])) == (2, set(paths))
@@ -969,7 +982,7 @@ def test_journals_are_read_newest_first_whatever_their_order(tables):
         text = run.journal.read_text()
         run.journal.write_text(text.replace('"started":"20', '"started":"%d-01-01T00:00:00Z","was":"20' % year))
     for paths in ([runs[0], runs[1]], [runs[1], runs[0]]):
-        journals = rollback.open_journals([str(run.journal) for run in paths], LOCAL)
+        journals = rollback.open_journals([str(run.journal) for run in paths], LOCAL, rollback.Skipped())
         assert [journal.started[:4] for journal in journals] == ["2031", "2030"]
 
 
@@ -1132,7 +1145,7 @@ def test_memory_does_not_grow_with_records_of_others_in_the_journal(tables):
     with open(runs[1].journal, "w") as file:
         file.write(header + image)
         file.writelines(replaced.replace('"twin"', '"t%d"' % number) for number in range(20000))
-    images = rollback.read_before_images(rollback.open_journals([str(runs[1].journal)], LOCAL))
+    images = rollback.read_before_images(rollback.open_journals([str(runs[1].journal)], LOCAL, rollback.Skipped()))
     tracemalloc.start()
     try:
         assert len(list(images)) == 1

@@ -437,7 +437,7 @@ def test_what_a_killed_attempt_has_not_begun_does_not_stop_a_rollback(tables, ca
     assert rollback.main(command + [str(not_begun)]) == 2
     assert "has no whole first line, so its run has written nothing" in capfd.readouterr().err
     assert rollback.main(command + list(map(str, folder.glob("*.jsonl")))) == 0
-    assert "skipped: Journal %s has no whole" % not_begun in capfd.readouterr().out
+    assert "skipped         Journal %s has no whole" % not_begun in capfd.readouterr().out
     assert tables.contents() == before
 
 

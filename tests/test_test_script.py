@@ -124,7 +124,10 @@ def test_choices_of_a_configuration_do_not_apply(used_tables):
     assert run(used_tables, "--config", str(config)) == 0
     assert used_tables.contents() == before
     journals = [str(path) for path in used_tables.folder.glob("saved/%s*/*.jsonl" % OWN)]
-    assert script.rollback.survey(script.rollback.open_journals(journals, LOCAL))[0] == [SHAPES + 5, SHAPES + 5]
+    assert script.rollback.survey(script.rollback.open_journals(journals, LOCAL, script.rollback.Skipped()))[0] == [
+        SHAPES + 5,
+        SHAPES + 5,
+    ]
 
 
 def test_no_cleanup_leaves_the_assets_and_cleanup_removes_them(used_tables, capsys):
