@@ -279,8 +279,11 @@ def look_then_migrate(config, typed, settings, next_step):
             command = wrapper_command(config, for_all(typed, settings))
             migration.write_next(next_step, "\nNext: migrate all of them:\n%s" % command)
     else:
-        migration.announce("\nNothing was migrated. To migrate these assets, answer y on a terminal or give --yes.")
-        steps.offer_verification("Verify them as they are?", default=False, unattended=False)
+        migration.announce(
+            "\nNothing was migrated. To migrate these assets, run this again and answer y, or give --yes."
+        )
+        question = "Verify these %d assets all the same? It says which of them are migrated already." % limit
+        steps.offer_verification(question, default=False, unattended=False)
     return steps.status
 
 
@@ -418,6 +421,8 @@ def make_parser(usage, description, default_config, examples):
 
 
 def positive(text):
+    if text.endswith(".json"):
+        raise argparse.ArgumentTypeError("%r comes first, then the number of assets" % text)
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError("%r is not a whole number from 1 up" % text)
     return int(text)

@@ -330,11 +330,20 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that reports wrong usage the way every other error is reported."""
 
     def error(self, message):
+        raise SettingsError(message, "%s`%s --help` lists the flags." % (self._meant(message), self.prog))
+
+    def _meant(self, message):
+        """What argparse's message lets one guess of what was meant."""
+        number = re.match("argument (--[a-z-]+): invalid int value", message)
+        if number:
+            return "give a whole number, such as %s 10. " % number.group(1)
         known = self._option_string_actions
         wrong = [word for word in message.split() if word.startswith("--") and word.rstrip(":") not in known]
         near = [name for word in wrong for name in difflib.get_close_matches(word.split("=")[0], known, 1)]
-        meant = "did you mean %s? " % near[0] if near else ""
-        raise SettingsError(message, "%s`%s --help` lists the flags." % (meant, self.prog))
+        loose = message.partition("unrecognized arguments: ")[2]
+        near += ["--limit " + loose] if loose.isdigit() and "--limit" in known else []
+        near += ["--config " + shlex.quote(loose)] if re.match(r"[^-].*\.json\Z", loose) else []
+        return "did you mean %s? " % near[0] if near else ""
 
 
 def make_parser(description: str, keys: Iterable[str], examples: Sequence[str] = ()) -> Parser:
@@ -481,7 +490,7 @@ def _checked(key: str, value: Any, source: str) -> Any:
     if key == "asset_bucket_name" and not BUCKET_NAME.match(value):
         raise SettingsError(
             "%s in %s is %s, which cannot be a bucket's name." % (key, source, json.dumps(value)),
-            "give the name alone, without s3:// and path; `aws s3 ls` shows the names.",
+            "give it as `aws s3 ls` shows it: small letters, digits, hyphens and dots alone, without s3:// and path.",
         )
     if key in ("journal_dir", "report_dir"):
         require_path(value)
@@ -5504,6 +5513,8 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
     lines.append("")
     lines += ["  %-9s %s" % file for file in summary["files"].items()]
     lines += ["No asset was found: %s. Is it spelled right?" % name for name in summary["not_found"]]
+    if summary["not_found"]:
+        lines.append("The application's list of databases shows the databaseIds.")
     return "\n".join(lines)
 
 

@@ -92,6 +92,7 @@ SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket
 NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
 OF_TASK = re.compile("_p[0-9]{5}_a[0-9]{8,}$")  # what the name of a journal of a job on Spark has after that of the job
 SHOWN_JOURNALS = 20
+SHOWN_NEAR = 5  # journals, where the one given is not there
 PAGE_IMAGES = 100  # handed out at once, so that reading them goes beside what they wait for
 PAGE_BYTES = 1000 * 1000
 
@@ -281,12 +282,24 @@ def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
         in_folder = [] if journal.exists() else storage.journals(name)
         return [(file, False) for file in in_folder] or [(journal, True)]
     if not os.path.isdir(name):
-        paths = [name] if os.path.isfile(name) else sorted(glob.glob(name)) or [name]
+        paths = [name] if os.path.lexists(name) else sorted(glob.glob(name))
+        if not paths:
+            near = ", ".join(journals_near(name))
+            fix = "give one that is there: %s." % near if near else "give the file or folder that the migration named."
+            raise migration.SettingsError("Journal %s was not found." % name, fix)
         return [(storage.journal(path), True) for path in paths]
     files = storage.journals(name)
     if not files:
         raise migration.SettingsError("Folder %s holds no journal." % name, "give the one that --journal-dir named.")
     return [(file, False) for file in files]
+
+
+def journals_near(name: str) -> List[str]:
+    """The last journals of the folder in which one was looked for; where it has none, of those beside it."""
+    folder = os.path.dirname(name)
+    patterns = [(folder, "*.jsonl"), (os.path.dirname(folder), "*", "*.jsonl")]
+    found = (sorted(glob.glob(os.path.join(glob.escape(start), *rest))) for start, *rest in patterns)
+    return next(filter(None, found), [])[-SHOWN_NEAR:]
 
 
 def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Skipped) -> List[Journal]:

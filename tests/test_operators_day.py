@@ -148,6 +148,7 @@ def test_what_was_named_and_does_not_exist_is_said(tables, capfd, flags, status,
     assert migration.main([*tables.flags, *flags, *dry]) == status
     said = capfd.readouterr().out
     assert re.findall(r"No asset was found: (.*)\. Is it spelled right\?\n", said) == names
+    assert ("The application's list of databases shows the databaseIds.\n" in said) is bool(names)
     (summary,) = (tables.folder / "reports").glob("*_summary.json")
     summary = json.loads(summary.read_text())
     assert (summary["exit_status"], summary["not_found"]) == (status, names)

@@ -201,7 +201,10 @@ def test_a_misspelt_flag_gets_its_nearest_name(capsys):
         (["--dryrun"], "did you mean --dry-run? `"),
         (["--limit", "3", "--databse-id=db01"], "did you mean --database-id? `"),
         (["--xyzzy"], "`"),
-        (["--limit", "x"], "`"),
+        (["--limit", "ten"], "give a whole number, such as --limit 10. `"),
+        (["my config.json"], "did you mean --config 'my config.json'? `"),
+        (["10"], "did you mean --limit 10? `"),
+        (["--asset-bucket", "My Bucket"], "give it as `aws s3 ls` shows it: small letters, "),
     ):
         assert migration.main(argv) == 2
         assert "\n  Fix: %s" % fix in capsys.readouterr().err

@@ -318,7 +318,14 @@ def test_the_limit_may_be_given_by_its_flag(guide, limit):
 def test_one_question_before_the_migration_and_one_after_it_or_instead(guide, capsys, answers, steps):
     guide.answers = list(answers)
     assert guide("rehearse", guide.config(endpoint_url="http://localhost:8000"), 5) == 0
-    second = ("Verify the result now?", True) if answers[0] else ("Verify them as they are?", False)
+    second = (
+        ("Verify the result now?", True)
+        if answers[0]
+        else (
+            "Verify these 5 assets all the same? It says which of them are migrated already.",
+            False,
+        )
+    )
     assert guide.questions == [("Migrate these 5 assets of assets now?", False), second]
     assert guide.calls == steps
     next_one = "Next: migrate all of them:\n%s/run_migration.sh '%s/my config.json'\n" % (PROJECT, guide.folder)
@@ -500,6 +507,8 @@ def test_the_engine_is_for_its_own_tables_only(guide, changed):
         (["migrate", "config.json", "--config", "config.json"], "Both config.json and --config config.json"),
         (["migrate", "config.json", "--batch-size", "26"], "batch_size in the command line is 26"),
         (["rehearse", "10"], "without one give --limit 10."),
+        (["migrate", "config.json", "10"], "did you mean --limit 10?"),
+        (["rehearse", "10", "config.json"], "'config.json' comes first, then the number of assets"),
         (["rehearse", "config.json", "ten"], "'ten' is not a whole"),
         (["rehearse", "config.json", "0"], "'0' is not a whole"),
         (["rehearse", "config.json", "-3"], "-3"),
