@@ -3407,8 +3407,14 @@ class Planner:
 # somebody needs it now, and puts it back; and whoever relies on another's record looks, when its asset has come to need
 # it, whether it is still there. Whichever is later sees the other.
 
-KEPT = "The version record is that of the live asset with this assetId, or another's, and was kept."
-REPLACED = "The archived asset with this assetId had the version record; it was replaced."
+KEPT = (
+    "Another asset has the same assetId and version, so both share its version record."
+    " What this archived one said in its own is in the journal."
+)
+REPLACED = (
+    "An archived asset has the same assetId and version, so both share the version record of this live one."
+    " What the archived one said in its own is in the journal."
+)
 CURRENT = {"BOOL": True}
 NOT_CURRENT = {"BOOL": False}
 
@@ -4530,7 +4536,7 @@ WARNINGS = collections.OrderedDict(
         ("preview_bucket_replaced", "`previewLocation` named another bucket"),
         (
             "archived_twin",
-            "an archived asset has the assetId and version of a live one, which has the version record, or of another",
+            "an archived asset has the assetId and version of another one, and shares the version record of that",
         ),
         (
             "shared_version_record",

@@ -358,8 +358,9 @@ def content_problems(
     planned = image.own_claim.now
     wrong = migration.differing(planned, record or {}) if record else ["assetVersionId"]
     if wrong and record and (taken or any(not migration.differing(record, other) for other in exchanged)):
-        message = "The version record %s has become another asset's, which an archived asset keeps." % version_id
-        return problems + [finding("archived_twin", "assetVersionId", "its own content", ", ".join(wrong), message)]
+        message = "Another asset has the same assetId and version, so both share the version record %s." % version_id
+        actual = "that of the other one, which differs in %s" % ", ".join(wrong)
+        return problems + [finding("archived_twin", "assetVersionId", "a record of its own", actual, message)]
     for name in wrong:
         message = "%s of version record %s is not what the migration left." % (name, version_id)
         values = contrast(planned.get(name), (record or {}).get(name))
@@ -367,14 +368,18 @@ def content_problems(
     return problems
 
 
-# What becomes of a finding of the migration afterwards, by its code. What is not here needs nobody, or shows otherwise.
+# What becomes of a finding of the migration afterwards, by its code: what is expected ("" of files: a place), and what
+# to do. What is not here needs nobody, or shows otherwise.
 TO_DO = {
-    "files_outside_prefix": "Copy its files",
-    "preview_bucket_replaced": "Copy its preview",
-    "pipelines_dropped": "Enter the pipelines again where they are needed.",
-    "is_distributable_not_boolean": "Migrate with --repair, or set it to true or false.",
-    "asset_id_is_shared_prefix": "Tell its files from those of others before any is deleted.",
-    "name_or_description_missing": "Migrate with --repair, or fill it in.",
+    "files_outside_prefix": ("", "Copy its files"),
+    "preview_bucket_replaced": ("", "Copy its preview"),
+    "pipelines_dropped": ("names", "Enter the pipelines again where they are needed."),
+    "is_distributable_not_boolean": ("true or false", "Migrate with --repair, or set it to true or false."),
+    "asset_id_is_shared_prefix": (
+        "a folder of its own",
+        "Tell its files from those of others before any is deleted.",
+    ),
+    "name_or_description_missing": ("text", "Migrate with --repair, or fill it in."),
 }
 
 
@@ -385,25 +390,28 @@ def to_do(image: Any, asset: Item, bucket: str, profile: Optional[str]) -> List[
     for finding in image.plan.findings:
         name = finding.field
         if finding.code in TO_DO and migration.same(asset.get(name), image.whole_after.get(name)):
-            advice = TO_DO[finding.code]
-            if not advice.endswith("."):
-                advice += ": " + copy_command(image.asset[name], asset[name], bucket, profile)
+            expected, advice = TO_DO[finding.code]
+            actual = display(asset.get(name))
+            if not expected:
+                actual, expected = places(image.asset[name], asset[name], bucket)
+                advice += ": " + copy_command(actual, expected, profile)
             message = "%s %s" % (finding.message, advice)
-            values = (display(image.whole_after.get(name)), display(image.asset.get(name)))
-            rows.append(Problem(image.key[1], image.key[2], "to_do", name, *values, message))
+            rows.append(Problem(image.key[1], image.key[2], "to_do", name, expected, actual, message))
     return rows
 
 
-def copy_command(old: Dict[str, Any], new: Item, bucket: str, profile: Optional[str]) -> str:
-    """The command that copies what an old location names to where the new one says."""
+def places(old: Dict[str, Any], new: Item, bucket: str) -> Tuple[str, str]:
+    """Where files are, by their old location, and where they are to be, by the new one: a file each, or a folder."""
     key, target = migration.usable_key(old) or "", migration.usable_key(new) or ""
     old_bucket = migration.text_of(old.get("M", {}).get("Bucket")) or bucket
-    words = ["aws"] + (["--profile", profile] if profile else []) + ["s3", "cp"]
-    if key.endswith("/"):
-        words.append("--recursive")
-    elif target.endswith("/"):
+    if target.endswith("/") and not key.endswith("/"):
         target += key.split("/")[-1]
-    return migration.shell_text(words + ["s3://%s/%s" % (old_bucket, key), "s3://%s/%s" % (bucket, target)])
+    return "s3://%s/%s" % (old_bucket, key), "s3://%s/%s" % (bucket, target)
+
+
+def copy_command(source: str, target: str, profile: Optional[str]) -> str:
+    words = ["aws"] + (["--profile", profile] if profile else []) + ["s3", "cp"]
+    return migration.shell_text(words + (["--recursive"] if source.endswith("/") else []) + [source, target])
 
 
 def missing_problem(key: Key) -> Problem:

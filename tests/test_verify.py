@@ -460,6 +460,9 @@ def test_a_twin_keeps_or_replaces_a_record(tables):
     second = tables.migrate().journal
     result = run(tables, "--journal", first, "--journal", second)
     assert (result.status, result.found) == (0, [("db01" + DELETED, "a1", "archived_twin", "assetVersionId")])
+    (row,) = result.rows
+    assert row["expected"] == "a record of its own"
+    assert row["actual"] == "that of the other one, which differs in comment, isCurrentVersion"
 
 
 def test_of_several_before_images_the_newest_counts(tables):
@@ -847,6 +850,15 @@ def test_what_a_person_has_to_do_is_known_without_any_report(tables):
     assert messages["preview", "previewLocation"].endswith(
         "aws s3 cp s3://former/previews/p.png s3://%s/previews/p.png" % BUCKET
     )
+    values = {row["asset_id"]: (row["actual"], row["expected"]) for row in result.rows if row["field"] != "description"}
+    assert values == {
+        "file": ("s3://%s/old/radio 1.glb" % BUCKET, "s3://%s/file/radio 1.glb" % BUCKET),
+        "folder": ("s3://former/old/", "s3://%s/folder/" % BUCKET),
+        "preview": ("s3://former/previews/p.png", "s3://%s/previews/p.png" % BUCKET),
+        "odd": ("False", "true or false"),
+        "pipes": ("absent", "names"),
+        "previews": ("previews", "a folder of its own"),
+    }
     assert to_do_of(run(tables)) == {}
 
 
@@ -858,7 +870,8 @@ def test_what_is_done_is_not_to_do_any_more(tables):
 
 
 def test_the_copying_command_names_the_profile():
-    command = verify.copy_command(M(Key="-a.glb"), M(Key="a1/", Bucket=BUCKET), BUCKET, "my profile")
+    places = verify.places(M(Key="-a.glb"), M(Key="a1/", Bucket=BUCKET), BUCKET)
+    command = verify.copy_command(*places, "my profile")
     assert command == "aws --profile 'my profile' s3 cp s3://%s/-a.glb s3://%s/a1/-a.glb" % (BUCKET, BUCKET)
 
 
