@@ -790,6 +790,31 @@ def test_a_journal_of_which_a_record_stays_is_not_undone(tables, capsys):
     assert roll_back(tables, first, second).summary["undone"] is True
 
 
+def test_a_stopped_rollback_does_not_call_a_record_one_that_stays(tables, monkeypatch, capsys):
+    """What an older before image says of it has not been read yet."""
+    tables.put(asset("a"))
+    first = tables.migrate()
+    tables.put(asset("a", "db02"))
+    second = tables.migrate()
+    tables.client.delete_item(TableName=tables.assets, Key=key_of(asset("a")))
+    with monkeypatch.context() as patch:
+        patch.setattr(rollback, "PAGE_IMAGES", 1)
+        patch.setattr(migration.Run, "_is_full", lambda run: bool(run._tasks))
+        add = rollback.KeptRecords.add
+
+        def add_and_stop(kept, *arguments):
+            add(kept, *arguments)
+            assert list(kept.left())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        patch.setattr(rollback.KeptRecords, "add", add_and_stop)
+        stopped = roll_back(tables, first, second)
+    assert (stopped.status, stopped.outcomes) == (130, {"restored": 1, "not_finished": 1})
+    assert stopped.rows == [] and stopped.summary["codes"] == {} and "record_stays" not in capsys.readouterr().out
+    finished = roll_back(tables, first, second)
+    assert {row["code"] for row in finished.rows} == {"asset_deleted"} and tables.contents()[1] == {}
+
+
 def test_a_record_that_was_changed_after_an_interrupted_rollback_is_reported(tables):
     tables.put(asset("a"), asset("b"))
     run = tables.migrate()
