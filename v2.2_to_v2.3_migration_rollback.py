@@ -766,7 +766,7 @@ class ClaimedRecords:
         for claim, stored in zip(image.claims, now.records):
             step = await self.step_for(image, claim, stored, now, outcome)
             if stored and step.what in (DELETE, PUT_BACK):
-                taken = await self.take_back(image, claim, stored, now, step, untouched)
+                taken = await self.take_back(image, claim, stored, step, untouched)
                 if taken is None:
                     return None
                 step, untouched = taken, False
@@ -787,7 +787,7 @@ class ClaimedRecords:
         return Step(judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs), whose)
 
     async def take_back(
-        self, image: BeforeImage, claim: Any, stored: Item, now: Now, step: Step, untouched: bool
+        self, image: BeforeImage, claim: Any, stored: Item, step: Step, untouched: bool
     ) -> Optional[Step]:
         """Delete a version record, or put back what was there. Returns what became of it, None where others were
         faster."""
@@ -798,9 +798,8 @@ class ClaimedRecords:
             migration.require_overtaken(refusal, "The removal of the version record")
             return None
         self.kept.remove(key)
-        twin_is_other = now.twin is not None and step.what == DELETE
-        besides = migration.twin_databases(image.key)[: 2 - twin_is_other]
-        whose = await self.owners.find(key, besides, migration.needs_record)
+        needs_what_was = migration.twin_databases(image.key)[1:] if step.what == PUT_BACK else ()
+        whose = await self.owners.find(key, needs_what_was, migration.needs_record)
         if whose is None:
             self.tally.version_records += 1
             return step

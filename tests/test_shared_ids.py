@@ -813,6 +813,21 @@ def test_a_record_is_put_back_that_a_run_relied_on_while_a_rollback_removed_it(t
     assert tables.contents() == ({("db01", "a"): asset("a"), ("db02", "a"): asset("a", "db02")}, {})
 
 
+@pytest.mark.parametrize("twins, word", [((), "DELETE FROM"), ((ARCHIVE,), "UPDATE")])
+def test_a_record_is_put_back_that_its_own_asset_came_to_need_again(tables, before_first, unseen, twins, word):
+    """A run migrates the asset anew after its restoration and before its record is removed, or the twin's put back."""
+    names = [*twins, "db01"]
+    tables.put(*(asset("a", name, currentVersion=version(Comment=name)) for name in names))
+    before, runs = tables.contents(), in_turn(tables, *names)
+    after = tables.contents()
+    before_first('%s "%s"' % (word, tables.versions), lambda: runs.extend(in_turn(tables, "db01")))
+    undone = roll_back(tables, runs[-1])
+    assert tables.contents() == after
+    assert undone.status == 0 and [row["code"] for row in undone.rows] == ["record_stays"]
+    assert roll_back(tables, *runs).status == 0
+    assert tables.contents() == before
+
+
 def test_a_record_that_another_run_relies_on_is_not_brought_up_to_date(tables, before_first, unseen):
     """The first run's asset is edited; meanwhile another has migrated, or will, its own on what is there."""
     tables.put(asset("a"), asset("a", "db02"))
