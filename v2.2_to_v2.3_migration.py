@@ -4506,8 +4506,8 @@ FAILURES = collections.OrderedDict(
         ),
         (
             "version_conflict",
-            "a version record with this key and other content exists: another asset has this assetId, the"
-            " application made it, or a killed run did, before the asset was edited",
+            "this assetId and version has a version record already, with other content: another asset's, the"
+            " application's, or a killed run's, after which the asset was edited",
         ),
         ("changed_during_migration", "others changed the asset five times in a row"),
         (
@@ -4536,7 +4536,7 @@ WARNINGS = collections.OrderedDict(
         ("preview_bucket_replaced", "`previewLocation` named another bucket"),
         (
             "archived_twin",
-            "an archived asset has the assetId and version of another one, and shares the version record of that",
+            "an archived asset has the same assetId and version as another one; both share that one's version record",
         ),
         (
             "shared_version_record",
