@@ -4898,18 +4898,19 @@ WRAPPER_VARIABLE = "VAMS_MIGRATION_WRAPPER"  # how the migration was called ther
 
 def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[str]]) -> int:
     """Run a command; turn an expected failure into one message and its exit status."""
-    try:
-        return command(argv)
-    except MigrationError as error:
-        announce("error: %s" % error, sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt as interrupt:
-        announce(str(interrupt) or "Interrupted.", sys.stderr)
-        return EXIT_INTERRUPTED
-    except OutputClosed:
-        return EXIT_INTERRUPTED
-    finally:
-        close_log()
+    with terminated_as_interrupted():
+        try:
+            return command(argv)
+        except MigrationError as error:
+            announce("error: %s" % error, sys.stderr)
+            return error.exit_status
+        except KeyboardInterrupt as interrupt:
+            announce(str(interrupt) or "Interrupted.", sys.stderr)
+            return EXIT_INTERRUPTED
+        except OutputClosed:
+            return EXIT_INTERRUPTED
+        finally:
+            close_log()
 
 
 def close_log() -> None:
@@ -4986,6 +4987,33 @@ def stopping_signals() -> List[int]:
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     hangup = getattr(signal, "SIGHUP", None)
     return [number for number in numbers if number != hangup or signal.getsignal(number) != signal.SIG_IGN]
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted():
+    """Where nothing else is done about them, SIGTERM and a closed terminal raise KeyboardInterrupt, as Ctrl-C does."""
+
+    signalled_at = []  # type: List[float]
+
+    def interrupt(signal_number, frame):
+        now = time.monotonic()
+        # They arrive twice: from the sender and from the wrapper; the hangup of a shell that ends later too.
+        if signalled_at and (now - signalled_at[0] < 1 or signal_number == getattr(signal, "SIGHUP", None)):
+            return
+        signalled_at.append(now)
+        raise KeyboardInterrupt
+
+    numbers = [number for number in stopping_signals() if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    for number in numbers:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            if signal.getsignal(number) is interrupt:  # a hangup that stopped a run has those ignored that follow
+                signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -5135,7 +5163,8 @@ def prompt(text: str) -> None:
         with contextlib.suppress(OSError), open("CONOUT$" if os.name == "nt" else "/dev/tty", "w") as terminal:
             print(encodable(text, terminal), end="", file=terminal)
             return
-    print(encodable(text, sys.stderr), end="", file=sys.stderr, flush=True)
+    with despite_a_closed_terminal(sys.stderr):
+        print(encodable(text, sys.stderr), end="", file=sys.stderr, flush=True)
 
 
 MINTTY_PIPE = re.compile(r"\\(msys|cygwin)-[0-9a-f]+-pty[0-9]+-(from|to)-master")

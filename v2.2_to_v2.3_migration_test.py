@@ -22,14 +22,11 @@ Exit status:
 """
 
 import argparse
-import contextlib
 import functools
 import json
 import os
 import re
-import signal
 import sys
-import threading
 import uuid
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -308,23 +305,6 @@ def announce_left(data: TestData) -> None:
     migration.announce("Test assets are left under databaseId %s. This removes them:\n%s" % (names, data.removal))
 
 
-@contextlib.contextmanager
-def terminated_as_interrupted():
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that the test assets get removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signal_number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 # --------------------------------------------------------------------------------------
 # Command line
 # --------------------------------------------------------------------------------------
@@ -407,14 +387,13 @@ def announce_plan(settings: Any, site: Any, proof: Proof) -> None:
 def run_test(proof: Proof, keep: bool) -> int:
     """Execute the steps, and clean up whatever happens. Returns the exit status."""
     cleaned = DONE
-    with terminated_as_interrupted():
-        try:
-            status = proof.execute()
-        finally:
-            if keep:
-                announce_left(proof.data)
-            else:
-                cleaned = clean_up(proof.data)
+    try:
+        status = proof.execute()
+    finally:
+        if keep:
+            announce_left(proof.data)
+        else:
+            cleaned = clean_up(proof.data)
     if status == DONE or cleaned == INTERRUPTED:
         status = cleaned
     if status == DONE:

@@ -2,17 +2,21 @@
 
 import ctypes
 import fcntl
+import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import termios
 import types
 
 import pytest
+from conftest import BUCKET
 from v22 import asset
 
+import guided_run
 from load_migration import migration
 
 
@@ -69,6 +73,42 @@ def test_it_asks_on_the_terminal_wherever_the_output_goes(tables, typed, status,
     with open("run.log") as log:
         answer = re.search(r"INFO Migrate .* now\? (yes|no)", log.read())
     assert typed[0] in (b"\x03", b"\x04") or answer.group(1) == ("yes" if done else "no")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, None])
+def test_asked_to_end_at_the_question_it_writes_nothing_and_leaves_nothing(tables, tmp_path, number):
+    """By the wrapper, whose steps share a temporary file. None: the terminal is closed."""
+    tables.put(asset("a"))
+    (tmp_path / "temporary").mkdir()
+    names = {"assets_table_name": tables.assets, "asset_versions_table_name": tables.versions}
+    values = {**names, "asset_bucket_name": BUCKET, "endpoint_url": tables.engine.endpoint_url}
+    (tmp_path / "my.json").write_text(json.dumps(values))
+    main, side = pty.openpty()
+    command = [sys.executable, guided_run.__file__, "rehearse", "my.json", "--log-file", "run.log"]
+    process = subprocess.Popen(
+        command,
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        cwd=tables.folder,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+        preexec_fn=own_terminal,
+    )
+    os.close(side)
+    shown = b""
+    while not shown.endswith(b"now? [y/N] "):
+        shown += os.read(main, 65536)
+    if number:
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130
+    os.close(main)
+    assert process.wait(timeout=60) == 130
+    with open("run.log") as log:
+        said = log.read()
+    # A closed terminal is the end of input as well as a signal; whichever comes first.
+    assert "Nothing was written." in said or (number is None and "Interrupted." in said)
+    assert tables.asset("db01", "a") == asset("a")
+    assert os.listdir(str(tmp_path / "temporary")) == []
 
 
 def test_without_a_terminal_the_migration_goes_on(tables):

@@ -310,7 +310,7 @@ def wait_for(tables, process, stage):
 
 
 @pytest.mark.parametrize("stage", ["create", "migrate"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_it_still_removes_its_assets(used_tables, number, stage):
     before = used_tables.contents()
     process = start(used_tables)
@@ -322,7 +322,7 @@ def test_interrupted_it_still_removes_its_assets(used_tables, number, stage):
     assert used_tables.contents() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_between_two_steps_it_still_removes_its_assets(used_tables, monkeypatch, number):
     before = used_tables.contents()
     own = []
