@@ -2939,7 +2939,7 @@ class DryRunTables:
         earlier = self._changes(change.key)
         item = change.was
         if item is None or earlier:
-            item = (await self.get([change.key])).get(change.key)
+            item = (await self.get([change.key], keys_only=change.kind == "INSERT")).get(change.key)
             earlier = self._changes(change.key)
         code = refusal_code(change, item)
         if code:
