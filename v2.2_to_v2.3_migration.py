@@ -862,7 +862,7 @@ def as_planned(asset: Item, plan: Plan) -> bool:
     )
 
 
-def has_gone_on(asset: Item, plan: Plan) -> bool:
+def goes_on_from(asset: Item, plan: Plan) -> bool:
     """Whether an asset was left as planned, and a user of v2.3 has gone on from there."""
     location = plan.set_attributes.get("assetLocation")
     removed = [name for name in plan.remove_attributes if name in REMOVED_FIELDS]
@@ -919,7 +919,7 @@ def twin_key(key: Key) -> Key:
 
 
 def version_id_of(asset: Item) -> Optional[str]:
-    """The id of the version record that an asset has or will have; None where it cannot be migrated."""
+    """The id of the version record that an asset has, or will have; None where neither is known."""
     record = own_record(asset)
     return record["assetVersionId"]["S"] if record else text_of(asset.get("currentVersionId"))
 
@@ -3405,7 +3405,7 @@ class Planner:
 #
 # Two runs at once do not see what the other one is about to do. So whoever takes a record back looks afterwards whether
 # somebody needs it now, and puts it back; and whoever relies on another's record looks, when its asset has come to need
-# it, whether it is still there. Whichever is later sees the other.
+# it, whether it is still there. Whichever is later sees the other; only who is killed in between does not.
 
 KEPT = (
     "Another asset has the same assetId and version, so both share its version record."
@@ -3507,7 +3507,7 @@ class Owners:
                     return key[1]
         return None
 
-    async def find_gone_on(self, record: Key, besides: Sequence[str]) -> Optional[str]:
+    async def find_whose_history(self, record: Key, besides: Sequence[str]) -> Optional[str]:
         """The databaseId of an asset of a record's assetId whose history the record may be, for the application has
         made the version that it has now; None where there is none other than under `besides`."""
         for keys in self._keys(record, besides):
@@ -3534,9 +3534,14 @@ class Owners:
         except Stopped:
             # What this run did for others it knows, for they come in turn; two runs at once are rare.
             return None if claim.certain else "another asset, which was not looked for,"
-        besides = twin_databases(asset)[: 1 + claim.certain]
+        besides = twin_databases(asset) if claim.certain else asset[1:2]
         name = await self.find(self.database.record_key(claim.now), besides, test)
         return None if name is None else "the asset under databaseId %s" % name
+
+    def note(self, asset: Key, version_id: str) -> None:
+        """An asset has come to rely on a version record. It may be newer than what was read of the others."""
+        if self.all_known or "" in self._reading:
+            self.keys.add(asset[1], asset[2], version_id)
 
     async def own_and_twin(self, asset: Key) -> Tuple[Optional[Item], Optional[Item]]:
         """The asset under a key and its live or archived twin, as they are now."""
@@ -3597,6 +3602,13 @@ class VersionRecords:
         the asset so far, so that it need not be begun when the run is stopped.
         Raises AssetFails where the record that is there is none of the asset's.
         """
+        claim, findings = await self._claimed(asset, earlier, nothing_written)
+        self.owners.note(asset.key, asset.insertion.key[2])
+        return claim, findings
+
+    async def _claimed(
+        self, asset: ReadAsset, earlier: Optional[Claim], nothing_written: bool
+    ) -> Tuple[Claim, Tuple[Finding, ...]]:
         key, record = asset.insertion.key, asset.record
         # What we did if the record turns out to be as we want it: the answer to our write was lost.
         unheard = None  # type: Optional[Claim]
@@ -3628,21 +3640,23 @@ class VersionRecords:
                     unheard = claim if refusal.uncertain else unheard
                     continue
             self.tally.version_records += claim.wrote
-            self.owners.keys.add(asset.key[1], asset.key[2], key[2])  # it may be newer than what was read of them
             return claim, findings
         raise changed_by_others("changed_during_migration")
 
-    async def confirm(self, asset: ReadAsset, claims: List[Claim]) -> None:
+    async def confirm(self, asset: ReadAsset, claims: List[Claim]) -> Tuple[Finding, ...]:
         """Have the record of an asset there that has come to need it, if it relies on what another made or may have."""
         if not claims or (claims[0].wrote and claims[0].certain):
-            return
+            return ()
         key = asset.insertion.key
         if key in await self.tables.get([key], keys_only=True):
-            return
-        own, twin = await self.owners.own_and_twin(asset.key)
-        if (own and needs_record(own, key[2])) or (twin and needs_record(twin, key[2])):
-            self.tally.version_records -= claims[0].wrote
-            claims[0], _ = await self.claim(asset, Claim(asset.record, asset.record), False)
+            return ()
+        own_and_twin = await self.owners.own_and_twin(asset.key)
+        if not any(item and needs_record(item, key[2]) for item in own_and_twin):
+            return ()
+        self.tally.version_records -= claims[0].wrote
+        relied_on = Claim(asset.record, asset.record)  # so that the journal says anew what was done
+        claims[0], findings = await self.claim(asset, relied_on, nothing_written=False)
+        return findings
 
     async def _renew(self, asset: ReadAsset, earlier: Claim, renewed: Claim) -> Optional[Refusal]:
         """Bring the record that this run wrote for an earlier state of an asset up to date; None when it is."""
@@ -3684,27 +3698,25 @@ class VersionRecords:
 
         Of what an earlier run did nothing is known: there it may also be the history of a third asset.
         """
-        key, by_this_run = asset.insertion.key, self._was_made_for_archived(present)
-        if not by_this_run:
-            aside = {"dateCreated": NULL, "isCurrentVersion": NULL}
-            to_make = {**(own_record(twin) or {}), **aside} if twin else {}
-            by_earlier_run = twin is not None and needs_record(twin, key[2]) and looks_like_ours(present)
-            if not by_earlier_run and to_make != {**present, **aside}:
-                raise version_conflict(asset.record, present)
-        needed = await self.owners.third_needs(key, asset.key)
-        if needed or not by_this_run and await self.owners.find_gone_on(key, twin_databases(asset.key)):
-            raise version_conflict(asset.record, present)
+        key, by_this_run = asset.insertion.key, self._was_made_for(twin_key(asset.key), present)
+        conflict = version_conflict(asset.record, present)
+        if not by_this_run and not (twin and may_be_made_for_archived(twin, present)):
+            raise conflict
+        if await self.owners.third_needs(key, asset.key):
+            raise conflict
+        if not by_this_run and await self.owners.find_whose_history(key, twin_databases(asset.key)) is not None:
+            raise conflict
 
     def _made(self, asset: ReadAsset) -> Claim:
         self.tally.version_records += 1
         if in_archive(asset.key[1]) and asset.facts.live_twin:
-            row = (to_json(asset.insertion.key), to_json(asset.record))
+            row = (to_json(asset.key), to_json(asset.record))
             self.archived.execute("INSERT OR REPLACE INTO archived VALUES (?, ?)", row)
         return Claim(None, asset.record)
 
-    def _was_made_for_archived(self, record: Item) -> bool:
+    def _was_made_for(self, archived: Key, record: Item) -> bool:
         query = "SELECT record FROM archived WHERE key = ?"
-        row = self.archived.execute(query, (to_json(self.database.record_key(record)),)).fetchone()
+        row = self.archived.execute(query, (to_json(archived),)).fetchone()
         return row is not None and not differing(json.loads(row[0]), record)
 
 
@@ -3767,19 +3779,30 @@ class Withdrawals:
             return ()
         findings = ()  # type: Tuple[Finding, ...]
         for claim in reversed(ours):
-            key = self.database.record_key(claim.now)
-            needing = await self._needing(asset, claim)
-            if needing is None:
-                refusal = await self.tables.write(exchange(key, claim.now, claim.was))
-                if refusal and (await self.tables.get([key])).get(key) is not None:
-                    findings += (record_stays(key, "it was changed by others, or DynamoDB does not take its removal"),)
-                needing = None if refusal else await self._needing(asset, claim)
-                if needing:
-                    await self.tables.write(exchange(key, claim.was, claim.now))
-                self.tally.version_records -= not refusal and not needing and claim is claims[0]
-            if needing:
-                findings += (record_stays(key, "%s needs it or may have made it" % needing),)
+            reason = await self._take_back(asset, claim)
+            if reason:
+                findings += (record_stays(self.database.record_key(claim.now), reason),)
+            elif claim is claims[0]:
+                self.tally.version_records -= 1
         return findings
+
+    async def _take_back(self, asset: ReadAsset, claim: Claim) -> Optional[str]:
+        """Take back what was done to one version record. Returns why it stays as it is, None where it does not."""
+        key, needed = self.database.record_key(claim.now), "%s needs it or may have made it"
+        needing = await self._needing(asset, claim)
+        if needing:
+            return needed % needing
+        refusal = await self.tables.write(exchange(key, claim.now, claim.was))
+        if refusal is None or refusal.uncertain:
+            needing = await self._needing(asset, claim)
+            if needing:
+                await self.tables.write(exchange(key, claim.was, claim.now))
+                return needed % needing
+        if refusal:
+            stored = (await self.tables.get([key])).get(key)
+            if stored and (claim.was is None or differing(stored, claim.was)):
+                return "it was changed by others, or DynamoDB does not take its removal"
+        return None
 
     async def _needing(self, asset: ReadAsset, claim: Claim) -> Optional[str]:
         """The asset, in words, that needs a version record which was claimed for this one, or may have made it."""
@@ -3798,8 +3821,21 @@ class Withdrawals:
 
 def looks_like_ours(record: Item) -> bool:
     """Whether the migration may have made a version record: it has its attributes, and no user made it."""
-    names = {*KEY_SCHEMAS["asset_versions_table_name"], *RECORD_FIELDS}
-    return set(record) == names and record["createdBy"] == {"S": "system"}
+    return has_our_attributes(record) and record["createdBy"] == {"S": "system"}
+
+
+def has_our_attributes(record: Item) -> bool:
+    return set(record) == {*KEY_SCHEMAS["asset_versions_table_name"], *RECORD_FIELDS}
+
+
+def may_be_made_for_archived(twin: Item, record: Item) -> bool:
+    """Whether an earlier run may have made a version record for an archived asset, and have changed that or not."""
+    to_make = own_record(twin)
+    if to_make:
+        return not set(differing(to_make, record)) - {"dateCreated", "isCurrentVersion"}
+    # The application leaves an asset's own record current, whoever made it.
+    not_current = has_our_attributes(record) and record["isCurrentVersion"] == NOT_CURRENT
+    return needs_record(twin, record["assetVersionId"]["S"]) and (not_current or looks_like_ours(record))
 
 
 def may_be_archived(asset: ReadAsset, own: Optional[Item], twin: Item) -> bool:
@@ -3896,20 +3932,19 @@ class Migration:
 
     async def way_of(self, asset: ReadAsset) -> Outcome:
         """Bring one asset to its outcome. What was done to version records stays only with the asset."""
-        claims = []  # type: List[Claim]
+        claims, stays = [], []  # type: List[Claim], List[Finding]
         try:
-            outcome, findings = await self.attempts(asset, claims)
+            outcome, findings = await self.attempts(asset, claims, stays)
         except AssetFails as problem:
             outcome, findings = "failed", (problem.finding,)
         if outcome != "migrated":
-            findings += await self.withdrawals.withdraw(asset, claims)
+            stays += await self.withdrawals.withdraw(asset, claims)
         self.tally.assets += outcome == "migrated"
-        return outcome, findings
+        return outcome, findings + tuple(stays)
 
-    async def attempts(self, asset: ReadAsset, claims: List[Claim]) -> Outcome:
+    async def attempts(self, asset: ReadAsset, claims: List[Claim], stays: List[Finding]) -> Outcome:
         """Bring one asset from its plan to its outcome; when others were faster, from a new plan.
-        claims: gets what was done to version records, the asset's own first."""
-        stays = ()  # type: Tuple[Finding, ...]
+        claims: gets what was done to version records, the asset's own first; stays: what was not taken back of it."""
         for attempt in range(PLAN_ATTEMPTS):
             if asset.questions:
                 found = await self.tables.get(asset.questions.values(), keys_only=True)
@@ -3919,10 +3954,10 @@ class Migration:
                 stays += await self.withdrawals.withdraw(asset, claims)
                 claims.clear()
             if asset.outcome != "migrated":
-                return asset.outcome, asset.findings + stays
+                return asset.outcome, asset.findings
             rival = None if claims else await self.rivals.find(asset)
             await self.journal.save_asset(asset.text, asset.facts, again=attempt > 0)
-            findings = asset.findings + stays
+            findings = asset.findings
             if asset.record:
                 claim, further = await self.records.claim(asset, claims[0] if claims else None, attempt == 0)
                 claims[:1] = [claim]
@@ -3933,8 +3968,7 @@ class Migration:
             nothing_written = attempt == 0 and asset.record is None
             refusal = await self.tables.write(asset.change, droppable=nothing_written)
             if refusal is None:
-                await self.records.confirm(asset, claims)
-                return "migrated", findings
+                return "migrated", findings + await self.records.confirm(asset, claims)
             if refusal.code != "ConditionalCheckFailed":
                 raise rejected(refusal, "The change of the asset")
             item = (await self.tables.get([asset.key])).get(asset.key)
@@ -3942,9 +3976,8 @@ class Migration:
                 message = "The asset was deleted while the migration ran; it was not brought back."
                 return "vanished", (Finding("vanished", "", message),)
             plan = self.planner.whole_plan(asset)
-            if as_planned(item, plan) or (refusal.uncertain and has_gone_on(item, plan)):
-                await self.records.confirm(asset, claims)
-                return "migrated", findings
+            if as_planned(item, plan) or (refusal.uncertain and goes_on_from(item, plan)):
+                return "migrated", findings + await self.records.confirm(asset, claims)
             asset = self.planner.plan(item, to_json(item))
         raise changed_by_others("changed_during_migration")
 

@@ -838,7 +838,7 @@ class ClaimedRecords:
         if not claim.certain:
             maker = await self.owners.find(key, besides[:1], lambda other, _: migration.may_have_made(other, claim.now))
         if maker is None and claim.was is None and outcome != "restored":
-            maker = await self.owners.find_gone_on(key, besides[:1])
+            maker = await self.owners.find_whose_history(key, besides[:1])
         return (IN_DOUBT, maker) if maker is not None else (None, None)
 
 

@@ -310,6 +310,22 @@ def test_a_record_that_a_third_asset_needs_is_not_replaced_for_the_archived_twin
     assert tables.record("a", "3") == record("a")
 
 
+@pytest.mark.parametrize("lost", ["nothing", "INSERT"])
+@pytest.mark.parametrize("scopes", [[[]], [["--database-id", ARCHIVE], []]])
+def test_what_was_made_for_an_archived_asset_of_a_user_is_replaced_as_any_other(tables, monkeypatch, scopes, lost):
+    """In one run and in two, as where the first is killed; also where nobody knows whether it was made."""
+    tables.put(asset("a", ARCHIVE, currentVersion=version(createdBy="ann")), asset("a"))
+    before = tables.contents()
+    if lost != "nothing":
+        lose_answer(monkeypatch, lost, True, lambda: None)
+    runs = [tables.migrate(*scope) for scope in scopes]
+    assert [(done.status, done.codes) for done in runs[-1:]] == [(0, {"archived_twin"})]
+    assert tables.record("a", "3") == record("a")
+    assert run(tables, verify, *runs).status == 0
+    assert roll_back(tables, *runs).status == 0
+    assert tables.contents() == before
+
+
 @pytest.mark.parametrize("by", ["system", "ann"])
 def test_a_third_asset_is_in_the_way_of_a_later_run_only_where_a_user_went_on_from_it(tables, by):
     """What an earlier run, killed or not, made for the archived twin may then be the third one's history."""
@@ -595,6 +611,26 @@ def test_a_record_that_was_changed_before_it_could_be_withdrawn_is_reported(tabl
     assert done.summary["version_records_written"] == 1
 
 
+@pytest.mark.parametrize("end", ["vanished", "failed"])
+def test_a_record_that_stays_is_reported_whatever_becomes_of_its_asset(tables, before_first, end):
+    """It was edited before it was withdrawn for the asset's next version, which does not come to its end either."""
+    next_one = asset("a", currentVersion=version(Version="4"))
+
+    def edit():
+        tables.put(next_one)
+        before_first("DELETE", lambda: tables.put_records(record("a", comment="Edited")))
+        if end == "failed":
+            tables.put_records(record("a", assetVersionId="4", comment="Another's"))
+        else:
+            before_first('INSERT INTO "%s"' % tables.versions, lambda: delete(tables, "db01"))
+
+    tables.put(asset("a"))
+    before_first('UPDATE "%s"' % tables.assets, edit)
+    done = tables.migrate()
+    assert done.codes == {"vanished" if end == "vanished" else "version_conflict", "record_stays"}
+    assert tables.record("a", "3") == record("a", comment="Edited")
+
+
 def test_a_record_that_is_brought_up_to_date_is_one_record(tables, before_first, monkeypatch):
     """Also where the answer to that is lost."""
     tables.put(asset("a"))
@@ -802,6 +838,26 @@ def test_a_record_that_a_rollback_removes_is_made_again(tables, before_first, un
     assert tables.contents() == ({("db01", "a"): asset("a"), ("db02", "a"): asset("a", "db02")}, {})
 
 
+@pytest.mark.parametrize("twins, word", [((), "DELETE FROM"), ((ARCHIVE,), "UPDATE")])
+def test_a_record_is_put_back_also_where_the_answer_to_its_removal_was_lost(
+    tables, monkeypatch, before_first, unseen, twins, word
+):
+    mine = version(Comment="Mine")
+    tables.put(asset("a", currentVersion=mine), asset("a", "db02"))
+    tables.put(*(asset("a", name, assetName="Old") for name in twins))
+    in_turn(tables, *twins)
+
+    def vanish():
+        delete(tables, "db01")
+        another_relies_on_it = functools.partial(tables.put, migrated("a", "db02"))
+        lose_answer(monkeypatch, '%s "%s"' % (word, tables.versions), True, another_relies_on_it)
+
+    before_first('UPDATE "%s"' % tables.assets, vanish)
+    (done,) = in_turn(tables, "db01")
+    assert done.codes == {"vanished", "record_stays"}
+    assert tables.record("a", "3") == record("a", comment="Mine")
+
+
 def test_a_record_is_put_back_that_a_run_relied_on_while_a_rollback_removed_it(tables, before_first, unseen):
     tables.put(asset("a"), asset("a", "db02"))
     runs = in_turn(tables, "db01")
@@ -871,6 +927,17 @@ def test_an_asset_made_since_the_owners_were_read_is_known_once_it_relies_on_a_r
     done = migrate_in_order(tables, monkeypatch, in_order, {third: lambda: tables.put(asset("a", third))})
     assert done.codes == {"archived_twin", "version_conflict"}
     assert tables.record("a", "3") == record("a", isCurrentVersion=FALSE)
+
+
+def test_an_asset_made_since_the_owners_were_read_is_known_once_it_has_made_a_record(tables, monkeypatch):
+    """The record is that of the third asset, which was made in mid-run, and not of the archived one that keeps it."""
+    mine = version(Comment="Mine")
+    tables.put(asset("a", ARCHIVE), asset("a", currentVersion=mine))
+    tables.put(asset("b", "db05" + DELETED), asset("b", "db05", currentVersion=mine))
+    in_order = [("db05" + DELETED, "b"), ("db05", "b"), ("db02", "a"), (ARCHIVE, "a"), ("db01", "a")]
+    done = migrate_in_order(tables, monkeypatch, in_order, {"db02": lambda: tables.put(asset("a", "db02"))})
+    assert done.codes == {"archived_twin", "version_conflict"}
+    assert tables.record("a", "3") == record("a")
 
 
 # --- Assets without a date ----------------------------------------------------------------------
