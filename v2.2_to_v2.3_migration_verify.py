@@ -373,7 +373,7 @@ def content_problems(
 TO_DO = {
     "files_outside_prefix": ("", "Copy its files"),
     "preview_bucket_replaced": ("", "Copy its preview"),
-    "pipelines_dropped": ("names", "Enter the pipelines again where they are needed."),
+    "pipelines_dropped": ("names of pipelines", "Enter the pipelines again where they are needed."),
     "is_distributable_not_boolean": ("true or false", "Migrate with --repair, or set it to true or false."),
     "asset_id_is_shared_prefix": (
         "a folder of its own",

@@ -856,7 +856,7 @@ def test_what_a_person_has_to_do_is_known_without_any_report(tables):
         "folder": ("s3://former/old/", "s3://%s/folder/" % BUCKET),
         "preview": ("s3://former/previews/p.png", "s3://%s/previews/p.png" % BUCKET),
         "odd": ("False", "true or false"),
-        "pipes": ("absent", "names"),
+        "pipes": ("absent", "names of pipelines"),
         "previews": ("previews", "a folder of its own"),
     }
     assert to_do_of(run(tables)) == {}
