@@ -5624,8 +5624,9 @@ def for_real(typed: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:
-    """Those of the flags that say which tables."""
-    return {name: value for name, value in typed.items() if name == "config" or name in SHARED_SETTINGS[:-2]}
+    """Those of the flags that say which tables, and where the reports are."""
+    names = ("config", *SHARED_SETTINGS[:-2], "report_dir")
+    return {name: value for name, value in typed.items() if name in names}
 
 
 def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> None:

@@ -324,7 +324,8 @@ def own_database_id(text: str) -> str:
 
 def make_parser() -> Any:
     parser = migration.make_parser(
-        "Prove the migration on the tables named, with items of its own.", (*migration.SHARED_SETTINGS, "yes")
+        "Prove the migration on the tables named, with items of its own.",
+        (*migration.SHARED_SETTINGS, "journal_dir", "report_dir", "yes"),
     )
     parser.add_argument(
         "--num-assets",
@@ -359,7 +360,7 @@ def test(argv: Optional[List[str]]) -> int:
         journal_dir=migration.Storage(session, settings).folder(settings.journal_dir).path_of(database_id),
     )
     migration.announce("Test of the VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % migration.TOOL_VERSION)
-    site = migration.preflight(session, database, settings)
+    site = migration.preflight(session, database, settings, journal=left is None)
     migration.require(site.checks)
     removal = {**migration.connection_of(typed), "cleanup": database_id}
     data = TestData(database, settings, database_id, migration.command_text(os.path.basename(__file__), removal))

@@ -296,6 +296,17 @@ def test_a_run_that_wrote_nothing_is_verified_by_the_journals_of_those_before_it
         assert capfd.readouterr().out.endswith(" --journal backups --html\n") is journal
 
 
+def test_the_next_command_writes_its_report_where_this_one_did(tables, capfd):
+    """Nothing can be written where `reports` would be."""
+    tables.put(asset("a"))
+    (tables.folder / "reports").write_text("no folder")
+    rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+    for script, flags in ((migration, []), (rollback, ["--journal", "backups"])):
+        assert script.main([*tables.flags, "--report-dir", "elsewhere", "--yes", *flags]) == 0
+        command = capfd.readouterr().out.splitlines()[-1]
+        assert "_verify.py" in command and subprocess.call(shlex.split(command)) == 0
+
+
 @pytest.mark.parametrize("said", [[], ["--dry-run"]])
 def test_the_next_command_overrules_a_configuration_that_says_dry_run(tables, capfd, said):
     tables.load(asset("a%d" % number) for number in range(11))

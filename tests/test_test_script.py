@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -199,6 +200,19 @@ def test_a_rollback_that_leaves_something_fails_the_test(used_tables, monkeypatc
     assert run(used_tables) == 1
     output = capsys.readouterr()
     assert "Not as before the migration: %s" % OWN in output.out and "FAILED" in output.err
+    assert used_tables.contents() == before
+
+
+def test_where_nothing_can_be_written_it_takes_the_folders_that_its_remedy_names(used_tables, capsys):
+    before = used_tables.contents()
+    for name in ("backups", "reports"):
+        (used_tables.folder / name).write_text("no folder")
+    assert run(used_tables) == 3
+    remedy = capsys.readouterr().err
+    assert "--report-dir" in remedy and "--journal-dir" in remedy
+    assert run(used_tables, "--report-dir", "r", "--journal-dir", "j", "--no-cleanup") == 0
+    removal = capsys.readouterr().out.split("This removes them:\n")[1].splitlines()[0]
+    assert subprocess.call(shlex.split(removal), cwd=str(used_tables.folder)) == 0
     assert used_tables.contents() == before
 
 
