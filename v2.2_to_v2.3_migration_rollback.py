@@ -276,30 +276,33 @@ def journals_in(files: Iterable[Tuple[Any, bool]], skipped: Skipped) -> List[Jou
 
 
 def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
-    """What a name given means: files, and whether they were named themselves, not only the folder they lie in."""
+    """What a name given means: files, and whether they were named themselves, not only the folder they lie in.
+    Raises SettingsError where there are none."""
     if migration.is_s3(name):
-        journal = storage.journal(name)
-        in_folder = [] if journal.exists() else storage.journals(name)
-        return [(file, False) for file in in_folder] or [(journal, True)]
-    if not os.path.isdir(name):
+        paths = [name] if storage.journal(name).exists() else []
+    elif os.path.isdir(name):
+        paths = []
+    else:
         paths = [name] if os.path.lexists(name) else sorted(glob.glob(name))
-        if not paths:
-            near = ", ".join(journals_near(name))
-            fix = "give one that is there: %s." % near if near else "give the file or folder that the migration named."
-            raise migration.SettingsError("Journal %s was not found." % name, fix)
-        return [(storage.journal(path), True) for path in paths]
-    files = storage.journals(name)
-    if not files:
-        raise migration.SettingsError("Folder %s holds no journal." % name, "give the one that --journal-dir named.")
-    return [(file, False) for file in files]
+    found = [(storage.journal(path), True) for path in paths] or [(file, False) for file in storage.journals(name)]
+    if not found:
+        near = ", ".join(journals_near(name, storage))
+        fix = "give one that is there: %s." % near if near else "give the file or folder that the migration named."
+        raise migration.SettingsError("No journal was found under %s." % name, fix)
+    return found
 
 
-def journals_near(name: str) -> List[str]:
+def journals_near(name: str, storage: Any) -> List[str]:
     """The last journals of the folder in which one was looked for; where it has none, of those beside it."""
-    folder = os.path.dirname(name)
-    patterns = [(folder, "*.jsonl"), (os.path.dirname(folder), "*", "*.jsonl")]
-    found = (sorted(glob.glob(os.path.join(glob.escape(start), *rest))) for start, *rest in patterns)
-    return next(filter(None, found), [])[-SHOWN_NEAR:]
+    found = []  # type: Sequence[str]
+    if migration.is_s3(name):
+        with contextlib.suppress(migration.MigrationError):  # that may not be permitted
+            found = [journal.path for journal in storage.journals(storage.journal(name).folder)]
+    else:
+        folder = os.path.dirname(name)
+        for start, pattern in ((folder, "*.jsonl"), (os.path.dirname(folder), os.path.join("*", "*.jsonl"))):
+            found = found or sorted(glob.glob(os.path.join(glob.escape(start), pattern)))
+    return list(found[-SHOWN_NEAR:])
 
 
 def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Skipped) -> List[Journal]:

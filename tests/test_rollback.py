@@ -917,16 +917,19 @@ def test_journals_are_files_a_folder_or_a_pattern(tables, capsys, given, script)
     assert (found["before_images"], set(found["journals"])) == (2, set(paths))
 
 
-@pytest.mark.parametrize("given", ["backups/x.jsonl", "backup", "backup/x.jsonl", "x.jsonl", "nowhere/else/x.jsonl"])
+@pytest.mark.parametrize(
+    "given", ["backups/x.jsonl", "backup", "backup/x.jsonl", "x.jsonl", "empty", "no/where/x.jsonl"]
+)
 @pytest.mark.parametrize("script", [rollback, verify])
 def test_where_a_journal_was_not_found_those_near_are_named(tables, capsys, given, script):
     os.mkdir("backups")
+    os.mkdir("empty")
     for number in range(7):
         open("backups/migration_%d.jsonl" % number, "w").close()
     assert script.main([*tables.flags, "--journal", given]) == 2
     near = ", ".join("backups/migration_%d.jsonl" % number for number in range(2, 7))
-    named = "one that is there: " + near if "else" not in given else "the file or folder that the migration named"
-    assert capsys.readouterr().err == "error: Journal %s was not found.\n  Fix: give %s.\n" % (given, named)
+    named = "one that is there: " + near if "where" not in given else "the file or folder that the migration named"
+    assert capsys.readouterr().err == "error: No journal was found under %s.\n  Fix: give %s.\n" % (given, named)
 
 
 @pytest.mark.parametrize("given", ["empty", "others", "backups/*.jsonl", "others/*.jsonl"])

@@ -444,6 +444,14 @@ def test_an_object_that_is_missing_before_others_is_damage(tables, s3, place, mi
     assert tables.contents() == after
 
 
+def test_where_a_journal_was_not_found_those_beside_it_are_named(tables, s3, place, migrated_journal, capfd):
+    (journal,) = s3.journals()
+    misspelt = journal.replace("/migration_2", "/migration_3")
+    assert roll_back(tables, place, misspelt) == 2
+    error = "error: No journal was found under %s.\n  Fix: give one that is there: %s.\n" % (misspelt, journal)
+    assert capfd.readouterr().err.endswith(error)
+
+
 def test_an_object_that_is_cut_off_is_damage(tables, s3, place, migrated_journal, capfd):
     body = s3.client.get_object(Bucket=s3.bucket, Key=migrated_journal[2])["Body"].read()
     s3.client.put_object(Bucket=s3.bucket, Key=migrated_journal[2], Body=body[: len(body) // 2])
