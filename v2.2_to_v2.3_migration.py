@@ -4931,9 +4931,10 @@ WRAPPER_VARIABLE = "VAMS_MIGRATION_WRAPPER"  # how the migration was called ther
 
 def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[str]]) -> int:
     """Run a command; turn an expected failure into one message and its exit status."""
-    with terminated_as_interrupted():
+    with contextlib.ExitStack() as at_the_end:
         try:
-            return command(argv)
+            with terminated_as_interrupted(at_the_end):
+                return command(argv)
         except MigrationError as error:
             announce("error: %s" % error, sys.stderr)
             return error.exit_status
@@ -5023,8 +5024,9 @@ def stopping_signals() -> List[int]:
 
 
 @contextlib.contextmanager
-def terminated_as_interrupted():
-    """Where nothing else is done about them, SIGTERM and a closed terminal raise KeyboardInterrupt, as Ctrl-C does."""
+def terminated_as_interrupted(at_the_end: contextlib.ExitStack):
+    """Where nothing else is done about them, SIGTERM and a closed terminal raise KeyboardInterrupt, as Ctrl-C does.
+    Afterwards none of them does anything: what came of it is said in peace. `at_the_end` all is as it was."""
 
     signalled_at = []  # type: List[float]
 
@@ -5036,17 +5038,19 @@ def terminated_as_interrupted():
         signalled_at.append(now)
         raise KeyboardInterrupt
 
-    numbers = [number for number in stopping_signals() if signal.getsignal(number) == signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    for number in numbers:
-        signal.signal(number, interrupt)
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in stopping_signals()}
+    for number, handler in before.items():
+        at_the_end.callback(signal.signal, number, handler)
+        if handler == signal.SIG_DFL:
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number in numbers:
-            if signal.getsignal(number) is interrupt:  # a hangup that stopped a run has those ignored that follow
-                signal.signal(number, signal.SIG_DFL)
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -5179,7 +5183,7 @@ def ask(question: str, default: bool) -> Optional[bool]:
         prompt("%s %s " % (question, "[Y/n]" if default else "[y/N]"))
         try:
             line = sys.stdin.readline()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError):  # the latter of a terminal that was closed
             line = ""
         if not line:
             prompt("\n")

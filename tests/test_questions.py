@@ -1,6 +1,7 @@
 """Questions: asked where a person sits, wherever the output goes. Elsewhere only what may go on does."""
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -133,6 +134,37 @@ def test_without_a_terminal_what_may_not_go_on_unasked_needs_yes(monkeypatch):
     for asked in (settings(yes=True), settings(dry_run=True)):
         migration.confirm("Roll back now?", asked, unattended=False)
     migration.confirm("Migrate now?", settings())
+
+
+def test_no_answer_can_be_read_of_a_terminal_that_was_closed(monkeypatch):
+    def readline():
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(migration, "is_terminal", lambda stream: True)
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(readline=readline))
+    with pytest.raises(KeyboardInterrupt, match="Nothing was written"):
+        migration.confirm("Migrate now?", settings())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt("Nothing was written."), migration.SettingsError("Wrong.", "mend.")]
+)
+def test_a_signal_while_it_says_why_it_ends_changes_nothing(monkeypatch, capsys, number, error):
+    announce = migration.announce
+
+    def disturbed(text, stream):
+        os.kill(os.getpid(), number)
+        announce(text, stream)
+
+    def command(argv):
+        raise error
+
+    before = [signal.getsignal(known) for known in migration.stopping_signals()]
+    monkeypatch.setattr(migration, "announce", disturbed)
+    assert migration.guarded(command, []) == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert capsys.readouterr().err.startswith(("Nothing was written.", "error: Wrong."))
+    assert [signal.getsignal(known) for known in migration.stopping_signals()] == before
 
 
 @pytest.mark.parametrize("stream", [None, types.SimpleNamespace()])
