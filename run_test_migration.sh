@@ -25,7 +25,7 @@ fail() {
 main() {
     folder="$(own_folder "$0")"
     [ -f "$folder/guided_run.py" ] ||
-        fail 2 "guided_run.py is missing in $folder." "keep all files of this tool in one folder."
+        fail 2 "guided_run.py is missing in $(cd "$folder" && pwd)." "keep all files of this tool in one folder."
     # `python` first: an active environment has it on every system.
     for candidate in python python3 py; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null; then

@@ -760,6 +760,13 @@ def test_copying_only_the_documented_files_is_answered_with_what_is_missing(tmp_
     )
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_where_files_are_missing_is_a_folder_that_one_can_go_to(tmp_path, script):
+    shutil.copy(str(PROJECT / script), str(tmp_path))
+    result = subprocess.run(["./" + script], cwd=str(tmp_path), stderr=subprocess.PIPE, universal_newlines=True)
+    assert "guided_run.py is missing in %s.\n" % tmp_path in result.stderr
+
+
 # --- Where it is called from, and how it is stopped ------------------------------------------
 
 
