@@ -14,20 +14,30 @@ from load_migration import migration
 NEEDED = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": "bucket"}
 
 
-def run(folder, *flags, config=None):
-    """Run the script in an empty folder, with a configuration file if one is given."""
-    if config is not None:
-        text = config if isinstance(config, str) else json.dumps({**NEEDED, **config})
-        (folder / "config.json").write_text(text, encoding="utf-8")
-        flags = ("--config", "config.json") + flags
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs the migration in an empty folder, with a configuration file if one is given."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
     # An endpoint that nobody listens to: settings that pass by mistake end in the preflight, with 3.
-    environment.update(HOME=str(folder), AWS_EC2_METADATA_DISABLED="true", AWS_DEFAULT_REGION="us-east-1")
-    return subprocess.run(
-        [sys.executable, migration.__file__, *flags],
-        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        universal_newlines=True, timeout=60,
-    )  # fmt: skip
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*flags, config=None):
+        """Returns the exit status, and what it showed on stdout and stderr."""
+        if config is not None:
+            text = config if isinstance(config, str) else json.dumps({**NEEDED, **config})
+            Path("config.json").write_text(text, encoding="utf-8")
+            flags = ("--config", "config.json") + flags
+        try:
+            status = migration.main(list(flags))
+        except SystemExit as end:
+            status = end.code
+        return (status, *capsys.readouterr())
+
+    return run
 
 
 TABLES = ["--assets-table", "assets", "--asset-versions-table", "versions", "--asset-bucket", "bucket"]
@@ -105,14 +115,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize("flags, config, texts", [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
-def test_wrong_settings(tmp_path, flags, config, texts):
-    done = run(tmp_path, *flags, config=config)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert re.findall(r"^error: ", done.stderr, re.M) == ["error: "], done.stderr
-    assert done.stderr.startswith("error: ") and len(re.findall(r"^  Fix: \S", done.stderr, re.M)) == 1
+def test_wrong_settings(run, tmp_path, flags, config, texts):
+    status, _, said = run(*flags, config=config)
+    assert status == 2
+    assert "Traceback" not in said
+    assert re.findall(r"^error: ", said, re.M) == ["error: "], said
+    assert said.startswith("error: ") and len(re.findall(r"^  Fix: \S", said, re.M)) == 1
     for text in texts:
-        assert text in done.stderr
+        assert text in said
     assert [file.name for file in tmp_path.iterdir() if file.name != "config.json"] == []
 
 
@@ -290,9 +300,9 @@ def test_provided_files_are_valid(name):
 
 
 @pytest.mark.parametrize("flag", ["--help", "--version"])
-def test_help_and_version(tmp_path, flag):
-    done = run(tmp_path, flag)
-    assert (done.returncode, done.stderr) == (0, "") and done.stdout
+def test_help_and_version(run, flag):
+    status, shown, said = run(flag)
+    assert (status, said) == (0, "") and shown
 
 
 def test_nothing_happens_on_import(tmp_path):
