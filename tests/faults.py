@@ -6,9 +6,10 @@ Random tests take their seed from VAMS_FAULT_SEED and print it.
 
 import contextlib
 import csv
+import functools
 import itertools
 import json
-import multiprocessing
+import multiprocessing.forkserver
 import os
 import random
 import signal
@@ -17,6 +18,8 @@ import time
 import types
 import typing
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "tests")) if path not in sys.path]
@@ -35,9 +38,17 @@ SMALL_BATCHES = ("--batch-size", "3", "--workers", "3")  # many requests, so man
 
 _numbers = itertools.count(1)
 
-# A server that forks: processes of their own that start in milliseconds, with boto3 loaded.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["faults"])
+
+@functools.lru_cache(maxsize=None)
+def forking():
+    """A server that forks: processes of their own that start in milliseconds, with boto3 loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["faults"])
+    with pytest.MonkeyPatch.context() as patch:
+        # Older Pythons do not tell the server where modules are, and it passes over what it does not find.
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        multiprocessing.forkserver.ensure_running()
+    return context
 
 
 def seeded(number):
@@ -74,7 +85,7 @@ class Scene:
     def start(self, file_name, *flags, kill=None):
         """Start a script; returns its process."""
         argv = self.flags + ["--yes"] * (file_name == ROLLBACK) + list(flags)
-        process = PROCESSES.Process(target=run_script, args=(file_name, argv, str(self.folder), dict(os.environ)))
+        process = forking().Process(target=run_script, args=(file_name, argv, str(self.folder), dict(os.environ)))
         self._install(kill, process)
         process.start()
         return process
