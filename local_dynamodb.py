@@ -447,6 +447,7 @@ def _import_boto3():
 def connect(endpoint_url):
     """Return a low-level DynamoDB client of a local endpoint; its items are plain JSON both ways."""
     boto3 = _import_boto3()
+    import botocore.loaders
     import botocore.session
     from botocore.config import Config
 
@@ -456,7 +457,9 @@ def connect(endpoint_url):
     core = botocore.session.Session(
         session_vars={"profile": nothing, "config_file": nowhere, "credentials_file": nowhere}
     )
-    model = core.get_component("data_loader").load_service_model("dynamodb", "service-2")
+    loader = botocore.loaders.create_loader()  # of its own: no other client is to see what is changed here
+    core.register_component("data_loader", loader)
+    model = loader.load_service_model("dynamodb", "service-2")
     model["shapes"]["AttributeValue"]["document"] = True  # passed through untouched: binary stays base64 text
     session = boto3.Session(
         botocore_session=core, aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import types
 
+import botocore.session
 import pytest
 from v22 import partiql
 
@@ -17,6 +18,10 @@ from load_migration import migration
 
 # A shell has its background jobs ignore Ctrl-C, and they hand that on: the tests send it to see what happens.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Each client would read botocore's descriptions of the services anew, which takes longer than a small test.
+botocore.session.create_loader = functools.lru_cache(maxsize=None)(botocore.session.create_loader)
+botocore.session.create_loader(None).load_service_model("dynamodb", "service-2")  # before faults.py forks
 
 BUCKET = "asset-bucket"
 LOCAL = migration.Storage(None, None)
