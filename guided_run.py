@@ -46,6 +46,8 @@ DEFAULT_CONFIG = "v2.2_to_v2.3_migration_config.json"
 DEFAULT_TEST_CONFIG = "v2.2_to_v2.3_migration_test_config.json"
 LOGS = "logs"
 DEFAULT_LIMIT = 10
+# Of one run, that the next one needs too.
+KEPT_FLAGS = ("journal_dir", "report_dir", "batch_size", "workers", "max_write_units", "max_read_units", "repair")
 SAMPLE_ASSETS = 200
 # local_dynamodb.py sets it for the command it runs.
 ENDPOINT_VARIABLE = "VAMS_LOCAL_ENDPOINT"
@@ -176,8 +178,9 @@ class Steps:
         self.typed = typed
         self.settings = settings
         self.storage = migration.Storage(None, settings)
-        called = {migration.NEXT_VARIABLE: next_step, migration.WRAPPER_VARIABLE: json.dumps(wrapper_words())}
-        self.environment = dict(os.environ, **called)
+        called = json.dumps([wrapper_words(), {name: typed[name] for name in KEPT_FLAGS if name in typed}])
+        named = {migration.NEXT_VARIABLE: next_step, migration.WRAPPER_VARIABLE: called}
+        self.environment = dict(os.environ, **named)
         self.status = migration.EXIT_DONE
 
     def migrate(self, **settings):

@@ -836,7 +836,7 @@ def decimal_text(number: str) -> str:
 
 def shown(value: Value) -> str:
     """A value for a message, shortened."""
-    text = to_json(value)
+    text = printable(to_readable_json(value))
     return text if len(text) <= 120 else text[:117] + "..."
 
 
@@ -2029,7 +2029,8 @@ def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
         yield entry
     if next(lines, None) is not None:
         raise SettingsError(
-            "%s holds several journals, one after the other." % path, "give each of them as a file of its own."
+            "%s holds several journals, one after the other." % path,
+            "give each of them as a file of its own. Where you have them, move this one out of their folder.",
         )
     if end not in (None, counts):
         raise SettingsError(
@@ -2057,6 +2058,7 @@ def is_whole(journal: Any) -> bool:
 
 # Made once: json.dumps with separators makes an encoder a call.
 to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+to_readable_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 LOCKED_BYTE = 2**62  # on Windows bytes are locked, of a rollback the next one; there are none at that place
@@ -3411,6 +3413,10 @@ KEPT = (
     "Another asset has the same assetId and version, so both share its version record."
     " What this archived one said in its own is in the journal."
 )
+KEPT_WITHOUT_TWIN = (
+    "There was a version record of its assetId and version, with other content, which was kept: another asset's, the"
+    " application's, or a killed run's, after which the asset was edited. What this one said is in the journal."
+)
 REPLACED = (
     "An archived asset has the same assetId and version, so both share the version record of this live one."
     " What the archived one said in its own is in the journal."
@@ -3685,7 +3691,7 @@ class VersionRecords:
             undated = asset.record["dateCreated"] == {"S": self.started}
             return found, () if undated else shared_findings(asset.record, present)
         if in_archive(asset.key[1]):
-            return found, twin_findings(KEPT)
+            return found, twin_findings(KEPT if asset.facts.live_twin else KEPT_WITHOUT_TWIN)
         own, twin = await self.owners.own_and_twin(asset.key)
         if own and needs_record(own, asset.insertion.key[2]):
             # The application made it for the asset since that was read; the asset's change will be refused.
@@ -3921,6 +3927,7 @@ class Migration:
         self.turns = Turns()
         self.tally = tally
         self.show = show
+        self.shown = 0
         self.unseen = set(settings.database_id)  # of those that were named
 
     async def migrate(self, asset: ReadAsset) -> None:
@@ -3982,7 +3989,8 @@ class Migration:
         raise changed_by_others("changed_during_migration")
 
     def show_change(self, asset: ReadAsset, claims: Sequence[Claim]) -> None:
-        if self.dry_run and self.tally.assets < SHOWN_CHANGES:
+        if self.dry_run and self.shown < SHOWN_CHANGES:
+            self.shown += 1
             plan = self.planner.whole_plan(asset)
             there_already = bool(claims) and not claims[0].wrote
             self.show(json.loads(asset.text), plan._replace(record=None) if there_already else plan)
@@ -3990,20 +3998,24 @@ class Migration:
 
 def describe_change(asset: Item, plan: Plan, whole: bool = False) -> str:
     """The change of one asset, an attribute a line, unabridged. whole: also what stays."""
+
+    def of(value: Optional[Value]) -> str:
+        return printable(to_readable_json(value))
+
     lines = [name_of(asset["databaseId"]["S"], asset["assetId"]["S"])]
     for name, value in (plan.record or {}).items():
         why = "  (archived, and the live asset of its assetId has the current one)" if value == NOT_CURRENT else ""
-        lines.append("  + version record, %s: %s%s" % (printable(name), to_json(value), why))
+        lines.append("  + version record, %s: %s%s" % (printable(name), of(value), why))
     for name in sorted({*asset, *plan.set_attributes}):
         before, after = asset.get(name), plan.set_attributes.get(name)
         if after is not None and before is not None and before != after:
-            lines.append("  - %s: %s" % (printable(name), to_json(before)))
+            lines.append("  - %s: %s" % (printable(name), of(before)))
         if after is not None and before != after:
-            lines.append("  + %s: %s" % (printable(name), to_json(after)))
+            lines.append("  + %s: %s" % (printable(name), of(after)))
         elif name in plan.remove_attributes:
-            lines.append("  - %s: %s" % (printable(name), to_json(before)))
+            lines.append("  - %s: %s" % (printable(name), of(before)))
         elif whole:
-            lines.append("    %s: %s" % (printable(name), to_json(before)))
+            lines.append("    %s: %s" % (printable(name), of(before)))
     return "\n".join(lines)
 
 
@@ -4076,7 +4088,9 @@ def preflight(session: Any, database: Database, settings: Settings, writing: boo
     if aws and assets:
         account = account or assets["TableArn"].split(":")[4]
     region = client.meta.region_name
-    checks += check_other_runs(storage, settings, account, region) if journal else []
+    if journal:
+        checks += check_other_runs(storage, settings, account, region)
+        checks += check_versions_table(storage, settings, account, region)
     if writing and not settings.dry_run and not any(check.level == "error" for check in checks):
         checks += check_writes(database)
     capacity = {table["TableName"]: write_capacity(table) for table in descriptions.values() if table}
@@ -4110,6 +4124,18 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
             text = "a rollback on these tables is under way, with the journal %s" % journal.path
             checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
     return checks
+
+
+def check_versions_table(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
+    """Whether runs on this assets table have written version records to another table: a typing error, now or then."""
+    facts = journal_header(settings, account, region)
+    table = facts.pop("asset_versions_table_name")
+    others = {}  # type: Dict[str, str]
+    for journal in journals_of(storage, settings.journal_dir, facts):
+        others.setdefault(read_journal_header(journal)["asset_versions_table_name"], journal.path)
+    text = "an earlier run on this assets table wrote its version records to %s, not %s: journal %s"
+    fix = "check --asset-versions-table. If the other one was wrong, roll that run back with it, unless that was done."
+    return [Check("warning", text % (name, table, path), fix) for name, path in others.items() if name != table]
 
 
 def journals_of(storage: Storage, folder: str, facts: Mapping[str, Any], known: Any = frozenset()) -> Iterator[Any]:
@@ -4926,7 +4952,8 @@ SCRIPT = os.path.basename(__file__)
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
 BEGINNING = 10  # assets, for the first migration
 NEXT_VARIABLE = "VAMS_MIGRATION_NEXT"  # names the file that gets the next step, for whom one screen has several steps
-WRAPPER_VARIABLE = "VAMS_MIGRATION_WRAPPER"  # how the migration was called there: words of a command, in JSON
+# How the migration was called there, in JSON: the words of a command, and those flags that any run after it needs too.
+WRAPPER_VARIABLE = "VAMS_MIGRATION_WRAPPER"
 
 
 def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[str]]) -> int:
@@ -5168,7 +5195,9 @@ def confirm(question: str, settings: Settings, unattended: bool = True) -> None:
     if answer is None and not unattended:
         raise SettingsError("Nobody can be asked: %s Nothing was written." % question, "give --yes to mean yes.")
     if answer is None:
-        announce("%s There is no terminal where anybody could be asked, as under cron, so it goes on." % question)
+        announce(
+            "%s Its input is no terminal, as under cron or behind a pipe: nobody is asked, and it goes on." % question
+        )
     if answer is False:
         raise KeyboardInterrupt("Nothing was written.")
 
@@ -5258,7 +5287,7 @@ def describe_run(settings: Settings, site: Site) -> str:
         ("versions table", settings.asset_versions_table_name),
         ("asset bucket", settings.asset_bucket_name),
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
-        ("what", describe_scope(settings)),
+        ("what", describe_scope(settings) + (", with repairs" if settings.repair else "")),
     ]
     return "\n".join("  %-15s %s" % row for row in rows)
 
@@ -5568,7 +5597,8 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
             lines.append(count_line(tally.outcomes[name], meaning))
         if name == "migrated" and tally.outcomes[name] == len(tally.first_migrated):
             lines += ["               " + name_of(*key[1:]) for key in tally.first_migrated]
-            if tally.first_migrated and all(in_archive(key[1]) for key in tally.first_migrated):
+            archived_only = tally.first_migrated and all(in_archive(key[1]) for key in tally.first_migrated)
+            if archived_only and settings.asset_id is None:
                 live = shell_text(["--database-id", twin_database(tally.first_migrated[0][1])])
                 lines.append("               Archived assets only; %s looks at live ones." % live)
     for title, codes in (
@@ -5655,7 +5685,9 @@ def command_text(script: str, flags: Dict[str, Any]) -> str:
     words = [python_name(), script if folder == os.getcwd() else os.path.join(folder, script)]
     flags = {name: value for name, value in flags.items() if name != "log_file" or not LOG_TIME.search(value)}
     if script == SCRIPT and WRAPPER_VARIABLE in os.environ:
-        words = [*json.loads(os.environ[WRAPPER_VARIABLE]), flags.pop("config")]
+        words, typed = json.loads(os.environ[WRAPPER_VARIABLE])
+        flags = {**typed, **flags}
+        words.append(flags.pop("config"))
     return shell_text(words + flag_words(flags))
 
 

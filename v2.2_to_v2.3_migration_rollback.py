@@ -319,7 +319,7 @@ def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Ski
         cause = "Journal %s is of another migration: its %s is %s, not %s." % (journal.path, name, theirs, facts[name])
         if journal.named or (journal is journals[-1] and not chosen):
             flag = migration.SETTINGS[{"account": "aws_profile", "region": "aws_region"}.get(name, name)].flag
-            fix = "give the %s that the migration had, or the journals of this one." % flag
+            fix = "give the journals of this one; or, to go on with that one, the %s that it had." % flag
             raise migration.SettingsError(cause, fix)
         skipped.add(name, cause)
     return chosen
@@ -861,6 +861,7 @@ class Rollback:
         self.tally = tally
         self.archive = archive
         self.show = show
+        self.shown = 0
         self.turns = migration.Turns()
 
     async def roll_back(self, image: BeforeImage) -> None:
@@ -907,7 +908,8 @@ class Rollback:
         return Now(asset, twin, records)
 
     def show_change(self, now: Now, change: Any) -> None:
-        if self.settings.dry_run and self.tally.assets < migration.SHOWN_CHANGES:
+        if self.settings.dry_run and self.shown < migration.SHOWN_CHANGES:
+            self.shown += 1
             plan = migration.Plan("restored", None, change.values, change.removed)
             self.show(migration.describe_change(now.asset, plan))
 

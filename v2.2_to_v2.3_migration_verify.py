@@ -80,7 +80,11 @@ ERROR_TYPES = collections.OrderedDict(
         ("not_migrated", "The asset is still in v2.2's form; nothing else of it was checked."),
         ("legacy_field", "The asset still has an attribute that the migration removes."),
         ("invalid_version_id", "A version id is not an integer; the application then lists no version of the asset."),
-        ("version_record_missing", "The asset versions table has no record of the asset's current version."),
+        (
+            "version_record_missing",
+            "The asset versions table has no record of the asset's current version. Is it the right table? Then roll"
+            " back by all journals, and migrate again.",
+        ),
         ("not_current_version", "The record of the asset's version says the wrong thing in isCurrentVersion."),
         ("several_current_versions", "Several version records are current, and no asset points to one of them."),
         ("version_record_invalid", "An attribute of a version record is missing or of a type the application refuses."),
@@ -374,7 +378,10 @@ TO_DO = {
     "files_outside_prefix": ("", "Copy its files"),
     "preview_bucket_replaced": ("", "Copy its preview"),
     "pipelines_dropped": ("names of pipelines", "Enter the pipelines again where they are needed."),
-    "is_distributable_not_boolean": ("true or false", "Migrate with --repair, or set it to true or false."),
+    "is_distributable_not_boolean": (
+        "true or false",
+        "Set it to true or false; --repair does, where it is known what was meant.",
+    ),
     "asset_id_is_shared_prefix": (
         "a folder of its own",
         "Tell its files from those of others before any is deleted.",
@@ -699,18 +706,20 @@ class Restoration:
         key, before, claims = item
         made = [claim for claim in claims if claim.wrote]
         records = [self.database.record_key(claim.now) for claim in made]
-        found = await run.tables.get([key] * bool(before) + records)
+        found = await run.tables.get([key] * bool(before or records) + records)
+        asset = found.get(key)
+        goes_on = asset is not None and not is_in_old_form(asset)  # by users: then its older records are its history
         if before:
             self.tally.images += 1
             if is_in_old_form(before.asset):
                 self.still_migrated.discard(key[1:])
-            for problem in restored_problems(key, before, found.get(key)):
+            for problem in restored_problems(key, before, asset):
                 self.add(problem)
         for claim, record in zip(made, records):
             stored = found.get(record)
             if stored is None or (claim.was and not migration.differing(stored, claim.was)):
                 continue
-            if not await self.is_needed(run, record) and self.left.add(record):
+            if not goes_on and not await self.is_needed(run, record) and self.left.add(record):
                 message = "The version record %s is left, and no asset needs it." % record[2]
                 values = (display({"M": claim.was} if claim.was else None), display({"M": stored}))
                 self.add(Problem(key[1], key[2], "record_left", "assetVersionId", *values, message))
@@ -930,7 +939,9 @@ def next_step(
             journal = undone if undone != journals else typed.get("journal") or settings.journal_dir
             step = "the last run was rolled back; see that all is as it was before"
             return step, verify, {**flags, **chosen, "journal": journal, "restored": True}
-        step = "mend what failed, then migrate" if summary["not_migratable"] else "migrate what is not migrated yet"
+        step = "migrate what is not migrated yet"
+        if summary["not_migratable"]:
+            step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
         return step, migration.SCRIPT, {**flags, **to_write, **chosen}
     if problems:
         return "mend what the report names, then verify again", verify, typed
@@ -966,7 +977,7 @@ def next_step_of_restored(
     """flags: those that say which tables. files: which to keep."""
     left, not_given = summary["notes"].get("still_migrated", 0), summary["journals_not_given"]
     if not left:
-        return "nothing is left to do; file %s with your change ticket" % files, None, {}
+        return "nothing is left to take back; file %s with your change ticket" % files, None, {}
     still = "%s still migrated" % ("one asset is" if left == 1 else migration.counted(left, "asset") + " are")
     if not not_given:
         step = "%s, by no journal beside those given: look for their journals; if they are to stay, file %s"
@@ -1271,7 +1282,9 @@ def verify(argv: Optional[List[str]]) -> int:
     journals = rollback.of_these_tables(journals, facts, skipped)
     restored = typed.get("restored", False)
     if restored and not journals:
-        raise migration.SettingsError("--restored is given without journals.", "give them with --journal.")
+        raise migration.SettingsError(
+            "--restored is given without journals.", "give them too: --journal and the folder of the journals."
+        )
     if restored:
         settings = settings._replace(limit=None)  # what it looks at is in the journals
     requests = RequestCounts(database.client)
@@ -1303,7 +1316,7 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> List[Any]:
             text = "%s of these tables %s under way, with the journal %s" % (user, verb, file.path)
             fix = "wait until it has ended, then verify again: what it has not done yet counts as a problem."
             checks.append(migration.Check("warning", text, fix))
-    return checks
+    return checks + migration.check_versions_table(site.storage, settings, site.account, site.region)
 
 
 def name_files(

@@ -98,6 +98,24 @@ def test_folder_that_cannot_be(tables, capfd, flag):
     assert [path for path in tables.folder.rglob("*") if path.is_file()] == [tables.folder / "file"]
 
 
+def test_that_an_earlier_run_wrote_to_another_versions_table_is_said(tables, capfd):
+    """As one with a typing error in its configuration did, or this one will."""
+    tables.put(asset("a"))
+    local_dynamodb.create_tables(tables.client, "unused", "stage-versions")
+    folder = ["--journal-dir", "backups"]
+    assert main(*tables.flags, *folder, "--asset-versions-table", "stage-versions", "--yes") == 0
+    verify = load_script("v2.2_to_v2.3_migration_verify.py")
+    for script, flags, status in ((migration, ["--dry-run"], 0), (verify, [], 1)):
+        capfd.readouterr()
+        assert script.main([*tables.flags, *flags]) == status
+        said = (
+            "an earlier run on this assets table wrote its version records to stage-versions, not %s: journal backups"
+        )
+        assert said % tables.versions in capfd.readouterr().out
+    assert main(*tables.flags, *folder, "--asset-versions-table", "stage-versions", "--dry-run") == 0
+    assert "an earlier run" not in capfd.readouterr().out
+
+
 def test_journal_dir_of_a_dry_run_does_not_matter(tables):
     (tables.folder / "file").write_text("")
     flags = ["--journal-dir", str(tables.folder / "file" / "folder"), "--limit", "0", "--dry-run"]

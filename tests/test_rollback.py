@@ -754,7 +754,7 @@ def test_it_names_journals_of_the_same_tables_that_were_not_given(tables, capsys
     roll_back(tables, "elsewhere")
     assert "NOT GIVEN" not in capsys.readouterr().out
     assert verify.main([*tables.flags, "--journal", "elsewhere", "--restored"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("Next: nothing is left to do; ")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Next: nothing is left to take back; ")
 
 
 def test_a_journal_that_is_undone_is_not_named_as_not_given(tables, capsys):
@@ -845,8 +845,19 @@ def test_the_remedy_for_a_journal_with_another_bucket_is_its_flag(tables, capsys
     run = tables.migrate("--asset-bucket", "old-bucket")
     assert rollback.main([*tables.flags, "--journal", str(run.journal), "--yes"]) == 2
     message = capsys.readouterr().err
-    assert "its asset_bucket_name is old-bucket, not " in message and "Fix: give the --asset-bucket that " in message
+    assert (
+        "its asset_bucket_name is old-bucket, not " in message
+        and "with that one, the --asset-bucket that it had." in message
+    )
     assert roll_back(tables, run, flags=["--asset-bucket", "old-bucket"]).outcomes == {"restored": 1}
+
+
+def test_a_dry_run_shows_the_first_changes_and_no_more(tables, capsys):
+    tables.put(*(asset("a%d" % number) for number in range(40)))
+    run = tables.migrate()
+    capsys.readouterr()
+    assert roll_back(tables, run, flags=["--dry-run"]).outcomes == {"restored": 40}
+    assert capsys.readouterr().out.count("\ndb01 / a") == migration.SHOWN_CHANGES
 
 
 def test_a_folder_with_journals_of_two_buckets_leads_to_the_other_one(tables, capsys):

@@ -120,6 +120,13 @@ def test_a_user_may_edit_an_asset_whose_archived_twin_was_there_before(tables):
     assert tables.asset("db01", "a") == asset("a", assetName="Edited")
 
 
+def test_an_archived_asset_that_keeps_a_record_is_said_to_share_it_only_where_it_does(tables):
+    tables.put(asset("a", ARCHIVE), asset("b", ARCHIVE), asset("b"))
+    tables.put_records(record("a", comment="Of a killed run"), record("b", comment="The live one's"))
+    messages = {row["asset_id"]: row["message"] for row in tables.migrate("--database-id", ARCHIVE).rows}
+    assert "so both share" in messages["b"] and "There was a version record" in messages["a"]
+
+
 # --- A record that two databases share ------------------------------------------------------
 
 

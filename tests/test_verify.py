@@ -977,6 +977,16 @@ def test_a_record_that_somebody_needs_may_be_left(tables):
     assert run(tables, "--restored", "--journal", live.journal, archived.journal).found == []
 
 
+def test_the_history_of_an_asset_that_users_went_on_from_is_not_left_over(tables):
+    journal = journal_of(tables, asset("a1"))
+    tables.put(changed(tables.asset("db01", "a1"), {"currentVersionId": "4"}))
+    tables.put_records(
+        record("a1", isCurrentVersion={"BOOL": False}), record("a1", assetVersionId="4", createdBy="ann")
+    )
+    assert roll_back(tables, journal) == 1
+    assert {row[2] for row in run(tables, "--restored", "--journal", journal).found} == {"not_restored"}
+
+
 @pytest.mark.parametrize("order", [("db01", "db01" + DELETED), ("db01" + DELETED, "db01")])
 def test_twins_are_seen_to_be_back(tables, order):
     tables.put(asset("a1"), asset("a1", "db01" + DELETED, currentVersion=version(Comment="Archived")))
@@ -989,7 +999,7 @@ def test_twins_are_seen_to_be_back(tables, order):
 
 def test_restored_needs_journals(tables, capsys):
     assert verify.main([*tables.flags, "--restored"]) == migration.EXIT_USAGE
-    assert "Fix: give them with --journal." in capsys.readouterr().err
+    assert "Fix: give them too: --journal and the folder" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------
@@ -1005,7 +1015,7 @@ def test_restored_needs_journals(tables, capsys):
         ({"restored": True, "problems": {"not_restored": 1}}, {"config": "c", "restored": True, "journal": ["j"]},
          "look at the problems in the report; what a rollback can do, this does", "R --config c --journal j"),
         ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]},
-         "nothing is left to do; file the report with your change ticket", None),
+         "nothing is left to take back; file the report with your change ticket", None),
         ({"problems": {"other_bucket": 2}, "other_bucket": "old"}, {"config": "c", "asset_bucket_name": "new"},
          "if old is the right bucket, verify again with it. If it is not, take back what was migrated with it",
          "R --config c --asset-bucket old --dry-run --journal backups"),
@@ -1015,7 +1025,7 @@ def test_restored_needs_journals(tables, capsys):
          {"config": "c", "restored": True, "journal": ["j"]}, "2 assets are still migrated: to roll them back too",
          "R --config c --journal . --journal 'a b'"),
         ({"problems": {"not_migrated": 2}, "not_migratable": 1}, {"config": "c", "limit": 5, "journal": ["j"]},
-         "mend what failed, then migrate", "M --config c --limit 5"),
+         "migrate what is not migrated yet; to be mended first: 1 asset, see the report", "M --config c --limit 5"),
         ({"problems": {"not_migrated": 2}}, {"config": "c", "limit": 5}, "migrate what is not migrated yet",
          "M --config c --limit 5"),
         ({"problems": {"legacy_field": 2}}, {"config": "c", "journal": ["j"]},
