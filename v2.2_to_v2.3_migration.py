@@ -4088,9 +4088,7 @@ def preflight(session: Any, database: Database, settings: Settings, writing: boo
     if aws and assets:
         account = account or assets["TableArn"].split(":")[4]
     region = client.meta.region_name
-    if journal:
-        checks += check_other_runs(storage, settings, account, region)
-        checks += check_versions_table(storage, settings, account, region)
+    checks += check_other_runs(storage, settings, account, region) if journal else []
     if writing and not settings.dry_run and not any(check.level == "error" for check in checks):
         checks += check_writes(database)
     capacity = {table["TableName"]: write_capacity(table) for table in descriptions.values() if table}
@@ -4106,9 +4104,9 @@ def write_capacity(table: Dict[str, Any]) -> float:
 
 
 def check_other_runs(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
-    """Whether another run on the same tables uses its journal at the moment."""
-    checks = []
-    for journal in journals_of(storage, settings.journal_dir, journal_header(settings, account, region)):
+    """Whether another run on the same tables uses its journal at the moment, or used another versions table."""
+    journals, checks = journals_of_tables(storage, settings, account, region)
+    for journal in journals:
         user = ""
         with contextlib.suppress(SettingsError, OSError):
             user = journal.user()
@@ -4126,16 +4124,23 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
     return checks
 
 
-def check_versions_table(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
-    """Whether runs on this assets table have written version records to another table: a typing error, now or then."""
+def journals_of_tables(
+    storage: Storage, settings: Settings, account: Optional[str], region: str
+) -> Tuple[List[Any], List[Check]]:
+    """The journals in the folder of runs on these tables; and a warning for each other table to which runs on this
+    assets table have written version records: a typing error, now or then."""
     facts = journal_header(settings, account, region)
     table = facts.pop("asset_versions_table_name")
-    others = {}  # type: Dict[str, str]
+    journals, others = [], {}  # type: List[Any], Dict[str, str]
     for journal in journals_of(storage, settings.journal_dir, facts):
-        others.setdefault(read_journal_header(journal)["asset_versions_table_name"], journal.path)
+        name = read_journal_header(journal)["asset_versions_table_name"]
+        if name == table:
+            journals.append(journal)
+        else:
+            others.setdefault(name, journal.path)
     text = "an earlier run on this assets table wrote its version records to %s, not %s: journal %s"
     fix = "check --asset-versions-table. If the other one was wrong, roll that run back with it, unless that was done."
-    return [Check("warning", text % (name, table, path), fix) for name, path in others.items() if name != table]
+    return journals, [Check("warning", text % (name, table, path), fix) for name, path in others.items()]
 
 
 def journals_of(storage: Storage, folder: str, facts: Mapping[str, Any], known: Any = frozenset()) -> Iterator[Any]:

@@ -1303,10 +1303,9 @@ def verify(argv: Optional[List[str]]) -> int:
 
 
 def check_runs(settings: Any, site: Any, journals: List[Any]) -> List[Any]:
-    """Whether a migration or a rollback changes these tables at the moment."""
-    checks = []
-    facts = migration.journal_header(settings, site.account, site.region)
-    files = [*migration.journals_of(site.storage, settings.journal_dir, facts), *(journal.file for journal in journals)]
+    """Whether a migration or a rollback changes these tables at the moment, or a run used another versions table."""
+    in_folder, checks = migration.journals_of_tables(site.storage, settings, site.account, site.region)
+    files = [*in_folder, *(journal.file for journal in journals)]
     for file in collections.OrderedDict((file.identity, file) for file in files).values():
         user = ""
         with contextlib.suppress(migration.SettingsError, OSError):
@@ -1316,7 +1315,7 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> List[Any]:
             text = "%s of these tables %s under way, with the journal %s" % (user, verb, file.path)
             fix = "wait until it has ended, then verify again: what it has not done yet counts as a problem."
             checks.append(migration.Check("warning", text, fix))
-    return checks + migration.check_versions_table(site.storage, settings, site.account, site.region)
+    return checks
 
 
 def name_files(
