@@ -920,14 +920,14 @@ def twin_key(key: Key) -> Key:
 
 def version_id_of(asset: Item) -> Optional[str]:
     """The id of the version record that an asset has, or will have; None where neither is known."""
-    record = own_record(asset)
+    record = record_to_make(asset)
     return record["assetVersionId"]["S"] if record else text_of(asset.get("currentVersionId"))
 
 
 def needs_record(asset: Item, version_id: str) -> bool:
     """Whether an asset needs the version record of this id (spec.md section 3, guarantee 4): it is that of its
     currentVersionId. Not where the migration has still to make the record for it, and would if it were gone."""
-    return text_of(asset.get("currentVersionId")) == version_id and own_record(asset) is None
+    return text_of(asset.get("currentVersionId")) == version_id and record_to_make(asset) is None
 
 
 def has_version(asset: Item, version_id: str) -> bool:
@@ -935,7 +935,7 @@ def has_version(asset: Item, version_id: str) -> bool:
     return version_id_of(asset) == version_id
 
 
-def own_record(asset: Item) -> Optional[Item]:
+def record_to_make(asset: Item) -> Optional[Item]:
     """The version record that the migration has still to make for an asset, None where it has none to make. Without the
     start of a run and the live twin: compare neither dateCreated nor isCurrentVersion."""
     return plan_asset(asset, "", "", Facts(current_record=True)).record
@@ -2507,7 +2507,7 @@ class Stopped(Exception):
 
 
 class Refusal(NamedTuple):
-    """Why DynamoDB did not do a write. uncertain: it was sent before, and may have been done then."""
+    """Why DynamoDB refused a write. uncertain: it was sent before, and may have been done then."""
 
     code: str
     message: str
@@ -3519,7 +3519,7 @@ class Owners:
         for keys in self._keys(record, besides):
             for key, asset in (await self.tables.get(keys)).items():
                 version_id = text_of(asset.get("currentVersionId"))
-                if version_id in (None, record[2]) or own_record(asset) is not None:
+                if version_id in (None, record[2]) or record_to_make(asset) is not None:
                     continue
                 current = (record[0], record[1], version_id)
                 found = (await self.tables.get([current])).get(current)
@@ -3836,7 +3836,7 @@ def has_our_attributes(record: Item) -> bool:
 
 def may_be_made_for_archived(twin: Item, record: Item) -> bool:
     """Whether an earlier run may have made a version record for an archived asset, and have changed that or not."""
-    to_make = own_record(twin)
+    to_make = record_to_make(twin)
     if to_make:
         return not set(differing(to_make, record)) - {"dateCreated", "isCurrentVersion"}
     # The application leaves an asset's own record current, whoever made it.

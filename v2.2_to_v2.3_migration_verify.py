@@ -514,7 +514,7 @@ class Verification:
         version_id = migration.text_of(item["currentVersionId"]) if is_migrated else migration.version_id_of(item)
         problems = asset_problems(item, self.bucket)
         to_be_made = self.with_journals and not is_migrated and not migration.is_archived(item)
-        record = migration.own_record(item) if to_be_made else None
+        record = migration.record_to_make(item) if to_be_made else None
         is_migrated = is_migrated and version_id is not None
         return Asset(item["databaseId"]["S"], item["assetId"]["S"], version_id, is_migrated, problems, record)
 
