@@ -394,7 +394,7 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
     except ValueError as error:
         raise SettingsError(
             "Configuration file %s is not valid JSON: %s." % (path, error),
-            "correct it, for example with `python -m json.tool %s`." % path,
+            "correct it there; `python -m json.tool %s` tries it." % path,
         )
     if not isinstance(values, dict):
         raise SettingsError(

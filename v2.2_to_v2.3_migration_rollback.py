@@ -206,7 +206,8 @@ def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, 
 
 def journal_warnings(interrupted: Sequence[str], not_given: Sequence[str]) -> List[str]:
     """What a result does not tell of: lines for its end. Both are paths."""
-    rows = [(path, NOT_WHOLE[1:-1]) for path in interrupted]
+    harmless = "; harmless if it was killed and a later run came to its end"
+    rows = [(path, NOT_WHOLE[1:-1] + harmless) for path in interrupted]
     rows += [(path, "NOT GIVEN; what its run migrated is not in this result") for path in not_given]
     lines = ["  warning  journal %s: %s" % row for row in rows[:SHOWN_JOURNALS]]
     more = len(rows) - SHOWN_JOURNALS
@@ -1063,7 +1064,11 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
     if summary["dry_run"] and would_write:
         return "roll back", script, migration.for_real(typed)
     if summary["exit_status"] != migration.EXIT_DONE:
-        return "look at what was not restored; after mending it, run this again", script, typed
+        return (
+            "look at what was not restored; what users made since stays. If you mend anything, run this again",
+            script,
+            typed,
+        )
     if summary["other_buckets"]:
         bucket = summary["other_buckets"][0]
         step = "take back what was migrated with the bucket %s, if that is to go too" % bucket

@@ -189,7 +189,7 @@ def asset_problems(asset: Item, bucket: str) -> List[Problem]:
         reason = " The migration cannot: %s" % plan.findings[0].message if plan.outcome == "failed" else ""
         message = NOT_MIGRATED + reason
         if "currentVersion" in asset:
-            return [finding("not_migrated", "currentVersion", "absent", "present", message)]
+            return [finding("not_migrated", "currentVersion", "absent, as in v2.3", "present, as in v2.2", message)]
         actual = display(asset.get("currentVersionId"))
         return [finding("not_migrated", "currentVersionId", "a version id", actual, message)]
     problems = [
@@ -968,7 +968,7 @@ def next_step(
             },
         )
     first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
-    return first + "open the application to its users, file %s, keep the journals" % files, None, {}
+    return first + "look at the application, open it to its users, file %s, keep the journals" % files, None, {}
 
 
 def next_step_of_restored(

@@ -240,7 +240,7 @@ def test_who_has_typed_the_wrapper_is_shown_the_wrapper(tables, monkeypatch):
         shown.append(command.replace(wrapper, "W"))
     again = "W 'my config.json' --workers 2 --no-dry-run"
     assert shown[:2] == ["W 'my config.json' --workers 2 --no-dry-run --limit 10", again]
-    assert len(shown) == 3 and shown[2].startswith("Next: do what the rows to_do of the report say; then open")
+    assert len(shown) == 3 and shown[2].startswith("Next: do what the rows to_do of the report say; then look")
 
 
 @pytest.mark.parametrize(

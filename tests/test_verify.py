@@ -82,7 +82,7 @@ def test_a_healthy_table_gives_the_header_and_one_line(tables, capsys):
     )
     *_, verdict, empty, step = capsys.readouterr().out.strip().splitlines()
     assert verdict == "VERIFIED: 2 assets and 2 version records read, no before images compared; no problems, no notes."
-    assert step.startswith("Next: open the application ")
+    assert step.startswith("Next: look at the application, open it ")
 
 
 def test_what_the_application_made_and_archived_is_healthy(tables):
@@ -1036,10 +1036,10 @@ def test_restored_needs_journals(tables, capsys):
         ({}, {"config": "c"}, "prove the content too, by the journals",
          "V --html --config c --journal backups"),
         ({"notes": {"to_do": 3}}, {"config": "c", "journal": ["j"]},
-         "do what the rows to_do of the report say; then open the application", None),
-        ({}, {"config": "c", "journal": ["j"]}, "open the application to its users, file the report, keep", None),
+         "do what the rows to_do of the report say; then look at the application, open it", None),
+        ({}, {"config": "c", "journal": ["j"]}, "look at the application, open it to its users, file the report", None),
         ({"files": {"report": "r.csv", "page": "p.html"}}, {"config": "c", "journal": ["j"]},
-         "open the application to its users, file the report and the page, keep", None),
+         "look at the application, open it to its users, file the report and the page, keep", None),
         ({"dry_run": True}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c --no-dry-run"),
         ({"dry_run": True, "problems": {"not_migrated": 2}}, {"config": "c"}, "migrate what is not migrated yet",
          "M --config c --no-dry-run"),
