@@ -147,8 +147,7 @@ class Tables:
         self.folder = folder
 
     def put(self, *assets):
-        for asset in assets:
-            self.client.put_item(TableName=self.assets, Item=asset)
+        self.load(assets)
 
     def put_records(self, *records):
         for record in records:
