@@ -100,6 +100,13 @@ def tables(engine, tmp_path, monkeypatch):
             tables.client.delete_table(TableName=name)
 
 
+@pytest.fixture
+def any_pace(monkeypatch):
+    """Writes go as fast as DynamoDB Local takes them: the large ones of the trials would wait for seconds."""
+    monkeypatch.setattr(migration, "PARTITION_UNITS", 1e6)
+    monkeypatch.setattr(migration, "TABLE_UNITS", 1e6)
+
+
 @pytest.fixture(autouse=True)
 def hangup_as_usual():
     """A run that was interrupted ignores the hangups that follow, as all does under nohup; and what its process starts

@@ -535,7 +535,7 @@ OTHERS = {
 
 
 @pytest.fixture
-def used_tables(tables):
+def used_tables(tables, any_pace):
     tables.load(item for name, item in sample_shapes())
     tables.put_records(record("b"))
     return tables

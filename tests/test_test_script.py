@@ -23,7 +23,7 @@ SHAPES = 49  # that the sample assets of one database come in
 
 
 @pytest.fixture
-def used_tables(tables):
+def used_tables(tables, any_pace):
     """Tables in use: unmigrated, migrated and archived assets of others, with version records."""
     tables.load(item for name, item in sample_shapes())
     tables.put(asset("a"), migrated("b"), asset("c", "db01#deleted"))
