@@ -836,8 +836,13 @@ def decimal_text(number: str) -> str:
 
 def shown(value: Value) -> str:
     """A value for a message, shortened."""
-    text = printable(to_readable_json(value))
+    text = readable(value)
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def readable(value: Optional[Value]) -> str:
+    """A value for a screen, as DynamoDB JSON."""
+    return printable(to_readable_json(value))
 
 
 def name_of(database_id: str, asset_id: str) -> str:
@@ -3998,24 +4003,20 @@ class Migration:
 
 def describe_change(asset: Item, plan: Plan, whole: bool = False) -> str:
     """The change of one asset, an attribute a line, unabridged. whole: also what stays."""
-
-    def of(value: Optional[Value]) -> str:
-        return printable(to_readable_json(value))
-
     lines = [name_of(asset["databaseId"]["S"], asset["assetId"]["S"])]
     for name, value in (plan.record or {}).items():
         why = "  (archived, and the live asset of its assetId has the current one)" if value == NOT_CURRENT else ""
-        lines.append("  + version record, %s: %s%s" % (printable(name), of(value), why))
+        lines.append("  + version record, %s: %s%s" % (printable(name), readable(value), why))
     for name in sorted({*asset, *plan.set_attributes}):
         before, after = asset.get(name), plan.set_attributes.get(name)
         if after is not None and before is not None and before != after:
-            lines.append("  - %s: %s" % (printable(name), of(before)))
+            lines.append("  - %s: %s" % (printable(name), readable(before)))
         if after is not None and before != after:
-            lines.append("  + %s: %s" % (printable(name), of(after)))
+            lines.append("  + %s: %s" % (printable(name), readable(after)))
         elif name in plan.remove_attributes:
-            lines.append("  - %s: %s" % (printable(name), of(before)))
+            lines.append("  - %s: %s" % (printable(name), readable(before)))
         elif whole:
-            lines.append("    %s: %s" % (printable(name), of(before)))
+            lines.append("    %s: %s" % (printable(name), readable(before)))
     return "\n".join(lines)
 
 
@@ -4132,19 +4133,20 @@ def journals_of_tables(
     facts = journal_header(settings, account, region)
     table = facts.pop("asset_versions_table_name")
     journals, others = [], {}  # type: List[Any], Dict[str, str]
-    for journal in journals_of(storage, settings.journal_dir, facts):
-        name = read_journal_header(journal)["asset_versions_table_name"]
-        if name == table:
+    for journal, header in journals_of(storage, settings.journal_dir, facts):
+        if header["asset_versions_table_name"] == table:
             journals.append(journal)
         else:
-            others.setdefault(name, journal.path)
+            others.setdefault(header["asset_versions_table_name"], journal.path)
     text = "an earlier run on this assets table wrote its version records to %s, not %s: journal %s"
     fix = "check --asset-versions-table. If the other one was wrong, roll that run back with it, unless that was done."
     return journals, [Check("warning", text % (name, table, path), fix) for name, path in others.items()]
 
 
-def journals_of(storage: Storage, folder: str, facts: Mapping[str, Any], known: Any = frozenset()) -> Iterator[Any]:
-    """The journals in a folder whose headers say these facts, so far as they can be read.
+def journals_of(
+    storage: Storage, folder: str, facts: Mapping[str, Any], known: Any = frozenset()
+) -> Iterator[Tuple[Any, Dict[str, Any]]]:
+    """The journals in a folder whose headers say these facts, so far as they can be read, each with its header.
     known: a set, the identities of those to leave out."""
     with contextlib.suppress(MigrationError):
         for journal in storage.journals(folder):
@@ -4153,7 +4155,7 @@ def journals_of(storage: Storage, folder: str, facts: Mapping[str, Any], known: 
             with contextlib.suppress(SettingsError):
                 header = read_journal_header(journal)
                 if all(header.get(name) == value for name, value in facts.items()):
-                    yield journal
+                    yield journal, header
 
 
 def journal_header(settings: Settings, account: Optional[str], region: str) -> Dict[str, Any]:

@@ -932,7 +932,7 @@ def journals_beside(journals: List[Journal], storage: Any) -> List[Any]:
     given = frozenset(journal.file.identity for journal in journals)
     tables = {name: journals[0].header.get(name) for name in SAME_TABLES}
     folders = sorted({journal.file.folder for journal in journals})
-    return [file for folder in folders for file in migration.journals_of(storage, folder, tables, given)]
+    return [file for folder in folders for file, _ in migration.journals_of(storage, folder, tables, given)]
 
 
 def journals_not_given(

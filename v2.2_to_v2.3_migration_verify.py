@@ -995,7 +995,7 @@ def all_folders(summary: Dict[str, Any], storage: Any) -> List[str]:
 def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) -> Tuple[List[str], List[str]]:
     """The journals given, or else of the tables, newest first; and those of them that a rollback has taken back."""
     tables = migration.journal_header(settings, summary["account"], summary["region"])
-    of_tables = [journal.path for journal in migration.journals_of(storage, settings.journal_dir, tables)]
+    of_tables = [journal.path for journal, _ in migration.journals_of(storage, settings.journal_dir, tables)]
     journals = summary["journals"] or sorted(of_tables, reverse=True)
     undone = rollback.undone_journals(storage, settings.report_dir)
     return journals, [path for path in journals if storage.journal(path).identity in undone]

@@ -193,7 +193,7 @@ def resident_peak(pid):
 def measure(script, flags):
     """Run one of the scripts beside this one; the seconds that its work took, without the start of its process."""
     command = [sys.executable, script] + flags
-    return float(subprocess.check_output(command, env=ENVIRONMENT, preexec_fn=on_other_cores).splitlines()[-1])
+    return float(subprocess.check_output(command, env=ENVIRONMENT, preexec_fn=on_other_cores))
 
 
 def record_requests(work, flags):

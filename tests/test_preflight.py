@@ -116,6 +116,21 @@ def test_that_an_earlier_run_wrote_to_another_versions_table_is_said(tables, cap
     assert "an earlier run" not in capfd.readouterr().out
 
 
+def test_the_journal_of_another_run_may_vanish_while_it_is_looked_at(tables, monkeypatch):
+    """As one does without before images, when its run ends."""
+    tables.put(asset("a"))
+    assert main(*tables.flags, "--journal-dir", "backups") == 0
+    read, headers = migration.read_journal_header, []
+
+    def read_and_vanish(journal):
+        headers.append(read(journal))
+        os.remove(journal.path)
+        return headers[-1]
+
+    monkeypatch.setattr(migration, "read_journal_header", read_and_vanish)
+    assert main(*tables.flags, "--dry-run") == 0 and len(headers) == 1
+
+
 def test_journal_dir_of_a_dry_run_does_not_matter(tables):
     (tables.folder / "file").write_text("")
     flags = ["--journal-dir", str(tables.folder / "file" / "folder"), "--limit", "0", "--dry-run"]
