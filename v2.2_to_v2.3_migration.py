@@ -3431,7 +3431,11 @@ NOT_CURRENT = {"BOOL": False}
 
 
 def may_have_made(asset: Item, record: Item) -> bool:
-    """Whether a version record may have been made for an asset. A live one's is current."""
+    """Whether a version record may have been made for an asset: one in the old form tells by the record that it would
+    make again, any other by its version alone. A live one's is current."""
+    to_make = record_to_make(asset)
+    if to_make and set(differing(to_make, record)) - {"dateCreated", "isCurrentVersion"}:
+        return False
     may_be_its = is_archived(asset) or record.get("isCurrentVersion") != NOT_CURRENT
     return may_be_its and has_version(asset, record["assetVersionId"]["S"])
 
@@ -3841,12 +3845,10 @@ def has_our_attributes(record: Item) -> bool:
 
 def may_be_made_for_archived(twin: Item, record: Item) -> bool:
     """Whether an earlier run may have made a version record for an archived asset, and have changed that or not."""
-    to_make = record_to_make(twin)
-    if to_make:
-        return not set(differing(to_make, record)) - {"dateCreated", "isCurrentVersion"}
     # The application leaves an asset's own record current, whoever made it.
     not_current = has_our_attributes(record) and record["isCurrentVersion"] == NOT_CURRENT
-    return needs_record(twin, record["assetVersionId"]["S"]) and (not_current or looks_like_ours(record))
+    by_content = record_to_make(twin) is not None
+    return may_have_made(twin, record) and (by_content or not_current or looks_like_ours(record))
 
 
 def may_be_archived(asset: ReadAsset, own: Optional[Item], twin: Item) -> bool:

@@ -237,6 +237,19 @@ def test_an_insert_whose_answer_was_lost_is_taken_back_where_nobody_else_can_hav
     assert tables.contents() == before
 
 
+def test_an_uncertain_record_goes_though_its_version_has_a_twin_of_other_content(tables, monkeypatch):
+    """The archived one, in the old form again, tells what it would have made."""
+    tables.put(asset("a"), asset("a", ARCHIVE, currentVersion=version(Comment=S("An older one"))))
+    before = tables.contents()
+    lose_answer(monkeypatch, "INSERT", True, lambda: None)
+    runs = in_turn(tables, "db01", ARCHIVE)
+    assert claims_in(runs[0]) == [("db01", {"was": None, "now": record("a"), "certain": False})]
+    assert [done.codes for done in runs] == [set(), {"archived_twin"}]
+    undone = roll_back(tables, *runs)
+    assert (undone.status, undone.rows) == (0, [])
+    assert tables.contents() == before
+
+
 def test_a_record_that_is_not_current_is_no_live_ones(tables, monkeypatch):
     """Though the answer to its INSERT was lost, it goes with the archived asset that it was made for."""
     tables.put(asset("a"), asset("a", ARCHIVE))
