@@ -649,9 +649,13 @@ def may_be_another(image: BeforeImage, now: Now, archive: Archive) -> bool:
 
 
 def is_of_others(image: BeforeImage, claim: Any, stored: Optional[Item]) -> bool:
-    """Whether there is another version record in the place of the one that the migration left for an asset."""
-    known = [item for item in (claim.now, claim.was) if item]
-    return stored is not None and image.is_own(claim) and all(migration.differing(stored, item) for item in known)
+    """Whether there is another version record in the place of the one that the migration left for an asset: also where
+    that found the application's there, which it only relied on until its change of the asset was refused."""
+    if stored is None or not image.is_own(claim):
+        return False
+    if not claim.wrote:
+        return bool({*migration.differing(stored, image.record)} - {"dateCreated"})
+    return all(migration.differing(stored, item) for item in (claim.now, claim.was) if item)
 
 
 def was_not_migrated(image: BeforeImage, asset: Item) -> bool:

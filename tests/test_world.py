@@ -103,6 +103,10 @@ FOUND = {
     "archived, and made anew": [
         Create("db01"), Migrate(), Archive("db01"), Create("db01", v23=True), RollBack(),
     ],
+    "archived, and made anew in the middle of a run": [
+        Create(ARCHIVE1), Create("db02", "1", 1),
+        Migrate(events=((2, Archive("db02")), (3, Create("db02", v23=True)))), Migrate(), RollBack(),
+    ],
     "a lost answer": [
         Create("db01"), Create(ARCHIVE2), Migrate(events=((1, ANSWER_LOST),)), RollBack(),
     ],
