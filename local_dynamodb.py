@@ -574,7 +574,9 @@ def _parser():
     parser.add_argument("--assets", type=int, default=200, metavar="N", help="how many assets (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="other assets (default: %(default)s)")
     parser.add_argument("--assets-table", default=ASSETS_TABLE, metavar="NAME", help="default: %(default)s")
-    parser.add_argument("--asset-versions-table", default=ASSET_VERSIONS_TABLE, metavar="NAME", help="%(default)s")
+    parser.add_argument(
+        "--asset-versions-table", default=ASSET_VERSIONS_TABLE, metavar="NAME", help="default: %(default)s"
+    )
     return parser
 
 

@@ -1256,7 +1256,7 @@ def make_parser() -> Any:
     )
     rollback.add_journal_flag(parser, required=False)
     parser.add_argument(
-        "--restored", action="store_true", help="after a rollback: is everything as the journals have it from before?"
+        "--restored", action="store_true", help="after a rollback: see by the journals whether all is as before"
     )
     parser.add_argument("--output", metavar="FILE", help="CSV report; default: a new file in the report folder")
     parser.add_argument(
