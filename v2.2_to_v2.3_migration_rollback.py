@@ -335,8 +335,8 @@ class Archive:
     """
 
     def __init__(self) -> None:
-        create = "CREATE TABLE images (key TEXT, item TEXT, PRIMARY KEY (key, item)) WITHOUT ROWID"
-        self.database = migration.temporary_database(create)
+        columns = "key TEXT, before TEXT, after TEXT, PRIMARY KEY (key, before, after)"
+        self.database = migration.temporary_database("CREATE TABLE images (%s) WITHOUT ROWID" % columns)
         self.empty = True
         self.database.execute("CREATE TABLE exchanges (record TEXT, database_id TEXT, claim TEXT)")
         self.database.execute("CREATE INDEX by_record ON exchanges (record)")
@@ -358,26 +358,33 @@ class Archive:
 
     def add(self, image: BeforeImage) -> None:
         self.empty = False
-        key = migration.to_json(image.key)
-        rows = [(key, migration.to_json(item)) for item in (image.asset, image.whole_after)]
-        self.database.executemany("INSERT OR IGNORE INTO images VALUES (?, ?)", rows)
+        row = [migration.to_json(value) for value in (image.key, image.asset, image.whole_after)]
+        self.database.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", row)
+
+    def explaining(self, key: Key, asset: Item) -> Iterator[Item]:
+        """The assets of this key, each as the migration found it, for which an asset is as it found or left that."""
+        rows = self.database.execute("SELECT before, after FROM images WHERE key = ?", (migration.to_json(key),))
+        for row in rows.fetchall():
+            before, after = map(json.loads, row)
+            if not migration.differing(asset, before) or not migration.differing(asset, after):
+                yield before
 
     def explains(self, key: Key, asset: Item) -> bool:
         """Whether an asset is as the migration found or left that of this key."""
-        rows = self.database.execute("SELECT item FROM images WHERE key = ?", (migration.to_json(key),))
-        return any(not migration.differing(asset, json.loads(item)) for (item,) in rows)
+        return any(True for _ in self.explaining(key, asset))
 
     def has(self, key: Key) -> bool:
         query = "SELECT 1 FROM images WHERE key = ?"
         return self.database.execute(query, (migration.to_json(key),)).fetchone() is not None
 
-    def may_hold_the_live_one(self, key: Key, asset: Item, twin: Optional[Item]) -> bool:
+    def may_hold_the_live_one(self, image: BeforeImage, asset: Item, twin: Optional[Item]) -> bool:
         """Whether the live one of its assetId may be under an archived asset's key: what is there looks like it, and
-        that one is not in its own place any more."""
-        live = migration.twin_key(key)
+        that one is not in its own place any more. It does not matter where both were the same before."""
+        live = migration.twin_key(image.key)
         if not self.has(live) or (twin is not None and self.explains(live, twin)):
             return False
-        return self.explains(live, {**asset, "databaseId": {"S": live[1]}})
+        there, found = ({**item, "databaseId": {"S": live[1]}} for item in (asset, image.asset))
+        return any(migration.differing(before, found) for before in self.explaining(live, there))
 
     def add_live_twins(self, journals: List[Journal]) -> None:
         """Add the before images of the live assets that have archived ones here."""
@@ -638,7 +645,7 @@ def may_be_another(image: BeforeImage, now: Now, archive: Archive) -> bool:
     another can be created under its keys.
     """
     archived = migration.is_archived(image.asset)
-    if archived and archive.may_hold_the_live_one(image.key, now.asset or {}, now.twin):
+    if archived and archive.may_hold_the_live_one(image, now.asset or {}, now.twin):
         return True
     suspicious = (
         archived

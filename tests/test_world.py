@@ -103,6 +103,12 @@ FOUND = {
     "archived, and made anew": [
         Create("db01"), Migrate(), Archive("db01"), Create("db01", v23=True), RollBack(),
     ],
+    "archived between two migrations, the first of which was taken back": [
+        Create("db01"), Migrate(), RollBack(), Archive("db01"), Migrate(), RollBack(),
+    ],
+    "archived over one that was the same before": [
+        Create("db01"), Create(ARCHIVE1), Migrate(), Archive("db01"), RollBack(),
+    ],
     "archived, and made anew in the middle of a run": [
         Create(ARCHIVE1), Create("db02", "1", 1),
         Migrate(events=((2, Archive("db02")), (3, Create("db02", v23=True)))), Migrate(), RollBack(),

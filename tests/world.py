@@ -216,8 +216,7 @@ class Archive(typing.NamedTuple):
     def act(self, world):
         item = world.asset(self.database_id)
         if item and not is_archived([self.database_id]):
-            world.put({**item, "databaseId": S(self.database_id + DELETED)})
-            world.remove(self.database_id)
+            world.move(item, self.database_id + DELETED)
 
 
 class Delete(typing.NamedTuple):
@@ -470,6 +469,17 @@ class World:
         former = life.attributes_to_come_back(old) if owned(old) == owned(new) else None
         self.tables.put(new)
         self.lives[new["databaseId"]["S"], ID] = Life(new, former)
+
+    def move(self, item, database_id):
+        """In the place of the asset, if any, that was there. Where both were the same before the tool came, it may come
+        back as that."""
+        life, there = self.lives[item["databaseId"]["S"], ID], self.lives.get((database_id, ID))
+        moved = {**item, "databaseId": S(database_id)}
+        former = life.attributes_to_come_back(item)
+        self.put(moved)
+        if there and there.restored == {**life.restored, "databaseId": S(database_id)}:
+            self.lives[database_id, ID] = Life(moved, former)
+        self.remove(item["databaseId"]["S"])
 
     def remove(self, database_id):
         key = {"databaseId": S(database_id), "assetId": S(ID)}
