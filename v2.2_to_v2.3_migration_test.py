@@ -390,6 +390,8 @@ def run_test(proof: Proof, keep: bool) -> int:
     cleaned = DONE
     try:
         status = proof.execute()
+    except (migration.PreflightError, migration.SettingsError) as error:
+        raise migration.MigrationError(error.cause, error.fix)  # "nothing was written" is true of that step only
     finally:
         if keep:
             announce_left(proof.data)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import LOCAL, on_a_terminal, patch_execute
@@ -186,6 +187,24 @@ def test_a_failed_migration_fails_the_test_even_if_verified(used_tables, monkeyp
     run_migration = migration.run_migration
     monkeypatch.setattr(migration, "run_migration", lambda *arguments: run_migration(*arguments) or 1)
     assert run(used_tables) == 1
+
+
+def test_a_step_that_cannot_begin_fails_the_test_for_others_have_written(used_tables, monkeypatch, capsys):
+    before = used_tables.contents()
+    create = script.Proof.create
+
+    def and_lose_the_folder(proof):
+        status = create(proof)
+        folder = Path(proof.settings.report_dir)
+        folder.rmdir()
+        folder.write_text("something else")
+        return status
+
+    monkeypatch.setattr(script.Proof, "create", and_lose_the_folder)
+    assert run(used_tables) == 1
+    said = capsys.readouterr()
+    assert "\nRemoved: " in said.out and "cannot be used" in said.err
+    assert used_tables.contents() == before
 
 
 def test_a_rollback_that_leaves_something_fails_the_test(used_tables, monkeypatch, capsys):
