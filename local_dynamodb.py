@@ -712,6 +712,7 @@ def _how_to_use(engine, options):
     lines += ["  python %sv2.2_to_v2.3_migration.py%s --dry-run" % (script, where)]
     lines += ["  python %sv2.2_to_v2.3_migration.py%s --yes" % (script, where)]
     lines += ["  python %sv2.2_to_v2.3_migration_verify.py%s" % (script, where)]
+    lines += ["  python %sv2.2_to_v2.3_migration_rollback.py%s --journal backups --yes" % (script, where)]
     return "\n".join(lines + ["", "Ctrl-C stops it and discards the tables."])
 
 

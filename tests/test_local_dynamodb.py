@@ -520,6 +520,8 @@ def test_serving_says_the_commands_to_try(start):
     line = first_line(process, "  python")
     assert "v2.2_to_v2.3_migration.py --endpoint-url http://127.0.0.1:%d" % port in line
     assert tables in line
+    line = first_line(process, "  python v2.2_to_v2.3_migration_rollback.py")
+    assert tables in line and "--journal backups" in line
 
 
 @linux_only
