@@ -847,7 +847,12 @@ def readable(value: Optional[Value]) -> str:
 
 def name_of(database_id: str, asset_id: str) -> str:
     """The key of an asset for a screen."""
-    return printable("%s / %s" % (database_id, asset_id))
+    return "%s / %s" % (one_name(database_id), one_name(asset_id))
+
+
+def one_name(name: str) -> str:
+    """A name for a screen: in quotation marks where blanks at its ends would not be seen."""
+    return printable(name if name == name.strip() else '"%s"' % name)
 
 
 def printable(text: str) -> str:
@@ -5283,15 +5288,16 @@ def describe_scope(settings: Settings) -> str:
     if settings.limit is not None:
         scope = "{:,} assets, in table order".format(settings.limit)
     if settings.database_id:
-        scope += " of databaseId %s" % ", ".join(settings.database_id)
+        scope += " of databaseId %s" % ", ".join(map(one_name, settings.database_id))
     if settings.asset_id is not None:
         scope = "asset %s" % name_of(settings.database_id[0], settings.asset_id)
     return scope
 
 
-def describe_run(settings: Settings, site: Site) -> str:
+def describe_run(settings: Settings, site: Site, typed: Mapping[str, Any]) -> str:
+    dry = "DRY RUN%s, nothing is written" % ("" if "dry_run" in typed else ", as the configuration says")
     rows = [
-        ("mode", "DRY RUN, nothing is written" if settings.dry_run else "MIGRATION, the tables are changed in place"),
+        ("mode", dry if settings.dry_run else "MIGRATION, the tables are changed in place"),
         ("assets table", "%s, about %s items" % (settings.assets_table_name, "{:,}".format(site.item_count))),
         ("versions table", settings.asset_versions_table_name),
         ("asset bucket", settings.asset_bucket_name),
@@ -5314,7 +5320,7 @@ def agreed_run(argv: Optional[List[str]], description: str) -> Tuple[Database, S
     announce("VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % TOOL_VERSION, level=logging.INFO)
     site = preflight(session, database, settings)
     require(site.checks)
-    announce("\nPlan:\n%s\n" % describe_run(settings, site))
+    announce("\nPlan:\n%s\n" % describe_run(settings, site, typed))
     confirm("Migrate %s now?" % tables_text(settings, site), settings)
     return database, settings, site, typed
 
@@ -5537,10 +5543,10 @@ def not_found(settings: Settings, scanned: int, unseen: Iterable[str]) -> List[s
     if not scanned and settings.asset_id is not None:
         return ["asset %s" % name_of(settings.database_id[0], settings.asset_id)]
     if not scanned and settings.database_id and settings.limit != 0:
-        return ["databaseId %s" % ", ".join(settings.database_id)]
+        return ["databaseId %s" % ", ".join(map(one_name, settings.database_id))]
     if settings.limit is not None:
         return []
-    return ["databaseId %s" % name for name in sorted(unseen) if not in_archive(name)]
+    return ["databaseId %s" % one_name(name) for name in sorted(unseen) if not in_archive(name)]
 
 
 def exit_status_of(failures: int, stopped: bool, error: Optional[BaseException]) -> int:
@@ -5625,7 +5631,8 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
     lines += ["  %-9s %s" % file for file in summary["files"].items()]
     lines += ["No asset was found: %s. Is it spelled right?" % name for name in summary["not_found"]]
     if summary["not_found"]:
-        lines.append("The application's list of databases shows the databaseIds.")
+        no_name = "" if settings.asset_id is None else " An assetId is a key, not the asset's name."
+        lines.append("The application's list of databases shows the databaseIds." + no_name)
     return "\n".join(lines)
 
 

@@ -134,7 +134,9 @@ def test_one_asset_is_shown_whole_and_migrated_alone(tables, capfd):
     "flags, status, names",
     [
         ([*only("db01"), "--asset-id", "b"], 1, ["asset db01 / b"]),
+        ([*only(" db01"), "--asset-id", "a\n"], 1, ['asset " db01" / "a\\u000a"']),
         (only("db"), 1, ["databaseId db"]),
+        (only("db01 ", "db01"), 1, ['databaseId "db01 "']),
         (only("db", "db01", "db2"), 1, ["databaseId db", "databaseId db2"]),
         (only("db01", "db01#deleted"), 0, []),  # nothing was archived
         ([*only("db01", "db02"), "--limit", "1"], 0, []),
@@ -148,7 +150,8 @@ def test_what_was_named_and_does_not_exist_is_said(tables, capfd, flags, status,
     assert migration.main([*tables.flags, *flags, *dry]) == status
     said = capfd.readouterr().out
     assert re.findall(r"No asset was found: (.*)\. Is it spelled right\?\n", said) == names
-    assert ("The application's list of databases shows the databaseIds.\n" in said) is bool(names)
+    assert ("The application's list of databases shows the databaseIds." in said) is bool(names)
+    assert ("An assetId is a key, not the asset's name.\n" in said) is ("--asset-id" in flags)
     (summary,) = (tables.folder / "reports").glob("*_summary.json")
     summary = json.loads(summary.read_text())
     assert (summary["exit_status"], summary["not_found"]) == (status, names)
@@ -314,7 +317,9 @@ def test_the_next_command_overrules_a_configuration_that_says_dry_run(tables, ca
     config.write_text('{"dry_run": true}')
     flags = [*tables.flags, "--config", str(config)]
     assert migration.main([*flags, *said]) == 0
-    assert capfd.readouterr().out.endswith(" --no-dry-run --limit 10\n")
+    shown = capfd.readouterr().out
+    assert "DRY RUN, as the configuration says, nothing is written\n" in shown
+    assert shown.endswith(" --no-dry-run --limit 10\n")
     assert migration.main([*flags, "--no-dry-run"]) == 0
     (journal,) = (tables.folder / "backups").iterdir()
     rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
