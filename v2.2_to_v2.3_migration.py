@@ -5540,9 +5540,11 @@ def open_journal(path: str, settings: Settings, site: Site, started: str) -> Jou
 def not_found(settings: Settings, scanned: int, unseen: Iterable[str]) -> List[str]:
     """What was named and does not exist, in words. An archive may be empty.
     unseen: those of the databaseIds named of which no asset was met, when all were read that were to be."""
+    if settings.limit == 0:
+        return []
     if not scanned and settings.asset_id is not None:
         return ["asset %s" % name_of(settings.database_id[0], settings.asset_id)]
-    if not scanned and settings.database_id and settings.limit != 0:
+    if not scanned and settings.database_id:
         return ["databaseId %s" % ", ".join(map(one_name, settings.database_id))]
     if settings.limit is not None:
         return []

@@ -142,6 +142,7 @@ def test_one_asset_is_shown_whole_and_migrated_alone(tables, capfd):
         ([*only("db01", "db02"), "--limit", "1"], 0, []),
         (["--limit", "0"], 0, []),
         ([*only("db"), "--limit", "0"], 0, []),
+        ([*only("db01"), "--asset-id", "b", "--limit", "0"], 0, []),
     ],
 )
 @pytest.mark.parametrize("dry", [["--dry-run"], []])
@@ -151,7 +152,7 @@ def test_what_was_named_and_does_not_exist_is_said(tables, capfd, flags, status,
     said = capfd.readouterr().out
     assert re.findall(r"No asset was found: (.*)\. Is it spelled right\?\n", said) == names
     assert ("The application's list of databases shows the databaseIds." in said) is bool(names)
-    assert ("An assetId is a key, not the asset's name.\n" in said) is ("--asset-id" in flags)
+    assert ("An assetId is a key, not the asset's name.\n" in said) is ("--asset-id" in flags and status == 1)
     (summary,) = (tables.folder / "reports").glob("*_summary.json")
     summary = json.loads(summary.read_text())
     assert (summary["exit_status"], summary["not_found"]) == (status, names)
