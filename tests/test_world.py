@@ -106,6 +106,9 @@ FOUND = {
     "archived between two migrations, the first of which was taken back": [
         Create("db01"), Migrate(), RollBack(), Archive("db01"), Migrate(), RollBack(),
     ],
+    "deleted between two migrations, the first of which was taken back": [
+        Create("db01"), Create(ARCHIVE1, "1", 2), Migrate(), RollBack(), Delete("db01"), Migrate(), RollBack(),
+    ],
     "archived over one that was the same before": [
         Create("db01"), Create(ARCHIVE1), Migrate(), Archive("db01"), RollBack(),
     ],
