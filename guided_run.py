@@ -49,6 +49,7 @@ DEFAULT_LIMIT = 10
 # Of one run, that the next one needs too.
 KEPT_FLAGS = ("journal_dir", "report_dir", "batch_size", "workers", "max_write_units", "max_read_units", "repair")
 SAMPLE_ASSETS = 200
+TYPE_AGAIN = "\nNext: do what the Fix above says, then type the same command again."
 # local_dynamodb.py sets it for the command it runs.
 ENDPOINT_VARIABLE = "VAMS_LOCAL_ENDPOINT"
 
@@ -181,6 +182,7 @@ class Steps:
         called = json.dumps([wrapper_words(), {name: typed[name] for name in KEPT_FLAGS if name in typed}])
         named = {migration.NEXT_VARIABLE: next_step, migration.WRAPPER_VARIABLE: called}
         self.environment = dict(os.environ, **named)
+        self.next_step = next_step
         self.status = migration.EXIT_DONE
 
     def migrate(self, **settings):
@@ -195,10 +197,16 @@ class Steps:
 
     def _run(self, script, flags):
         command = [self.python, os.path.join(FOLDER, script), "--config", self.config]
+        former = read_text(self.next_step)
+        migration.write_next(self.next_step, "")
         status = local_dynamodb.run_command(command + migration.flag_words(flags), self.environment)
         self.status = self.status or status
+        said = read_text(self.next_step)
+        stopped = status == migration.EXIT_FAILED_ASSETS and not said  # by an error
+        if not said:
+            migration.write_next(self.next_step, TYPE_AGAIN if stopped else former)
         # Assets that failed are in the report and do not hold up the others; all else does.
-        if status not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS):
+        if stopped or status not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS):
             raise Ended(self.status)
 
     def wants(self, question, default, unattended, interrupted):
@@ -226,18 +234,22 @@ def has_journals(storage, settings):
 
 
 @contextlib.contextmanager
-def one_next_step():
+def one_next_step(shown=True):
     """The file for the next step; what it holds at the end is the last that is shown."""
     descriptor, path = tempfile.mkstemp()
     os.close(descriptor)
     try:
         yield path
     finally:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
+        text = read_text(path)
         os.remove(path)
-        if text:
+        if text and shown:
             migration.announce(text)
+
+
+def read_text(path):
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 def headline(text):
@@ -332,7 +344,9 @@ def call_again(command, argv, log, under=()):
 def rehearse_on_samples(config, typed, settings):
     """The whole migration on a DynamoDB of our own with sample assets, and what it came to; nothing is asked."""
     try:
-        status = migrate_samples(config, typed, settings)
+        # What a step calls the next command would want an engine that has ended by then.
+        with one_next_step(shown=False) as next_step:
+            status = migrate_samples(config, typed, settings, next_step)
     except Ended as ended:
         status = ended.args[0]
     if status == migration.EXIT_DONE:
@@ -347,13 +361,12 @@ def rehearse_on_samples(config, typed, settings):
     return status
 
 
-def migrate_samples(config, typed, settings):
+def migrate_samples(config, typed, settings, next_step):
     limit = typed.pop("limit", DEFAULT_LIMIT)
     own = {"endpoint_url": os.environ[ENDPOINT_VARIABLE], "yes": True}
     typed.update(own)
-    # What a step calls the next command would want an engine that has ended by then.
-    everything = Steps(config, typed, settings._replace(**own), os.devnull)
-    few = Steps(config, dict(typed, limit=limit), settings._replace(**own), os.devnull)
+    everything = Steps(config, typed, settings._replace(**own), next_step)
+    few = Steps(config, dict(typed, limit=limit), settings._replace(**own), next_step)
     headline("1 of 4  Dry run of %d assets: nothing is written" % limit)
     few.migrate(dry_run=True)
     headline("2 of 4  The same %d assets for real, then verified" % limit)

@@ -4965,7 +4965,8 @@ class LogFile(logging.FileHandler):
 SCRIPT = os.path.basename(__file__)
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
 BEGINNING = 10  # assets, for the first migration
-NEXT_VARIABLE = "VAMS_MIGRATION_NEXT"  # names the file that gets the next step, for whom one screen has several steps
+# Names the file that gets the next step, for whom one screen has several steps; a run that an error stopped gives none.
+NEXT_VARIABLE = "VAMS_MIGRATION_NEXT"
 # How the migration was called there, in JSON: the words of a command, and those flags that any run after it needs too.
 WRAPPER_VARIABLE = "VAMS_MIGRATION_WRAPPER"
 

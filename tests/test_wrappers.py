@@ -57,12 +57,13 @@ def guide(tmp_path, monkeypatch):
 
 
 class Guide:
-    """Runs guided_run; the scripts are noted, not run, and end with `statuses`; questions get `answers`,
-    without one nobody can be asked."""
+    """Runs guided_run; the scripts are noted, not run, and end with `statuses`, status 1 by an error where they are
+    among the `stopped`; questions get `answers`, without one nobody can be asked."""
 
     def __init__(self, folder, monkeypatch):
         self.folder = folder
         self.commands, self.statuses, self.answers, self.questions, self.environments = [], {}, [], [], []
+        self.stopped = set()
         monkeypatch.setattr(guided_run, "find_python", lambda: sys.executable)
         monkeypatch.setattr(local_dynamodb, "run_command", self.run_command)
         monkeypatch.setattr(migration, "ask", self.ask)
@@ -78,7 +79,12 @@ class Guide:
     def run_command(self, command, environment=None):
         self.environments.append(environment)
         self.commands.append(command if "--" in command else command[:4] + joined(command[4:]))
-        return self.statuses.get(os.path.basename(command[1]), 0)
+        script = os.path.basename(command[1])
+        if script in self.stopped:
+            return 1
+        if self.statuses.get(script) == 1:
+            migration.write_next(environment[migration.NEXT_VARIABLE], "\nNext: mend what failed")
+        return self.statuses.get(script, 0)
 
     def ask(self, question, default):
         self.questions.append((question.strip(), default))
@@ -407,6 +413,26 @@ def test_failed_assets_do_not_end_the_rehearsal_but_show_in_its_status(guide):
     assert len(guide.calls) == 3
 
 
+@pytest.mark.parametrize("command", ["migrate", "rehearse"])
+def test_a_run_that_an_error_stopped_is_not_verified(guide, capsys, command):
+    """What it has not come to would be problems by the page; and what its dry run called the next step is none."""
+    config = guide.config()
+    write = guide.run_command
+
+    def run_command(command, environment=None):
+        status = write(command, environment)
+        if "--dry-run" in command:
+            migration.write_next(environment[migration.NEXT_VARIABLE], "\nNext: migrate")
+            return 0
+        return status
+
+    local_dynamodb.run_command = run_command  # of the fixture's patch
+    guide.stopped = {MIGRATION}
+    assert guide(command, config, "--yes") == 1
+    assert VERIFICATION not in dict(guide.calls)
+    assert capsys.readouterr().out.splitlines()[-1] == guided_run.TYPE_AGAIN.strip()
+
+
 # --- The embedded engine -------------------------------------------------------------------
 
 EMBEDDED = json.loads((PROJECT / guided_run.DEFAULT_TEST_CONFIG).read_text())
@@ -434,8 +460,8 @@ def test_a_rehearsal_ends_with_a_verdict_and_the_next_step(guide, monkeypatch, c
     assert ("REHEARSAL PASSED" in said) is (status == 0)
     assert ("\n%s/run_migration.sh my_config.json --dry-run\n" % PROJECT in said) is (status == 0)
     # What its steps called the next command would want an engine that is gone when it has ended.
-    assert {environment[migration.NEXT_VARIABLE] for environment in guide.environments} == {os.devnull}
-    assert migration.NEXT_VARIABLE not in os.environ
+    assert "mend what failed" not in said and migration.NEXT_VARIABLE not in os.environ
+    assert len({environment[migration.NEXT_VARIABLE] for environment in guide.environments}) == 1
     assert ("REHEARSAL FAILED with status %d" % status in said) is (status in (1, 3))
 
 
