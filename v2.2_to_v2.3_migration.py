@@ -108,6 +108,7 @@ SCANNED_FOR_FILES = 200  # assets of which some are looked for in the bucket
 LOOKED_FOR_FILES = 20  # of them, at most
 TELLING_WITHOUT_FILES = 10  # so many without any file say that the bucket is the wrong one
 STATUS_SECONDS = 5
+LATELY = 10  # ticks, of the thirty seconds by which the progress goes
 SHOWN_CHANGES = 5  # by a dry run, attribute by attribute
 SHOWN_FAILURES = 10  # on the console; the report and the log have them all
 SHOWN_ASSETS = 10  # migrated ones are named where there are no more
@@ -3309,7 +3310,7 @@ class Tally:
 
     @property
     def finished(self) -> int:
-        return sum(self.outcomes.values())
+        return sum(self.outcomes.values()) - self.outcomes["not_finished"]
 
     async def outcome_of(self, key: Key, way: Any) -> None:
         """Await an asset's way, and count its end, whatever that is."""
@@ -4857,8 +4858,13 @@ class Progress:
             parts.append("{:,.0f} units/s".format((units - units_before) / seconds))
         if 0 < finished <= self.total:
             parts.insert(0, "%d%%" % (100 * finished // self.total))
-            if rate > 0:
-                parts.append("about %s left" % duration_text((self.total - finished) / rate))
+            # What comes may go no faster than what came last; and where nothing is written, what is left to write is
+            # still to come, as when an interrupted run is finished.
+            at, by_then = self.samples[max(0, len(self.samples) - LATELY)][:2]
+            rate = min(rate, (finished - by_then) / max(end - at, 0.001))
+            left = (self.total - finished) / rate if rate else 0
+            if left >= 1:
+                parts.append("%s %s left" % ("about" if units > units_before else "at least", duration_text(left)))
         return "  ".join(parts)
 
     def close(self) -> None:
@@ -5601,7 +5607,7 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
     lines = ["", "Result%s:" % (" of the dry run" if settings.dry_run else "")]
     if total is not None:
         of_total = " of about {:,}".format(total) if total and total >= tally.finished else ""
-        lines.append("  stopped: {:,}{} done".format(tally.finished - tally.outcomes["not_finished"], of_total))
+        lines.append("  stopped: {:,}{} done".format(tally.finished, of_total))
     lines.append(count_line(summary["scanned"], "assets scanned, in %.1f s" % summary["duration_seconds"]))
     meanings = [
         ("migrated", would + "migrated"),

@@ -1120,7 +1120,7 @@ def run_rollback(
             progress,
             lambda: (tally.finished, counts_line(tally)),
         )
-        tally.outcomes["not_finished"] += max(0, total - tally.finished)
+        tally.outcomes["not_finished"] = max(0, total - tally.finished)
         if not run.stopped:  # else what is left may still have them removed
             error = migration.despite(error, lambda: add_kept_records(rollback))
         error = migration.despite(error, report.close)

@@ -27,15 +27,23 @@ def progress(total, *samples):
     "total, samples, pace",
     [
         (1000, [(0.0, 0, 0.0), (10.0, 500, 900.0)], "50%  50/s  90 units/s  about 10 s left"),
-        (1000, [(0.0, 0, 0.0), (10.0, 999, 10.0)], "99%  100/s  1 units/s  about 0 s left"),
-        (1000, [(0.0, 0, 0.0), (10.0, 1000, 10.0)], "100%  100/s  1 units/s  about 0 s left"),
+        (1000, [(0.0, 0, 0.0), (10.0, 999, 10.0)], "99%  100/s  1 units/s"),
+        (1000, [(0.0, 0, 0.0), (10.0, 1000, 10.0)], "100%  100/s  1 units/s"),
         # The table has more items than DynamoDB said.
         (1000, [(0.0, 0, 0.0), (10.0, 1001, 900.0)], "100/s  90 units/s"),
         (0, [(0.0, 0, 0.0), (10.0, 500, 900.0)], "50/s  90 units/s"),
-        # A dry run, or a rerun that has nothing to do.
-        (1000, [(0.0, 0, 0.0), (10.0, 500, 0.0)], "50%  50/s  about 10 s left"),
+        # A dry run, or a rerun that has not come to what is to be done, if anything is.
+        (1000, [(0.0, 0, 0.0), (10.0, 500, 0.0)], "50%  50/s  at least 10 s left"),
+        # A rerun that has come to it.
+        (
+            100000,
+            [(0.5 * n, 2500 * n, 0.0) for n in range(21)]
+            + [(10 + 0.5 * n, 50000 + 500 * n, 900.0 * n) for n in range(1, 11)],
+            "55%  3,667/s  600 units/s  about 45 s left",
+        ),
         # Nothing was finished lately.
         (1000, [(0.0, 500, 900.0), (10.0, 500, 900.0)], "50%  0/s"),
+        (1000, [(0.5 * n, min(500, 100 * n), 900.0) for n in range(30)], "50%  34/s"),
         (1000, [(0.0, 0, 0.0)], "0/s"),
         # Only what the samples cover counts, not the quick beginning.
         (100000, [(60.0, 40000, 9000.0), (90.0, 41500, 12000.0)], "41%  50/s  100 units/s  about 20 min left"),
@@ -43,6 +51,13 @@ def progress(total, *samples):
 )
 def test_pace(total, samples, pace):
     assert progress(total, *samples).pace() == pace
+
+
+def test_what_was_under_way_when_it_was_stopped_is_not_finished():
+    tally = migration.Tally(types.SimpleNamespace(names={}))
+    for outcome, findings in (("migrated", ()), migration.NOT_FINISHED, ("already_migrated", ())):
+        tally.count(("assets", "db01", "a"), outcome, findings)
+    assert tally.finished == 2
 
 
 def test_the_log_gets_a_line_every_few_seconds_that_says_why_it_waits(monkeypatch):
