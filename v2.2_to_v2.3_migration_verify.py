@@ -932,7 +932,9 @@ def next_step(
         )
         flags = {**flags, "asset_bucket_name": summary["other_bucket"], "dry_run": True}
         return step, roll_back, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
-    to_write = {"dry_run": False} if settings.dry_run else {}  # a configuration says so
+    to_migrate = {**flags, **where_journals_go(summary, storage, settings)}
+    if settings.dry_run:  # a configuration says so
+        to_migrate["dry_run"] = False
     if "not_migrated" in problems:
         journals, undone = journals_and_undone(summary, storage, settings)
         if undone and undone[0] == journals[0]:
@@ -942,7 +944,7 @@ def next_step(
         step = "migrate what is not migrated yet"
         if summary["not_migratable"]:
             step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
-        return step, migration.SCRIPT, {**flags, **to_write, **chosen}
+        return step, migration.SCRIPT, {**to_migrate, **chosen}
     if problems:
         return "mend what the report names, then verify again", verify, typed
     files = "the report and the page" if "page" in summary["files"] else "the report"
@@ -955,7 +957,7 @@ def next_step(
             {**typed, "journal": all_folders(summary, storage)},
         )
     if chosen:
-        return "migrate all assets", migration.SCRIPT, {**flags, **to_write}
+        return "migrate all assets", migration.SCRIPT, to_migrate
     tables = migration.journal_header(settings, summary["account"], summary["region"])
     if not typed.get("journal") and any(migration.journals_of(storage, settings.journal_dir, tables)):
         return (
@@ -990,6 +992,14 @@ def all_folders(summary: Dict[str, Any], storage: Any) -> List[str]:
     """Where the journals lie that were given and that were not."""
     paths = summary["journals"] + summary["journals_not_given"]
     return sorted({storage.journal(path).folder or os.curdir for path in paths})
+
+
+def where_journals_go(summary: Dict[str, Any], storage: Any, settings: Any) -> Dict[str, str]:
+    """The flag that a migration needs so that its journal lies beside those given."""
+    folders = sorted({storage.journal(path).folder or os.curdir for path in summary["journals"]})
+    if len(folders) != 1 or os.path.realpath(folders[0]) == os.path.realpath(settings.journal_dir):
+        return {}
+    return {"journal_dir": folders[0]}
 
 
 def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) -> Tuple[List[str], List[str]]:
