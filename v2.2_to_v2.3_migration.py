@@ -3491,6 +3491,13 @@ class AssetKeys:
         rows = self._rows.execute(query, (utf8(asset_id),))
         return {str(name, "utf-8", "surrogatepass"): json.loads(version_id) for name, version_id in rows}
 
+    def with_version(self) -> Iterator[Tuple[str, str]]:
+        """The databaseId and assetId of those that have a version id."""
+        query = "SELECT database_id, asset_id FROM owners WHERE version_id != 'null'"
+        for row in self._rows.execute(query):
+            database_id, asset_id = (str(name, "utf-8", "surrogatepass") for name in row)
+            yield database_id, asset_id
+
 
 class Owners:
     """Which assets have an assetId, by keys that are read once. Whether one of them needs a version record is looked up

@@ -502,6 +502,10 @@ class LaterImages:
         self.superseded += is_later
         return is_later
 
+    def __contains__(self, key: Sequence[str]) -> bool:
+        query = "SELECT 1 FROM later WHERE key = ?"
+        return self.database.execute(query, (migration.to_json(list(key)),)).fetchone() is not None
+
     def __len__(self) -> int:
         return self.database.execute("SELECT COUNT(*) FROM later").fetchone()[0] + sum(self.missing.values())
 
@@ -880,6 +884,7 @@ class Rollback:
         turn = self.turns.of(image.key[2])
         async with turn:
             await self.tally.outcome_of(image.key, self.way_of(image))
+        self.owners.keys.add(image.key[1], image.key[2], None)
 
     async def way_of(self, image: BeforeImage) -> Any:
         """Take one asset back; whenever a write finds it changed, look again."""
@@ -895,7 +900,6 @@ class Rollback:
                 if refusal:
                     migration.require_overtaken(refusal, "The restoration of the asset")
                     continue
-                self.owners.keys.add(image.key[1], image.key[2], None)
                 now = now._replace(asset=image.asset)
             elif outcome == "nothing_to_restore" and not untouched:
                 outcome = "restored"  # by us, a moment ago
@@ -1066,6 +1070,11 @@ def add_kept_records(rollback: Rollback) -> None:
         rollback.tally.report.add(database_id, asset_id, outcome, finding)
 
 
+def in_no_journal(rollback: Rollback, later: LaterImages) -> int:
+    """How many assets had a currentVersionId when the keys were read, and no journal has a before image of them."""
+    return sum(key not in later for key in rollback.owners.keys.with_version())
+
+
 def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Optional[str], Dict[str, Any]]:
     """What to do after a rollback or its dry run, the script for it and its flags; no script where there is nothing."""
     script, outcomes = os.path.basename(__file__), summary["outcomes"]
@@ -1136,6 +1145,7 @@ def run_rollback(
         summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
         summary["journals_not_given"] = later.paths
         summary["assets_of_journals_not_given"] = len(later)
+        summary["migrated_in_no_journal"] = 0 if run.stopped or error else in_no_journal(rollback, later)
         buckets = {journal.header["asset_bucket_name"] for journal in later.journals}
         summary["other_buckets"] = sorted(buckets - {settings.asset_bucket_name})
         # Whole: what is left of it, no later rollback by these journals alone would take back.
@@ -1183,6 +1193,9 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     if summary["journals_not_given"]:
         others = summary["assets_of_journals_not_given"]
         lines.append(migration.count_line(others, "assets at most stay migrated, by the journals not given"))
+    if summary["migrated_in_no_journal"]:
+        meaning = "other assets are in the new form, in no journal here: v2.3 made them, or their journal is missing"
+        lines.append(migration.count_line(summary["migrated_in_no_journal"], meaning))
     for title, known in (
         ("Not restored, or not wholly", FAILURES),
         ("Warnings", WARNINGS),

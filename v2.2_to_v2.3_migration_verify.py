@@ -885,6 +885,8 @@ def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
     found = "%s; %s, %s" % (read, counted(problems, "problem"), counted(notes, "note"))
     if summary["exit_status"] not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS) or summary["error"]:
         return "NOT FINISHED", found + " before it stopped"
+    if summary["notes"].get("still_migrated") and not problems:
+        return "VERIFIED IN PART", found
     return "NOT VERIFIED" if problems else "VERIFIED", found
 
 
