@@ -130,6 +130,11 @@ class Journal(NamedTuple):
         return self.header.get("stem", self.file.stem)
 
     @property
+    def run(self) -> str:
+        """The same of a journal and of its copies, of no others."""
+        return migration.to_json(self.header)
+
+    @property
     def order(self) -> Tuple[str, float]:
         """What tells which of two runs was later."""
         return self.started, self.header.get("opened", 0.0)
@@ -273,7 +278,20 @@ def journals_in(files: Iterable[Tuple[Any, bool]], skipped: Skipped) -> List[Jou
             journals[file.identity] = Journal(file, header, migration.is_whole(file), named)
     if skipped.causes and not journals:
         raise migration.SettingsError(next(iter(skipped.causes.values()))[0], "give journals that hold before images.")
-    return sorted(journals.values(), key=lambda journal: journal.order, reverse=True)
+    found = without_copies(list(journals.values()), skipped)
+    return sorted(found, key=lambda journal: journal.order, reverse=True)
+
+
+def without_copies(journals: List[Journal], skipped: Skipped) -> List[Journal]:
+    """Without copies, and parts, of those that are whole."""
+    originals_last = sorted(journals, key=lambda journal: journal.file.stem == journal.stem)
+    whole = {journal.run: journal for journal in originals_last if journal.whole}
+    for journal in journals:
+        first = whole.get(journal.run, journal)
+        if first is not journal:
+            text = "Journal %s is a copy of %s." if journal.whole else "Journal %s is a part of %s."
+            skipped.add("copy", text % (journal.path, first.path))
+    return [journal for journal in journals if whole.get(journal.run, journal) is journal]
 
 
 def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
@@ -956,7 +974,9 @@ def journals_not_given(
     """Of the files, as journals_beside has them, those neither empty nor undone: an interrupted migration that was run
     again has two. And, as Summaries have it, those of the same jobs that are elsewhere, or lost."""
     undone = undone_journals(storage, summaries.report_dir)
+    given = {journal.run for journal in journals if journal.whole}
     beside = journals_in(((file, True) for file in files if not is_empty(file)), Skipped())
+    beside = [journal for journal in beside if journal.run not in given]
     missing = summaries.missing(journals + beside)
     return (
         [journal for journal in beside if journal.file.identity not in undone],

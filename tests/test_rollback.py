@@ -776,6 +776,28 @@ def test_it_says_how_many_assets_are_in_the_new_form_and_in_no_journal(tables, c
         assert in_none in result and (not_given in result) is shown
 
 
+@pytest.mark.parametrize("given", ["original", "copy", "folder"])
+@pytest.mark.parametrize("lines", [None, -1])
+def test_a_copy_of_a_journal_is_no_other_journal(tables, capsys, given, lines):
+    """A whole one, or a part: where the whole one is given, the other lies beside it and tells nothing more."""
+    tables.put(asset("a"), asset("b"))
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    (name,) = os.listdir("backups")
+    original, copy = os.path.join("backups", name), os.path.join("backups", name.replace(".", " (copy)."))
+    with open(original) as file, open(copy, "w") as other:
+        other.writelines(file.readlines()[:lines])
+    capsys.readouterr()
+    names = {"original": original, "copy": copy, "folder": "backups"}
+    status = rollback.main([*tables.flags, "--yes", "--journal", names[given]])
+    shown = capsys.readouterr()
+    if (given, lines) == ("copy", -1):
+        assert "NOT GIVEN       %s" % original in shown.out
+        return
+    assert status == 0 and "NOT GIVEN" not in shown.out and "            2  before images" in shown.out
+    text = "Journal %s is a %s of %s." % (copy, "copy" if lines is None else "part", original)
+    assert ("  skipped         %s\n" % text in shown.out) is (given == "folder")
+
+
 def test_a_journal_that_is_undone_is_not_named_as_not_given(tables, capsys):
     tables.put(asset("a"), asset("b"))
     folder = ["--journal-dir", "backups"]
@@ -902,7 +924,8 @@ def test_of_each_reason_to_skip_journals_the_plan_says_how_many_and_one(tables, 
     run = tables.migrate()
     text = run.journal.read_text()
     for number in range(7):
-        (run.journal.parent / ("other-%d.jsonl" % number)).write_text(text.replace(tables.assets, "others"))
+        other = text.replace(tables.assets, "others").replace('"stem":"', '"stem":"%d_' % number)
+        (run.journal.parent / ("other-%d.jsonl" % number)).write_text(other)
     (run.journal.parent / "bucket.jsonl").write_text(text.replace("asset-bucket", "other-bucket"))
     (run.journal.parent / "none.jsonl").write_text("{}\n")
     capsys.readouterr()
