@@ -90,6 +90,7 @@ FLAGS = (
 SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
 NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
+BEING_WRITTEN = "(its run is STILL UNDER WAY)"
 OF_TASK = re.compile("_p[0-9]{5}_a[0-9]{8,}$")  # what the name of a journal of a job on Spark has after that of the job
 SHOWN_JOURNALS = 20
 SHOWN_NEAR = 5  # journals, where the one given is not there
@@ -133,6 +134,12 @@ class Journal(NamedTuple):
     def run(self) -> str:
         """The same of a journal and of its copies, of no others."""
         return migration.to_json(self.header)
+
+    def state(self) -> str:
+        """Of one that is not whole: why, as far as can be seen; "" of a whole one."""
+        if self.whole:
+            return ""
+        return BEING_WRITTEN if self.file.user() == migration.USED_BY[0] else NOT_WHOLE
 
     @property
     def order(self) -> Tuple[str, float]:
@@ -194,7 +201,7 @@ def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, 
             "journal",
             text
             % (
-                *(journal.path, "" if journal.whole else " " + NOT_WHOLE),
+                *(journal.path, " " * (not journal.whole) + journal.state()),
                 *(journal.started, migration.counted(count, "before image")),
             ),
         )

@@ -90,7 +90,10 @@ ERROR_TYPES = collections.OrderedDict(
         ("version_record_invalid", "An attribute of a version record is missing or of a type the application refuses."),
         ("date_in_old_form", "dateCreated is in v2.2's form, which the application shows as Invalid Date."),
         ("asset_location_invalid", "assetLocation does not name a key and a bucket as the application needs them."),
-        ("preview_location_invalid", "previewLocation has no key; the application then cannot list any asset."),
+        (
+            "preview_location_invalid",
+            "previewLocation lacks its key, so that the application cannot list any asset, or its bucket.",
+        ),
         ("other_bucket", "A location that the migration writes names another bucket than --asset-bucket."),
         ("asset_content_differs", "Journal: the asset is not what its before image becomes by the migration."),
         (
@@ -105,9 +108,17 @@ ERROR_TYPES = collections.OrderedDict(
             "still_migrated",
             "Note: Restored: assets are still migrated, and no journal given has what they were before.",
         ),
+        ("made_in_v23", "Note: Restored: assets that users made, or went on from, in v2.3; v2.2 cannot read them."),
+        (
+            "record_unexplained",
+            "Note: Restored: version records are left that no asset needs; a journal not given may tell of them.",
+        ),
         ("to_do", "Note: the migration left this to a person. The message says what to do."),
         ("no_before_image", "Note: migrated assets are in none of the journals given; their content was not compared."),
-        ("edited_since", "Note: users changed an attribute that is not the migration's; a rollback leaves it so."),
+        (
+            "edited_since",
+            "Note: users, or a later run with --repair, changed an attribute that this migration left alone.",
+        ),
         ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/; the application may do that."),
         ("date_not_recognised", "Note: dateCreated has a form that the application may show as Invalid Date."),
         ("shared_asset_id", "Note: the assetId is in several databases, each with a current version of its own."),
@@ -230,7 +241,8 @@ def location_problems(asset: Item, bucket: str, finding: Callable) -> List[Probl
         expected, actual = "a key, or no previewLocation", display(asset["previewLocation"])
         problems.append(finding("preview_location_invalid", "previewLocation.Key", expected, actual, message))
     elif by_migration:
-        problems += bucket_problems(preview, bucket, "previewLocation.Bucket", finding, "other_bucket")
+        error_type = "other_bucket" if migration.text_of(preview.get("Bucket")) else "preview_location_invalid"
+        problems += bucket_problems(preview, bucket, "previewLocation.Bucket", finding, error_type)
     return problems
 
 
@@ -645,8 +657,11 @@ class Restoration:
         self.add = findings.add  # type: Callable[..., None]
         self.tally = findings.tally
         self.seen = Keys()
-        self.left = Keys()
-        self.still_migrated = Keys()  # without those that a journal has as they were before
+        self.left = Keys()  # version records that journals say were made, and that no asset needs
+        self.unexplained = Keys()  # those that an asset only relied on
+        self.new_ones = Keys()  # assets in the new form, without those that a journal has as they were before
+        self.still_migrated = Keys()  # those of them whose version record the migration may have made
+        self.made_in_v23 = Keys()  # the others
         self.owners = None  # type: Any
         # Of assets that were migrated before: an older journal may tell what they were before that.
         self.migrated = migration.temporary_database(
@@ -655,22 +670,46 @@ class Restoration:
 
     def assets(self, run: Any) -> Any:
         def form_of(item: Item, text: str) -> Tuple[Key, bool]:
-            return self.database.key_of(self.database.assets, item), is_in_old_form(item)
+            touched = any(name in item for name in migration.REMOVED_FIELDS)  # by the application, and not migrated
+            return self.database.key_of(self.database.assets, item), touched or is_in_old_form(item)
 
         segments = migration.segments_of_assets(self.settings, self.item_count)
         return migration.table_pages(run.reader, self.database.assets, segments, None, form_of)
 
     async def look_at(self, run: Any, asset: Tuple[Key, bool]) -> None:
-        key, in_old_form = asset
+        key, is_old = asset
         self.tally.assets += 1
-        if not in_old_form:
-            self.still_migrated.add(key[1:])
+        if not is_old:
+            self.new_ones.add(key[1:])
 
-    def add_still_migrated(self) -> None:
-        """When all journals were read."""
-        if len(self.still_migrated):
-            problem = problem_of_many("still_migrated", "Assets in the new form", self.still_migrated)
-            self.add(problem, assets=len(self.still_migrated))
+    async def pages_of_new_ones(self, run: Any):
+        """Pages of the keys of assets that are in the new form and in no journal."""
+        segment = migration.Segment({})
+        for keys in self.new_ones.pages(rollback.PAGE_IMAGES):
+            yield migration.Page([(self.database.assets, *key) for key in keys], len(keys), segment)
+
+    async def tell_apart(self, run: Any, key: Key) -> None:
+        """Whose work an asset in the new form is, by its version record."""
+        asset = (await run.tables.get([key])).get(key)
+        if asset is None:
+            return
+        record_key = (self.database.versions, key[2], migration.version_id_of(asset) or "")
+        record = (await run.tables.get([record_key])).get(record_key) if record_key[2] else None
+        by_user = record is not None and not migration.looks_like_ours(record)
+        (self.made_in_v23 if by_user else self.still_migrated).add(key[1:])
+
+    def add_what_no_journal_explains(self) -> None:
+        """When all journals were read, and the assets in the new form were told apart."""
+        for page in self.left.pages(rollback.PAGE_IMAGES):
+            for key in page:
+                self.unexplained.discard(key)
+        for error_type, what, keys in (
+            ("still_migrated", "Assets in the new form", self.still_migrated),
+            ("made_in_v23", "Assets in the new form", self.made_in_v23),
+            ("record_unexplained", "Version records that no asset needs, and", self.unexplained),
+        ):
+            if len(keys):
+                self.add(problem_of_many(error_type, what, keys), assets=len(keys))
 
     async def pages(self, run: Any, journals: List):
         """Pages of keys, each with what an asset was before, None where others tell it, and the claims for it."""
@@ -704,22 +743,27 @@ class Restoration:
 
     async def verify_before(self, run: Any, item: Tuple[Key, Optional[Before], List[Any]]) -> None:
         key, before, claims = item
-        made = [claim for claim in claims if claim.wrote]
-        records = [self.database.record_key(claim.now) for claim in made]
+        records = [self.database.record_key(claim.now) for claim in claims]
         found = await run.tables.get([key] * bool(before or records) + records)
         asset = found.get(key)
         goes_on = asset is not None and not is_in_old_form(asset)  # by users: then its older records are its history
         if before:
             self.tally.images += 1
             if is_in_old_form(before.asset):
-                self.still_migrated.discard(key[1:])
+                self.new_ones.discard(key[1:])
             for problem in restored_problems(key, before, asset):
                 self.add(problem)
-        for claim, record in zip(made, records):
+        for claim, record in zip(claims, records):
             stored = found.get(record)
-            if stored is None or (claim.was and not migration.differing(stored, claim.was)):
+            if stored is None or (claim.wrote and claim.was and not migration.differing(stored, claim.was)):
                 continue
-            if not goes_on and not await self.is_needed(run, record) and self.left.add(record):
+            if not claim.wrote and not migration.looks_like_ours(stored):
+                continue
+            if goes_on or await self.is_needed(run, record):
+                continue
+            if not claim.wrote:
+                self.unexplained.add(record[1:])
+            elif self.left.add(record[1:]):
                 message = "The version record %s is left, and no asset needs it." % record[2]
                 values = (display({"M": claim.was} if claim.was else None), display({"M": stored}))
                 self.add(Problem(key[1], key[2], "record_left", "assetVersionId", *values, message))
@@ -732,10 +776,10 @@ class Restoration:
 
 
 def problem_of_many(error_type: str, what: str, keys: "Keys") -> Problem:
-    """One row for many assets, of which it names the first."""
+    """One row for many assets or version records, of which it names the first."""
     names = ", ".join(migration.name_of(*key) for key in keys.first(migration.SHOWN_ASSETS))
     others = " and others" if len(keys) > migration.SHOWN_ASSETS else ""
-    message = "%s that no journal given has a before image of: %s%s." % (what, names, others)
+    message = "%s that no journal given tells of: %s%s." % (what, names, others)
     return Problem("", "", error_type, "", "none", str(len(keys)), message)
 
 
@@ -774,6 +818,15 @@ class Keys:
 
     def discard(self, key: Iterable[str]) -> None:
         self.rows.execute("DELETE FROM keys WHERE key = ?", (migration.to_json(list(key)),))
+
+    def pages(self, count: int) -> Iterator[List[List[str]]]:
+        """So many keys at a time, in order."""
+        page = self.first(count)
+        while page:
+            yield page
+            last = migration.to_json(page[-1])
+            rows = self.rows.execute("SELECT key FROM keys WHERE key > ? ORDER BY key LIMIT ?", (last, count))
+            page = [json.loads(key) for (key,) in rows]
 
     def first(self, count: int) -> List[List[str]]:
         return [json.loads(key) for (key,) in self.rows.execute("SELECT key FROM keys ORDER BY key LIMIT ?", (count,))]
@@ -885,9 +938,10 @@ def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
     found = "%s; %s, %s" % (read, counted(problems, "problem"), counted(notes, "note"))
     if summary["exit_status"] not in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS) or summary["error"]:
         return "NOT FINISHED", found + " before it stopped"
-    if summary["notes"].get("still_migrated") and not problems:
-        return "VERIFIED IN PART", found
-    return "NOT VERIFIED" if problems else "VERIFIED", found
+    if problems:
+        return "NOT VERIFIED", found
+    in_part = "still_migrated" in summary["notes"] or "record_unexplained" in summary["notes"]
+    return "VERIFIED IN PART" if in_part else "VERIFIED", found
 
 
 def result_text(summary: Dict[str, Any]) -> str:
@@ -924,9 +978,12 @@ def next_step(
     problems = summary["problems"]
     if verdict(summary)[0] == "NOT FINISHED":
         return "verify to the end", verify, typed
+    if summary["under_way"]:
+        return "let the migration that is under way come to its end, then verify again", verify, typed
     if summary["restored"] and problems:
         flags["journal"] = all_folders(summary, storage) if summary["journals_not_given"] else typed["journal"]
-        return "look at the problems in the report; what a rollback can do, this does", roll_back, flags
+        step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
+        return step, roll_back, flags
     if "other_bucket" in problems and summary["other_bucket"]:
         step = (
             "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it,"
@@ -948,7 +1005,8 @@ def next_step(
             step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
         return step, migration.SCRIPT, {**to_migrate, **chosen}
     if problems:
-        return "mend what the report names, then verify again", verify, typed
+        theirs = "; what users have changed since the migration is theirs" if summary["journals"] else ""
+        return "mend what the report names, then verify again" + theirs, verify, typed
     files = "the report and the page" if "page" in summary["files"] else "the report"
     if summary["restored"]:
         return next_step_of_restored(summary, storage, flags, files)
@@ -979,10 +1037,13 @@ def next_step_of_restored(
     summary: Dict[str, Any], storage: Any, flags: Dict[str, Any], files: str
 ) -> Tuple[str, Optional[str], Dict[str, Any]]:
     """flags: those that say which tables. files: which to keep."""
-    left, not_given = summary["notes"].get("still_migrated", 0), summary["journals_not_given"]
-    if not left:
+    notes, not_given = summary["notes"], summary["journals_not_given"]
+    left, records = notes.get("still_migrated", 0), notes.get("record_unexplained", 0)
+    if not left and not records:
         return "nothing is left to take back; file %s with your change ticket" % files, None, {}
     still = "%s still migrated" % ("one asset is" if left == 1 else migration.counted(left, "asset") + " are")
+    if not left:
+        still = "%s left" % ("one version record is" if records == 1 else "{:,} version records are".format(records))
     if not not_given:
         step = "%s, by no journal beside those given: look for their journals; if they are to stay, file %s"
         return step % (still, files), None, {}
@@ -1043,7 +1104,8 @@ def summarise(
             ("restored", restored),
             ("stopped", stopped),
             ("journals", [journal.path for journal in journals]),
-            ("interrupted_journals", [journal.path for journal in journals if not journal.whole]),
+            ("interrupted_journals", [journal.path for journal in journals if journal.state() == rollback.NOT_WHOLE]),
+            ("under_way", [journal.path for journal in journals if journal.state() == rollback.BEING_WRITTEN]),
             ("settings", migration.public_settings(settings)),
             ("files", files),
         ]
@@ -1474,14 +1536,17 @@ def passes_of(
     if restored:
         restoration = Restoration(database, settings, findings, site.item_count)
 
-        def end_of_restoration() -> None:
-            restoration.add_still_migrated()
-            require_an_image()
-
         pages = functools.partial(restoration.pages, journals=journals)
         return [
             ("assets", restoration.assets, restoration.look_at, total, lambda: None),
-            ("before images", pages, restoration.verify_before, 0, end_of_restoration),
+            ("before images", pages, restoration.verify_before, 0, require_an_image),
+            (
+                "assets",
+                restoration.pages_of_new_ones,
+                restoration.tell_apart,
+                0,
+                restoration.add_what_no_journal_explains,
+            ),
         ]
     archive = archive or rollback.survey(journals)[1]
     verification = Verification(database, settings, findings, site.item_count, archive, bool(journals))

@@ -141,7 +141,7 @@ DAMAGE = [
     ("preview_location_invalid", "previewLocation.Key", {"previewLocation": M(Key=NULL)}, {}),
     ("preview_location_invalid", "previewLocation.Key", {"previewLocation": NULL}, {}),
     ("preview_location_invalid", "previewLocation.Key", {"previewLocation": S("previews/a.png")}, {}),
-    ("other_bucket", "previewLocation.Bucket", {"previewLocation": M(Key="previews/a.png")}, {}),
+    ("preview_location_invalid", "previewLocation.Bucket", {"previewLocation": M(Key="previews/a.png")}, {}),
     ("other_bucket", "previewLocation.Bucket", {"previewLocation": M(Key="p", Bucket="other")}, {}),
     # notes
     ("asset_location_elsewhere", "assetLocation.Key", {"assetLocation": M(Key="b/", Bucket="other")}, {}),
@@ -997,6 +997,32 @@ def test_twins_are_seen_to_be_back(tables, order):
     assert [row[2] for row in run(tables, "--restored", "--journal", *journals).found] == ["record_left"]
 
 
+def test_what_users_made_and_what_the_application_touched_is_not_taken_for_migrated(tables):
+    """An asset that is touched, and not migrated, is as it was; one of v2.3's own is named apart."""
+    location = M(Key="touched/", Bucket=BUCKET)
+    touched = asset("touched", currentVersion=None, currentVersionId="7", assetLocation=location)
+    tables.put(asset("a"), touched, migrated("new"))
+    tables.put_records(record("new", createdBy="ann"), record("touched", assetVersionId="7", createdBy="ann"))
+    assert run(tables).summary["problems"] == {"not_migrated": 1, "legacy_field": 1, "preview_location_invalid": 1}
+    journal = tables.migrate().journal
+    assert roll_back(tables, journal) == 0
+    result = run(tables, "--restored", "--journal", journal)
+    assert (result.status, result.found) == (0, [("", "", "made_in_v23", "")])
+    assert [row["actual"] for row in result.rows] == ["1"]
+    assert verify.verdict(result.summary)[0] == "VERIFIED"
+
+
+def test_records_of_a_run_whose_journal_is_lost_are_counted(tables):
+    """It was stopped before it had changed its assets, and a later run relied on its records."""
+    tables.put(*(asset(name) for name in "abc"))
+    tables.put_records(*(record(name) for name in "abc"))
+    journal = tables.migrate().journal
+    assert roll_back(tables, journal) == 0
+    result = run(tables, "--restored", "--journal", journal)
+    assert (result.status, result.summary["notes"]) == (0, {"record_unexplained": 3})
+    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+
+
 def test_restored_needs_journals(tables, capsys):
     assert verify.main([*tables.flags, "--restored"]) == migration.EXIT_USAGE
     assert "Fix: give them too: --journal and the folder" in capsys.readouterr().err
@@ -1013,7 +1039,8 @@ def test_restored_needs_journals(tables, capsys):
         ({"exit_status": 130}, {"config": "c", "restored": True, "journal": ["j"]},
          "verify to the end", "V --config c --restored --journal j"),
         ({"restored": True, "problems": {"not_restored": 1}}, {"config": "c", "restored": True, "journal": ["j"]},
-         "look at the problems in the report; what a rollback can do, this does", "R --config c --journal j"),
+         "look at the problems in the report; what users made since stays, what a rollback can do this does",
+         "R --config c --journal j"),
         ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]},
          "nothing is left to take back; file the report with your change ticket", None),
         ({"problems": {"other_bucket": 2}, "other_bucket": "old"}, {"config": "c", "asset_bucket_name": "new"},
@@ -1021,6 +1048,12 @@ def test_restored_needs_journals(tables, capsys):
          "R --config c --asset-bucket old --dry-run --journal backups"),
         ({"restored": True, "notes": {"still_migrated": 2}}, {"config": "c", "restored": True, "journal": ["j"]},
          "2 assets are still migrated, by no journal beside those given: look for their journals", None),
+        ({"restored": True, "notes": {"record_unexplained": 1}}, {"config": "c", "restored": True, "journal": ["j"]},
+         "one version record is left, by no journal beside those given: look for their journals", None),
+        ({"restored": True, "notes": {"made_in_v23": 2}}, {"config": "c", "restored": True, "journal": ["j"]},
+         "nothing is left to take back", None),
+        ({"under_way": ["j"], "problems": {"not_migrated": 2}}, {"config": "c", "journal": ["j"]},
+         "let the migration that is under way come to its end, then verify again", "V --config c --journal j"),
         ({"restored": True, "notes": {"still_migrated": 2}, "journals": ["j"], "journals_not_given": ["a b/k"]},
          {"config": "c", "restored": True, "journal": ["j"]}, "2 assets are still migrated: to roll them back too",
          "R --config c --journal . --journal 'a b'"),
@@ -1036,6 +1069,9 @@ def test_restored_needs_journals(tables, capsys):
          "migrate all assets", "M --config c"),
         ({"problems": {"legacy_field": 2}}, {"config": "c", "journal": ["j"]},
          "mend what the report names, then verify again", "V --config c --journal j"),
+        ({"problems": {"asset_content_differs": 2}, "journals": ["j"]}, {"config": "c", "journal": ["j"]},
+         "mend what the report names, then verify again; what users have changed since the migration is theirs",
+         "V --config c --journal j"),
         ({"journals": ["j"], "journals_not_given": ["other/k"]}, {"config": "c", "journal": ["j"]},
          "prove the other assets too, by all journals", "V --config c --journal . --journal other"),
         ({}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c"),
@@ -1064,7 +1100,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "exit_status": 1 if changes.get("problems") else 0, "error": None, "assets": 1, "version_records": 1,
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
-        "not_migratable": 0, "journals_not_given": [], **changes,
+        "not_migratable": 0, "journals_not_given": [], "under_way": [], **changes,
     }  # fmt: skip
     found, *command = verify.next_step(summary, settings, LOCAL, typed)
     assert found.startswith(step)
@@ -1106,6 +1142,18 @@ def test_an_interrupted_journal_is_named_on_the_screen_and_on_the_page(tables, c
     assert result.status == 0 and result.summary["interrupted_journals"] == [str(journal)]
     assert "journal         %s, started " % named in capsys.readouterr().out
     assert named in page.read_text(encoding="utf-8")
+
+
+def test_a_journal_that_is_still_being_written_is_not_called_interrupted(tables, capsys):
+    journal = journal_of(tables, asset("a1"))
+    journal.write_text("".join(journal.read_text().splitlines(True)[:-1]))
+    capsys.readouterr()
+    with open(str(journal)) as file:
+        assert migration.lock(file)
+        assert verify.main([*tables.flags, "--journal", str(journal)]) == 0
+    shown = capsys.readouterr().out
+    assert "%s (its run is STILL UNDER WAY)" % journal in shown and "INTERRUPTED" not in shown
+    assert "\nNext: let the migration that is under way come to its end, then verify again:\n" in shown
 
 
 @pytest.mark.parametrize("taken_back", [2, 1])
