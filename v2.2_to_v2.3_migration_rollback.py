@@ -955,11 +955,15 @@ class Rollback:
             self.show(migration.describe_change(now.asset, plan))
 
 
-def restoration(image: BeforeImage, now: Now) -> Any:
-    """The change of the asset, which holds while that is as the migration left it."""
+def restoration(image: BeforeImage, now: Any) -> Any:
+    """The change of the asset, which holds while that is as the migration left it; while all of an archived one is as
+    it was seen, for another may be archived in its place, and nobody edits it."""
     values = {name: value for name, value in image.before.items() if value is not None and value != image.after[name]}
     removed = tuple(name for name in image.before if image.before[name] is None and image.after[name] is not None)
-    return migration.Change("UPDATE", image.key, image.size, values, removed, image.after, now.asset)
+    expected = dict(image.after)
+    if migration.is_archived(image.asset):
+        expected.update((name, value) for name, value in now.asset.items() if name not in ("databaseId", "assetId"))
+    return migration.Change("UPDATE", image.key, image.size, values, removed, expected, now.asset)
 
 
 # --------------------------------------------------------------------------------------

@@ -112,6 +112,9 @@ FOUND = {
     "archived over one that was the same before": [
         Create("db01"), Create(ARCHIVE1), Migrate(), Archive("db01"), RollBack(),
     ],
+    "archived over an older one in the middle of a rollback": [
+        Create("db01", v23=True), Create(ARCHIVE1, "1", 1), Migrate(), RollBack(events=((2, Archive("db01")),)),
+    ],
     "archived, and made anew in the middle of a run": [
         Create(ARCHIVE1), Create("db02", "1", 1),
         Migrate(events=((2, Archive("db02")), (3, Create("db02", v23=True)))), Migrate(), RollBack(),
