@@ -711,8 +711,10 @@ def _how_to_use(engine, options):
     lines += [assign % (name, "local") for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
     lines += ["  python %sv2.2_to_v2.3_migration.py%s --dry-run" % (script, where)]
     lines += ["  python %sv2.2_to_v2.3_migration.py%s --yes" % (script, where)]
-    lines += ["  python %sv2.2_to_v2.3_migration_verify.py%s" % (script, where)]
-    lines += ["  python %sv2.2_to_v2.3_migration_rollback.py%s --journal backups --yes" % (script, where)]
+    lines += ["  python %sv2.2_to_v2.3_migration_verify.py%s --journal backups --html" % (script, where)]
+    lines += ["  python %sv2.2_to_v2.3_migration_rollback.py%s --journal backups --dry-run" % (script, where)]
+    lines += ["  python %sv2.2_to_v2.3_migration_rollback.py%s --journal backups" % (script, where)]
+    lines += ["  python %sv2.2_to_v2.3_migration_verify.py%s --journal backups --restored" % (script, where)]
     return "\n".join(lines + ["", "Ctrl-C stops it and discards the tables."])
 
 

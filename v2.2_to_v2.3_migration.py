@@ -339,8 +339,10 @@ class Parser(argparse.ArgumentParser):
         if number:
             return "give a whole number, such as %s 10. " % number.group(1)
         known = self._option_string_actions
-        wrong = [word for word in message.split() if word.startswith("--") and word.rstrip(":") not in known]
-        near = [name for word in wrong for name in difflib.get_close_matches(word.split("=")[0], known, 1)]
+        # A dash too few, or a long one, as a word processor makes it of two.
+        wrong = [re.sub("^[-\u2013\u2014]+", "--", word) for word in message.split() if word.rstrip(":") not in known]
+        flags = [word.split("=")[0] for word in wrong if word.startswith("--")]
+        near = [name for flag in flags for name in difflib.get_close_matches(flag, known, 1)]
         loose = message.partition("unrecognized arguments: ")[2]
         near += ["--limit " + loose] if loose.isdigit() and "--limit" in known else []
         near += ["--config " + shlex.quote(loose)] if re.match(r"[^-].*\.json\Z", loose) else []
@@ -395,7 +397,7 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
     except ValueError as error:
         raise SettingsError(
             "Configuration file %s is not valid JSON: %s." % (path, error),
-            "correct it there; `python -m json.tool %s` tries it." % path,
+            "correct it there, or just before: a comma too much or too few; `python -m json.tool %s` tries it." % path,
         )
     if not isinstance(values, dict):
         raise SettingsError(
@@ -4626,7 +4628,8 @@ WARNINGS = collections.OrderedDict(
         ),
         (
             "record_stays",
-            "a version record was left where it is, because another asset needs it or may have made it",
+            "a version record was left where it is, because another asset needs it or may have made it, or no journal"
+            " given says that the tool made it",
         ),
         ("repaired", "with `--repair`: an attribute that the application would refuse was set right"),
         ("is_distributable_not_boolean", "`isDistributable` is not true or false; not ours to change"),
@@ -4997,6 +5000,8 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
             announce(str(interrupt) or "Interrupted.", sys.stderr)
             return EXIT_INTERRUPTED
         except OutputClosed:
+            with contextlib.suppress(OutputClosed):
+                announce("Nobody reads the output any more, so it ends here.", sys.stderr)
             return EXIT_INTERRUPTED
         finally:
             close_log()
@@ -5205,9 +5210,10 @@ def require(checks: List[Check]) -> None:
     announce_checks([check._replace(fix="") if check.level == "error" else check for check in checks])
     errors = [check for check in checks if check.level == "error"]
     if errors:
+        first, *others = dict.fromkeys(check.fix for check in errors)
         raise PreflightError(
             "Preflight failed, nothing was written: %s." % "; ".join(check.text for check in errors),
-            " ".join(dict.fromkeys(check.fix for check in errors)),
+            " ".join([first] + [fix[:1].upper() + fix[1:] for fix in others]),
         )
 
 
@@ -5666,13 +5672,16 @@ def next_step(
         return "finish what is left", script, typed
     if summary["not_found"]:
         return "give the right names and run it again", None, {}
+    if settings.limit == 0:
+        return "the preflight has ended well; give a limit above 0, or none", None, {}
     if not summary["scanned"]:
-        return "nothing was looked at: name the table that holds the assets, and no limit of 0", None, {}
+        return "nothing was looked at: name the table that holds the assets", None, {}
     if outcomes.get("would_migrate"):
         if settings.limit is None and not settings.database_id and outcomes["would_migrate"] > BEGINNING:
             return "begin small", script, {**for_real(typed), "limit": BEGINNING}
         return "migrate", script, for_real(typed)
-    if outcomes.get("would_fail") or outcomes.get("failed"):
+    failed = outcomes.get("would_fail") or outcomes.get("failed")
+    if failed and (settings.limit is None or not outcomes.get("migrated")):
         return "mend what %s, then run it again" % ("would fail" if settings.dry_run else "failed"), script, typed
     flags = connection_of(typed)
     flags.update({name: typed[name] for name in ("limit", "database_id", "asset_id") if name in typed})
@@ -5680,7 +5689,7 @@ def next_step(
     tables = journal_header(settings, summary["account"], summary["region"])
     if "journal" in summary["files"] or any(journals_of(storage, settings.journal_dir, tables)):
         flags["journal"] = settings.journal_dir
-    return "verify", VERIFICATION_SCRIPT, {**flags, "html": True}
+    return "verify; what failed may wait" if failed else "verify", VERIFICATION_SCRIPT, {**flags, "html": True}
 
 
 def for_real(typed: Dict[str, Any]) -> Dict[str, Any]:

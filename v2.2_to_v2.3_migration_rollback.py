@@ -1213,7 +1213,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     )
     meanings = [
         ("restored", verb + "restored"),
-        ("nothing_to_restore", "as before the migration already, nothing to do"),
+        ("nothing_to_restore", "not migrated by that run, or restored already: nothing to do"),
         ("superseded", "superseded by a later before image"),
     ]
     for name, meaning in meanings:

@@ -160,7 +160,7 @@ def test_what_was_named_and_does_not_exist_is_said(tables, capfd, flags, status,
     if names:
         assert next_line == "give the right names and run it again.\n"
     elif "0" in flags:
-        assert next_line == "nothing was looked at: name the table that holds the assets, and no limit of 0.\n"
+        assert next_line == "the preflight has ended well; give a limit above 0, or none.\n"
     else:
         assert SCRIPT.replace(".py", "" if dry else "_verify") in next_line
 
@@ -263,6 +263,9 @@ def test_who_has_typed_the_wrapper_is_shown_the_wrapper(tables, monkeypatch):
         ({"migrated": 9}, 130, {}, {"limit": 9, "yes": True}, "finish what is left", "M --limit 9 --yes"),
         ({"migrated": 9, "failed": 1}, 1, {}, {"config": "c.json", "log_file": "my.log"},
          "mend what failed, then run it again", "M --config c.json --log-file my.log"),
+        ({"migrated": 9, "failed": 1}, 1, {"limit": 10}, {"config": "c.json", "limit": 10},
+         "verify; what failed may wait", "V --config c.json --limit 10 --journal backups --html"),
+        ({"failed": 1}, 1, {"limit": 1}, {"limit": 1}, "mend what failed, then run it again", "M --limit 1"),
         ({"migrated": 9}, 0, {}, {"config": "c.json", "workers": 3, "log_file": "logs/migration_20261122T204426Z.log"},
          "verify", "V --config c.json --journal backups --html"),
         ({"already_migrated": 9}, 0, {}, {"config": "c.json"}, "verify", "V --config c.json --html"),
@@ -461,7 +464,8 @@ def test_output_that_nobody_reads_is_no_traceback(tables, number):
     done = subprocess.run(
         [sys.executable, "-c", code, SCRIPT, *tables.flags], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    assert (done.returncode, done.stderr) == (130, b"") and tables.contents()[1] == {}
+    said = b"Nobody reads the output any more, so it ends here."
+    assert (done.returncode, done.stderr.strip()) == (130, said) and tables.contents()[1] == {}
 
 
 # --------------------------------------------------------------------------------------

@@ -210,6 +210,8 @@ def test_a_misspelt_flag_gets_its_nearest_name(capsys):
     for argv, fix in (
         (["--dryrun"], "did you mean --dry-run? `"),
         (["--limit", "3", "--databse-id=db01"], "did you mean --database-id? `"),
+        (["-dry-run"], "did you mean --dry-run? `"),
+        (["\u2014dry-run"], "did you mean --dry-run? `"),
         (["--xyzzy"], "`"),
         (["--limit", "ten"], "give a whole number, such as --limit 10. `"),
         (["my config.json"], "did you mean --config 'my config.json'? `"),
