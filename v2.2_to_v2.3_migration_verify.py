@@ -925,8 +925,10 @@ def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
     """What it comes to, in two words and in a sentence."""
     counted = migration.counted
     compared = "%s compared" % counted(summary["before_images"], "before image")
-    read = "%s and %s read, %s" % (
-        counted(summary["assets"], "asset"),
+    not_migrated = sum(summary["problems"].get(name, 0) for name in ("not_migrated", "legacy_field"))
+    of_them = ", {:,} of them migrated,".format(summary["assets"] - not_migrated) if not_migrated else ""
+    read = "%s%s and %s read, %s" % (
+        *(counted(summary["assets"], "asset"), of_them),
         counted(summary["version_records"], "version record"),
         compared,
     )
