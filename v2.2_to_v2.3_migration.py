@@ -108,7 +108,6 @@ SCANNED_FOR_FILES = 200  # assets of which some are looked for in the bucket
 LOOKED_FOR_FILES = 20  # of them, at most
 TELLING_WITHOUT_FILES = 10  # so many without any file say that the bucket is the wrong one
 STATUS_SECONDS = 5
-LATELY = 10  # ticks, of the thirty seconds by which the progress goes
 SHOWN_CHANGES = 5  # by a dry run, attribute by attribute
 SHOWN_FAILURES = 10  # on the console; the report and the log have them all
 SHOWN_ASSETS = 10  # migrated ones are named where there are no more
@@ -4860,7 +4859,8 @@ class Progress:
 
     def pace(self) -> str:
         """How far, how fast and how long still, by the last half minute."""
-        (start, before, units_before), (end, finished, units) = self.samples[0], self.samples[-1]
+        samples = self.samples[0], self.samples[len(self.samples) // 2], self.samples[-1]
+        (start, before, units_before), (middle, between, _), (end, finished, units) = samples
         seconds = max(end - start, 0.001)
         rate = (finished - before) / seconds
         parts = ["{:,.0f}/s".format(rate)]
@@ -4868,12 +4868,14 @@ class Progress:
             parts.append("{:,.0f} units/s".format((units - units_before) / seconds))
         if 0 < finished <= self.total:
             parts.insert(0, "%d%%" % (100 * finished // self.total))
-            # What comes may go no faster than what came last; and where nothing is written, what is left to write is
-            # still to come, as when an interrupted run is finished.
-            at, by_then = self.samples[max(0, len(self.samples) - LATELY)][:2]
-            rate = min(rate, (finished - by_then) / max(end - at, 0.001))
-            left = (self.total - finished) / rate if rate else 0
-            if left >= 1:
+            # Unchanged assets go by far faster than those that are written: where the rate has just changed it says
+            # nothing of what comes, and where nothing was written, what there is to write is still to come.
+            earlier, later = (
+                (between - before) / max(middle - start, 0.001),
+                (finished - between) / max(end - middle, 0.001),
+            )
+            left = (self.total - finished) / max(rate, 0.001)
+            if left >= 1 and max(earlier, later) < 1.5 * min(earlier, later):
                 parts.append("%s %s left" % ("about" if units > units_before else "at least", duration_text(left)))
         return "  ".join(parts)
 

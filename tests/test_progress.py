@@ -1,6 +1,5 @@
 """What the operator sees while a run goes on: how far, how fast, how long still, and why it waits."""
 
-import collections
 import os
 import re
 import sys
@@ -16,10 +15,14 @@ from load_migration import migration
 COUNTS = "scanned 600  migrated 500"
 
 
-def progress(total, *samples):
-    """A progress without a bar after samples of (seconds, finished assets, write units)."""
+def progress(total, *points):
+    """A progress without a bar, looked at twice a second between points of (seconds, finished assets, write units)."""
     shown = migration.Progress(total, terminal=False)
-    shown.samples = collections.deque(samples)
+    shown.samples.clear()
+    for start, end in zip(points, points[1:]):
+        steps = int(2 * (end[0] - start[0]))
+        shown.samples.extend(tuple(a + (b - a) * n / steps for a, b in zip(start, end)) for n in range(steps))
+    shown.samples.append(points[-1])
     return shown
 
 
@@ -34,16 +37,17 @@ def progress(total, *samples):
         (0, [(0.0, 0, 0.0), (10.0, 500, 900.0)], "50/s  90 units/s"),
         # A dry run, or a rerun that has not come to what is to be done, if anything is.
         (1000, [(0.0, 0, 0.0), (10.0, 500, 0.0)], "50%  50/s  at least 10 s left"),
-        # A rerun that has come to it.
+        # A rerun that has come to it says nothing until that is what the last half minute was about.
+        (100000, [(0.0, 0, 0.0), (10.0, 50000, 0.0), (15.0, 52500, 9000.0)], "52%  3,500/s  600 units/s"),
+        (100000, [(0.0, 0, 0.0), (10.0, 50000, 0.0), (38.0, 64000, 50400.0)], "64%  729/s  1,708 units/s"),
         (
             100000,
-            [(0.5 * n, 2500 * n, 0.0) for n in range(21)]
-            + [(10 + 0.5 * n, 50000 + 500 * n, 900.0 * n) for n in range(1, 11)],
-            "55%  3,667/s  600 units/s  about 45 s left",
+            [(0.0, 0, 0.0), (10.0, 50000, 0.0), (40.0, 65000, 54000.0)],
+            "65%  500/s  1,800 units/s  about 70 s left",
         ),
         # Nothing was finished lately.
         (1000, [(0.0, 500, 900.0), (10.0, 500, 900.0)], "50%  0/s"),
-        (1000, [(0.5 * n, min(500, 100 * n), 900.0) for n in range(30)], "50%  34/s"),
+        (1000, [(0.0, 0, 900.0), (2.5, 500, 900.0), (14.5, 500, 900.0)], "50%  34/s"),
         (1000, [(0.0, 0, 0.0)], "0/s"),
         # Only what the samples cover counts, not the quick beginning.
         (100000, [(60.0, 40000, 9000.0), (90.0, 41500, 12000.0)], "41%  50/s  100 units/s  about 20 min left"),

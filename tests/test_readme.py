@@ -1,5 +1,6 @@
 """README.md and SPARK.md name every flag, key, code and exit status that exists, and no others."""
 
+import collections
 import json
 import pathlib
 import re
@@ -138,8 +139,20 @@ VAMS_FLAGS = ["--assets-table", "vams-assets", "--asset-versions-table", "vams-a
 VAMS_FLAGS += ["--asset-bucket", "vams-bucket"]
 
 
+def as_if_steady(pace):
+    """A run of seconds is not steady: the front lets what it holds in store through first."""
+
+    def steady_pace(progress):
+        first, last = progress.samples[0], progress.samples[-1]
+        progress.samples = collections.deque([first, tuple((a + b) / 2 for a, b in zip(first, last)), last], 60)
+        return pace(progress)
+
+    return steady_pace
+
+
 def test_the_samples_of_output_are_made_of_lines_that_runs_print(tables, engine, monkeypatch, capfd):
     monkeypatch.setattr(migration, "STATUS_SECONDS", 1)
+    monkeypatch.setattr(migration.Progress, "pace", as_if_steady(migration.Progress.pace))
     monkeypatch.setattr(migration, "python_name", lambda: "python")
     preflight_of_an_account(monkeypatch)
     local_dynamodb.create_tables(tables.client, "vams-assets", "vams-asset-versions")
