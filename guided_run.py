@@ -18,6 +18,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def find_config(typed, default):
         fix = "copy %s, fill in your values and name the copy." % os.path.join(FOLDER, DEFAULT_CONFIG)
         if path.isdigit():
             fix = "a number of assets comes after the configuration file; without one give --limit %s." % path
-        raise migration.SettingsError("The configuration file %s was not found." % (path or "''"), fix)
+        raise migration.SettingsError("The configuration file %s was not found." % shlex.quote(path), fix)
     return path
 
 

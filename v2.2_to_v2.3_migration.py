@@ -389,7 +389,8 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
             values = json.load(file, object_pairs_hook=_object_without_twice_named_keys)
     except OSError as error:
         raise SettingsError(
-            "Configuration file %s cannot be read: %s." % (path, error.strerror), "check the path given with --config."
+            "Configuration file %s cannot be read: %s." % (shlex.quote(path), error.strerror),
+            "check the path given with --config.",
         )
     except UnicodeDecodeError:
         raise SettingsError("Configuration file %s is not UTF-8 text." % path, "save it as UTF-8 in your editor.")
@@ -3565,7 +3566,7 @@ class Owners:
             return None if claim.certain else "another asset, which was not looked for,"
         besides = twin_databases(asset) if claim.certain else asset[1:2]
         name = await self.find(self.database.record_key(claim.now), besides, test)
-        return None if name is None else "the asset under databaseId %s" % name
+        return None if name is None else "the asset under databaseId %s" % one_name(name)
 
     def note(self, asset: Key, version_id: str) -> None:
         """An asset has come to rely on a version record. It may be newer than what was read of the others."""
@@ -3840,7 +3841,7 @@ class Withdrawals:
             twin = None  # it needs what was there before
         for item in (own, twin):
             if item and needs_record(item, claim.now["assetVersionId"]["S"]):
-                return "the asset under databaseId %s" % item["databaseId"]["S"]
+                return "the asset under databaseId %s" % one_name(item["databaseId"]["S"])
         if claim.certain:
             return await self.owners.other_with(asset.key, claim, needs_record)
         return await self.owners.other_with(
@@ -5317,7 +5318,8 @@ def describe_scope(settings: Settings) -> str:
 
 
 def describe_run(settings: Settings, site: Site, typed: Mapping[str, Any]) -> str:
-    dry = "DRY RUN%s, nothing is written" % ("" if "dry_run" in typed else ", as the configuration says")
+    where = "CONFIG" if CONFIG.get("dry_run") else typed.get("config")
+    dry = "DRY RUN%s, nothing is written" % ("" if "dry_run" in typed else " (dry_run in %s)" % where)
     rows = [
         ("mode", dry if settings.dry_run else "MIGRATION, the tables are changed in place"),
         ("assets table", "%s, about %s items" % (settings.assets_table_name, "{:,}".format(site.item_count))),
@@ -5517,7 +5519,7 @@ def estimate_lines(numbers: Dict[str, Any]) -> List[str]:
     rows = [("write units", ", ".join("{:,.0f} of {}".format(count, table) for table, count in units.items()))]
     if numbers["busiest_database_id"]:
         share = "databaseId {} takes {:,.0f}: {} at {:,.0f} a second, the most for one databaseId".format(
-            numbers["busiest_database_id"],
+            one_name(numbers["busiest_database_id"]),
             numbers["busiest_write_units"],
             duration_text(numbers["busiest_seconds"]),
             PARTITION_UNITS,
@@ -5655,9 +5657,17 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
     lines += ["  %-9s %s" % file for file in summary["files"].items()]
     lines += ["No asset was found: %s. Is it spelled right?" % name for name in summary["not_found"]]
     if summary["not_found"]:
-        no_name = "" if settings.asset_id is None else " An assetId is a key, not the asset's name."
-        lines.append("The application's list of databases shows the databaseIds." + no_name)
+        lines.append(where_names_are(settings))
     return "\n".join(lines)
+
+
+def where_names_are(settings: Settings) -> str:
+    """What helps to find the right name of what was not found."""
+    if settings.asset_id is None:
+        return "The application's list of databases shows the databaseIds."
+    named = settings.database_id[0]
+    twin = ("live" if in_archive(named) else "archived", one_name(twin_database(named)))
+    return "An assetId is a key, not the asset's name. If the asset is %s, its databaseId is %s." % twin
 
 
 def count_line(count: int, meaning: str) -> str:

@@ -134,6 +134,7 @@ def test_one_asset_is_shown_whole_and_migrated_alone(tables, capfd):
     "flags, status, names",
     [
         ([*only("db01"), "--asset-id", "b"], 1, ["asset db01 / b"]),
+        ([*only("db01#deleted"), "--asset-id", "a"], 1, ["asset db01#deleted / a"]),
         ([*only(" db01"), "--asset-id", "a\n"], 1, ['asset " db01" / "a\\u000a"']),
         (only("db"), 1, ["databaseId db"]),
         (only("db01 ", "db01"), 1, ['databaseId "db01 "']),
@@ -151,8 +152,13 @@ def test_what_was_named_and_does_not_exist_is_said(tables, capfd, flags, status,
     assert migration.main([*tables.flags, *flags, *dry]) == status
     said = capfd.readouterr().out
     assert re.findall(r"No asset was found: (.*)\. Is it spelled right\?\n", said) == names
-    assert ("The application's list of databases shows the databaseIds." in said) is bool(names)
-    assert ("An assetId is a key, not the asset's name.\n" in said) is ("--asset-id" in flags and status == 1)
+    of_asset = "--asset-id" in flags
+    assert ("The application's list of databases shows the databaseIds." in said) is (bool(names) and not of_asset)
+    twins = re.findall(
+        "An assetId is a key, not the asset's name. If the asset is (.*), its databaseId is (.*)\\.\n", said
+    )
+    archived = [("archived", migration.one_name(flags[1] + "#deleted")), ("live", flags[1][: -len("#deleted")])]
+    assert twins == [archived[flags[1].endswith("#deleted")]] * (len(names) if of_asset else 0)
     (summary,) = (tables.folder / "reports").glob("*_summary.json")
     summary = json.loads(summary.read_text())
     assert (summary["exit_status"], summary["not_found"]) == (status, names)
@@ -322,7 +328,7 @@ def test_the_next_command_overrules_a_configuration_that_says_dry_run(tables, ca
     flags = [*tables.flags, "--config", str(config)]
     assert migration.main([*flags, *said]) == 0
     shown = capfd.readouterr().out
-    assert "DRY RUN, as the configuration says, nothing is written\n" in shown
+    assert "DRY RUN (dry_run in %s), nothing is written\n" % config in shown
     assert shown.endswith(" --no-dry-run --limit 10\n")
     assert migration.main([*flags, "--no-dry-run"]) == 0
     (journal,) = (tables.folder / "backups").iterdir()
