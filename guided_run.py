@@ -188,6 +188,9 @@ class Steps:
 
     def migrate(self, **settings):
         self._run(MIGRATION, dict(self.typed, **settings))
+        # Without a command: nothing of what was named was found, and there is nothing to go on with.
+        if read_text(self.next_step).count("\n") == 1:
+            raise Ended(self.status)
 
     def verify(self):
         """With a page beside the report, and by the journals of these tables, this run's and earlier ones'."""

@@ -382,7 +382,7 @@ def announce_plan(settings: Any, site: Any, proof: Proof) -> None:
         ("test assets", "%d, under databaseId %s" % (len(proof.assets), database_id)),
         ("if killed", "this removes them: %s" % proof.data.removal),
     ]
-    migration.announce("\nPlan:\n" + "\n".join("  %-15s %s" % row for row in rows))
+    migration.announce("\nPlan:\n%s\n" % "\n".join("  %-15s %s" % row for row in rows))
 
 
 def run_test(proof: Proof, keep: bool) -> int:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from v22 import asset
 
 import guided_run
 import local_dynamodb
@@ -83,7 +84,7 @@ class Guide:
         if script in self.stopped:
             return 1
         if self.statuses.get(script) == 1:
-            migration.write_next(environment[migration.NEXT_VARIABLE], "\nNext: mend what failed")
+            migration.write_next(environment[migration.NEXT_VARIABLE], "\nNext: mend what failed:\nits command")
         return self.statuses.get(script, 0)
 
     def ask(self, question, default):
@@ -250,7 +251,7 @@ def test_the_last_line_is_the_only_next_step(guide, capsys, answer):
 
     def run_command(command, environment=None):
         with open(environment[migration.NEXT_VARIABLE], "w") as file:
-            file.write("\nNext: after %s" % os.path.basename(command[1]))
+            file.write("\nNext:\nafter %s" % os.path.basename(command[1]))
         return 0
 
     local_dynamodb.run_command = run_command  # of the fixture's patch
@@ -261,13 +262,13 @@ def test_the_last_line_is_the_only_next_step(guide, capsys, answer):
     said = capsys.readouterr()
     assert said.out == (
         "\n=== Verification ===\n" * (answer is True)
-        + "\nNext: after %s\n" % last
-        + "\nNo verification: this was a dry run, so nothing was migrated.\n\nNext: after %s\n" % MIGRATION
+        + "\nNext:\nafter %s\n" % last
+        + "\nNo verification: this was a dry run, so nothing was migrated.\n\nNext:\nafter %s\n" % MIGRATION
     )
     guide.answers = [answer, False]
     guide("rehearse", guide.config())
     shown = capsys.readouterr().out
-    assert shown.count("Next: ") == 1
+    assert shown.count("Next:") == 1
     assert shown.splitlines()[-1].endswith("/my config.json'" if answer is True else MIGRATION)
 
 
@@ -422,7 +423,7 @@ def test_a_run_that_an_error_stopped_is_not_verified(guide, capsys, command):
     def run_command(command, environment=None):
         status = write(command, environment)
         if "--dry-run" in command:
-            migration.write_next(environment[migration.NEXT_VARIABLE], "\nNext: migrate")
+            migration.write_next(environment[migration.NEXT_VARIABLE], "\nNext: migrate:\nits command")
             return 0
         return status
 
@@ -431,6 +432,18 @@ def test_a_run_that_an_error_stopped_is_not_verified(guide, capsys, command):
     assert guide(command, config, "--yes") == 1
     assert VERIFICATION not in dict(guide.calls)
     assert capsys.readouterr().out.splitlines()[-1] == guided_run.TYPE_AGAIN.strip()
+
+
+@pytest.mark.parametrize("command", ["migrate", "rehearse"])
+def test_where_nothing_is_found_nothing_is_asked_and_verified(tables, monkeypatch, capfd, command):
+    """A databaseId that was misspelled is no reason to ask whether its assets are to be migrated."""
+    tables.put(asset("a"))
+    monkeypatch.setattr(migration, "ask", lambda question, default: pytest.fail(question))
+    config = tables.folder / "my.json"
+    config.write_text("{}")
+    assert guided_run.main([command, str(config), *tables.flags, "--database-id", "db1", "--no-dry-run"]) == 1
+    said = capfd.readouterr().out
+    assert said.count("Preflight:") == 1 and said.endswith("\nNext: give the right names and run it again.\n")
 
 
 # --- The embedded engine -------------------------------------------------------------------
