@@ -4122,7 +4122,7 @@ def write_capacity(table: Dict[str, Any]) -> float:
 
 
 def check_other_runs(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
-    """Whether another run on the same tables uses its journal at the moment, or used another versions table."""
+    """Whether another run on these tables uses its journal at the moment, or had another versions table or bucket."""
     journals, checks = journals_of_tables(storage, settings, account, region)
     for journal in journals:
         user = ""
@@ -4145,19 +4145,24 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
 def journals_of_tables(
     storage: Storage, settings: Settings, account: Optional[str], region: str
 ) -> Tuple[List[Any], List[Check]]:
-    """The journals in the folder of runs on these tables; and a warning for each other table to which runs on this
-    assets table have written version records: a typing error, now or then."""
+    """The journals in the folder of runs on these tables; and a warning for each other versions table and each other
+    bucket that runs on this assets table had: a typing error, now or then."""
     facts = journal_header(settings, account, region)
     table = facts.pop("asset_versions_table_name")
-    journals, others = [], {}  # type: List[Any], Dict[str, str]
+    wanted = {"asset_versions_table_name": table, "asset_bucket_name": settings.asset_bucket_name}
+    journals, others = [], {}  # type: List[Any], Dict[Tuple[str, str], str]
     for journal, header in journals_of(storage, settings.journal_dir, facts):
         if header["asset_versions_table_name"] == table:
             journals.append(journal)
-        else:
-            others.setdefault(header["asset_versions_table_name"], journal.path)
-    text = "an earlier run on this assets table wrote its version records to %s, not %s: journal %s"
-    fix = "check --asset-versions-table. If the other one was wrong, roll that run back with it, unless that was done."
-    return journals, [Check("warning", text % (name, table, path), fix) for name, path in others.items()]
+        for key in wanted:
+            if header[key] != wanted[key]:
+                others.setdefault((key, header[key]), journal.path)
+    text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
+    fix = "check %s. If the other one was wrong, roll that run back with it, unless that was done."
+    return journals, [
+        Check("warning", text % (key, name, wanted[key], path), fix % SETTINGS[key].flag)
+        for (key, name), path in others.items()
+    ]
 
 
 def journals_of(

@@ -98,21 +98,24 @@ def test_folder_that_cannot_be(tables, capfd, flag):
     assert [path for path in tables.folder.rglob("*") if path.is_file()] == [tables.folder / "file"]
 
 
-def test_that_an_earlier_run_wrote_to_another_versions_table_is_said(tables, capfd):
+@pytest.mark.parametrize("key", ["asset-versions-table", "asset-bucket"])
+def test_that_an_earlier_run_had_another_versions_table_or_bucket_is_said(tables, capfd, key):
     """As one with a typing error in its configuration did, or this one will."""
     tables.put(asset("a"))
-    local_dynamodb.create_tables(tables.client, "unused", "stage-versions")
+    if "table" in key:
+        local_dynamodb.create_tables(tables.client, "unused", "stage-versions")
     folder = ["--journal-dir", "backups"]
-    assert main(*tables.flags, *folder, "--asset-versions-table", "stage-versions", "--yes") == 0
+    assert main(*tables.flags, *folder, "--" + key, "stage-versions", "--yes") == 0
     verify = load_script("v2.2_to_v2.3_migration_verify.py")
     for script, flags, status in ((migration, ["--dry-run"], 0), (verify, [], 1)):
         capfd.readouterr()
         assert script.main([*tables.flags, *flags]) == status
-        said = (
-            "an earlier run on this assets table wrote its version records to stage-versions, not %s: journal backups"
-        )
-        assert said % tables.versions in capfd.readouterr().out
-    assert main(*tables.flags, *folder, "--asset-versions-table", "stage-versions", "--dry-run") == 0
+        name = key.replace("-", "_") + "_name"
+        ours = tables.versions if "table" in key else "asset-bucket"
+        said = "an earlier run on this assets table had the %s stage-versions, not %s: journal backups" % (name, ours)
+        shown = capfd.readouterr().out
+        assert said in shown and "check --%s." % key in shown
+    assert main(*tables.flags, *folder, "--" + key, "stage-versions", "--dry-run") == 0
     assert "an earlier run" not in capfd.readouterr().out
 
 
