@@ -206,7 +206,11 @@ class Steps:
         status = local_dynamodb.run_command(command + migration.flag_words(flags), self.environment)
         self.status = self.status or status
         said = read_text(self.next_step)
-        stopped = status == migration.EXIT_FAILED_ASSETS and not said  # by an error
+        killed = status > 128 and status != migration.EXIT_INTERRUPTED
+        if killed:
+            text = "error: %s was killed, by signal %d.\n  Fix: see what did that, such as a lack of memory."
+            migration.announce(text % (script, status - 128), sys.stderr)
+        stopped = killed or status == migration.EXIT_FAILED_ASSETS and not said  # by an error
         if not said:
             migration.write_next(self.next_step, TYPE_AGAIN if stopped else former)
         # Assets that failed are in the report and do not hold up the others; all else does.

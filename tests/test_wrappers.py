@@ -434,6 +434,15 @@ def test_a_run_that_an_error_stopped_is_not_verified(guide, capsys, command):
     assert capsys.readouterr().out.splitlines()[-1] == guided_run.TYPE_AGAIN.strip()
 
 
+def test_that_a_step_was_killed_is_said_for_it_could_not(guide, capsys):
+    guide.statuses = {MIGRATION: 128 + signal.SIGKILL}
+    assert guide("migrate", guide.config()) == 128 + signal.SIGKILL
+    assert guide.calls == [(MIGRATION, "")]
+    said = capsys.readouterr()
+    assert said.err.startswith("error: %s was killed, by signal 9.\n  Fix: " % MIGRATION)
+    assert said.out.splitlines()[-1] == guided_run.TYPE_AGAIN.strip()
+
+
 @pytest.mark.parametrize("command", ["migrate", "rehearse"])
 def test_where_nothing_is_found_nothing_is_asked_and_verified(tables, monkeypatch, capfd, command):
     """A databaseId that was misspelled is no reason to ask whether its assets are to be migrated."""
