@@ -4839,8 +4839,10 @@ class Progress:
     percentage nor time left is shown.
     """
 
-    def __init__(self, total: int, terminal: bool) -> None:
+    def __init__(self, total: int, terminal: bool, writes: bool = True) -> None:
+        """writes: whether it is of a run that writes, or shows what one would."""
         self.total = total
+        self.writes = writes
         self.samples = collections.deque([(time.monotonic(), 0, 0.0)], 60)  # type: collections.deque
         self.shown_at = time.monotonic()
         self.bar = _make_bar(total) if terminal else None
@@ -4882,7 +4884,8 @@ class Progress:
             )
             left = (self.total - finished) / max(rate, 0.001)
             if left >= 1 and max(earlier, later) < 1.5 * min(earlier, later):
-                parts.append("%s %s left" % ("about" if units > units_before else "at least", duration_text(left)))
+                to_come = self.writes and units == units_before
+                parts.append("%s %s left" % ("at least" if to_come else "about", duration_text(left)))
         return "  ".join(parts)
 
     def close(self) -> None:

@@ -562,7 +562,7 @@ class Verification:
         missing = [name for name in sorted(self.empty_databases) if not migration.in_archive(name)]
         if self.settings.limit is None and self.settings.asset_id is None:
             for name in missing:
-                message = "No asset was found under databaseId %s: is it spelled right?" % name
+                message = "No asset was found under databaseId %s: is it spelled right?" % migration.one_name(name)
                 self.add(Problem(name, "", "nothing_found", "databaseId", "assets", "none", message))
         if not self.tally.assets and not self.tally.problems:
             message = "No asset was found: %s." % migration.describe_scope(self.settings)
@@ -904,7 +904,7 @@ class Findings:
             self.other_bucket = self.other_bucket or problem.actual
         if problem.error_type not in NOTES and self.tally.problems <= migration.SHOWN_FAILURES:
             # The database of a version record may not be known, and of what was not found there is nothing to name.
-            names = " / ".join(filter(None, (problem.database_id, problem.asset_id)))
+            names = " / ".join(map(migration.one_name, filter(None, (problem.database_id, problem.asset_id))))
             LOG.error("%s", migration.printable(": ".join(filter(None, ("problem", names, problem.message)))))
 
 
@@ -1502,7 +1502,7 @@ def run_passes(
     tally, runs = findings.tally, []  # type: Tally, List[Any]
     passes = passes_of(database, settings, site, findings, journals, restored, archive)
     for name, pages, verify_item, expected, at_its_end in passes:
-        progress = migration.Progress(expected, migration.is_terminal(sys.stderr))
+        progress = migration.Progress(expected, migration.is_terminal(sys.stderr), writes=False)
         run = migration.Run(database, settings)
         run.stopping = any(earlier.stopping for earlier in runs)  # between two of them
         runs.append(run)

@@ -57,6 +57,12 @@ def test_pace(total, samples, pace):
     assert progress(total, *samples).pace() == pace
 
 
+def test_what_only_reads_has_nothing_to_write_to_come():
+    shown = migration.Progress(1000, terminal=False, writes=False)
+    shown.samples = [(0.0, 0, 0.0), (5.0, 250, 0.0), (10.0, 500, 0.0)]
+    assert shown.pace() == "50%  50/s  about 10 s left"
+
+
 def test_what_was_under_way_when_it_was_stopped_is_not_finished():
     tally = migration.Tally(types.SimpleNamespace(names={}, add=lambda *row: None))
     for outcome, findings in (("migrated", ()), migration.NOT_FINISHED, ("already_migrated", ())):

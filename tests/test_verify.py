@@ -714,6 +714,9 @@ def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
     assert (result.status, result.found) == (1, [("db1", "", "nothing_found", "databaseId")])
     assert "is it spelled right?" in result.rows[0]["error_message"]
     assert "NOT VERIFIED" in capsys.readouterr().out
+    # A blank at its end is seen.
+    assert run(tables, "--database-id", "db01", "--database-id", "db01 ").status == 1
+    assert 'problem: "db01 ": No asset was found under databaseId "db01 ": is it' in capsys.readouterr().err
     # An archive may be empty.
     assert run(tables, "--database-id", "db01", "--database-id", "db01" + DELETED).status == 0
 
