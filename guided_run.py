@@ -360,8 +360,12 @@ def rehearse_on_samples(config, typed, settings):
     if status == migration.EXIT_DONE:
         migration.announce(
             "\nREHEARSAL PASSED: all steps ended well. Reports, logs and journals are in %s.\n"
-            "Next: copy %s, fill in your values, then look at your own tables:\n%s"
-            % (os.getcwd(), os.path.join(FOLDER, DEFAULT_CONFIG), wrapper_command("my_config.json", {"dry_run": True}))
+            "Next: copy %s to my_config.json, fill in your values, then look at your own tables:\n%s"
+            % (
+                os.getcwd(),
+                migration.shell_text([os.path.join(FOLDER, DEFAULT_CONFIG)]),
+                wrapper_command("my_config.json", {"dry_run": True}),
+            )
         )
     elif status != migration.EXIT_INTERRUPTED:
         log = settings.log_file

@@ -3161,6 +3161,7 @@ class Run:
             self.tables = DryRunTables(self.reader)
         self.least_items = 4 * settings.workers * settings.batch_size
         self.stopping = False
+        self.stopped_by = ""
         self.stopped = False
         self.error = None  # type: Optional[BaseException]
         self._tasks = set()  # type: set
@@ -3185,9 +3186,10 @@ class Run:
         self.loop.close()
         asyncio.set_event_loop(None)
 
-    def stop(self) -> None:
-        """Begin nothing new. May be called from a signal handler and from another thread."""
+    def stop(self, by: str = "") -> None:
+        """Begin nothing new. May be called from a signal handler and from another thread. by: the signal's name."""
         self.stopping = True
+        self.stopped_by = by
         with contextlib.suppress(RuntimeError):  # it has just ended
             self.loop.call_soon_threadsafe(self._stop)
 
@@ -5139,7 +5141,7 @@ def interruptible(run: Run):
             os._exit(EXIT_INTERRUPTED)
         if not signalled_at:
             signalled_at.append(now)
-            run.stop()
+            run.stop(signal.Signals(signal_number).name)
             say("\nFinishing what is under way. Ctrl-C again stops at once.\n")
 
     def say(text):
@@ -5174,6 +5176,8 @@ def run_to_end(
             return ending(lambda: run.execute(pages, do, lambda run: progress.show(*counts(), run)))
     finally:
         progress.close()
+        if run.stopped_by:
+            LOG.info("%s stopped it.", run.stopped_by, extra={"announced": True})
 
 
 @contextlib.contextmanager

@@ -1115,11 +1115,10 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
     if summary["dry_run"] and would_write:
         return "roll back", script, migration.for_real(typed)
     if summary["exit_status"] != migration.EXIT_DONE:
-        return (
-            "look at what was not restored; what users made since stays. If you mend anything, run this again",
-            script,
-            typed,
-        )
+        step = "look at what was not restored; what users made since stays. If you mend anything, run this again"
+        if summary["migrated_in_no_journal"]:
+            step += ", with the journal that is missing, if one is"
+        return step, script, typed
     if summary["other_buckets"]:
         bucket = summary["other_buckets"][0]
         step = "take back what was migrated with the bucket %s, if that is to go too" % bucket
@@ -1213,7 +1212,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     )
     meanings = [
         ("restored", verb + "restored"),
-        ("nothing_to_restore", "not migrated by that run, or restored already: nothing to do"),
+        ("nothing_to_restore", "nothing to do: restored already, or not migrated by the run of that journal"),
         ("superseded", "superseded by a later before image"),
     ]
     for name, meaning in meanings:
@@ -1225,7 +1224,9 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
         others = summary["assets_of_journals_not_given"]
         lines.append(migration.count_line(others, "assets at most stay migrated, by the journals not given"))
     if summary["migrated_in_no_journal"]:
-        meaning = "other assets are in the new form, in no journal here: v2.3 made them, or their journal is missing"
+        meaning = (
+            "others in the new form and in no journal here: of users in v2.3, or of a run whose journal is missing"
+        )
         lines.append(migration.count_line(summary["migrated_in_no_journal"], meaning))
     for title, known in (
         ("Not restored, or not wholly", FAILURES),

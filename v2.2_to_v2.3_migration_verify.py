@@ -108,7 +108,10 @@ ERROR_TYPES = collections.OrderedDict(
             "still_migrated",
             "Note: Restored: assets are still migrated, and no journal given has what they were before.",
         ),
-        ("made_in_v23", "Note: Restored: assets that users made, or went on from, in v2.3; v2.2 cannot read them."),
+        (
+            "made_in_v23",
+            "Note: Restored: assets that users made, archived, or went on from, in v2.3; v2.2 cannot read them.",
+        ),
         (
             "record_unexplained",
             "Note: Restored: version records are left that no asset needs; a journal not given may tell of them.",
@@ -373,6 +376,10 @@ def content_problems(
     version_id = image.record["assetVersionId"]["S"]
     planned = image.own_claim.now
     wrong = migration.differing(planned, record or {}) if record else ["assetVersionId"]
+    if record and not wrong and migration.is_archived(image.asset) and not image.own_claim.wrote:
+        # It kept what it found. Another date alone is no other record.
+        found = migration.differing(image.record, record)
+        wrong, taken = ([], taken) if found == ["dateCreated"] else (found, True)
     if wrong and record and (taken or any(not migration.differing(record, other) for other in exchanged)):
         message = "Another asset has the same assetId and version, so both share the version record %s." % version_id
         actual = "that of the other one, which differs in %s" % ", ".join(wrong)
@@ -689,9 +696,13 @@ class Restoration:
             yield migration.Page([(self.database.assets, *key) for key in keys], len(keys), segment)
 
     async def tell_apart(self, run: Any, key: Key) -> None:
-        """Whose work an asset in the new form is, by its version record."""
-        asset = (await run.tables.get([key])).get(key)
+        """Whose work an asset in the new form is, by its version record, or by its live twin, if that is gone."""
+        found = await run.tables.get([key, migration.twin_key(key)])
+        asset, twin = found.get(key), found.get(migration.twin_key(key))
         if asset is None:
+            return
+        if migration.is_archived(asset) and twin is None and self.seen.has(migration.twin_key(key)[1:]):
+            self.made_in_v23.add(key[1:])
             return
         record_key = (self.database.versions, key[2], migration.version_id_of(asset) or "")
         record = (await run.tables.get([record_key])).get(record_key) if record_key[2] else None
@@ -1019,7 +1030,7 @@ def next_step(
             {**typed, "journal": all_folders(summary, storage)},
         )
     if chosen:
-        return "migrate all assets", migration.SCRIPT, to_migrate
+        return "migrate all assets, unless that was done", migration.SCRIPT, to_migrate
     tables = migration.journal_header(settings, summary["account"], summary["region"])
     if not typed.get("journal") and any(migration.journals_of(storage, settings.journal_dir, tables)):
         return (
@@ -1032,6 +1043,9 @@ def next_step(
             },
         )
     first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
+    if "no_before_image" in summary["notes"]:
+        others = "{:,} migrated assets were not compared: v2.3 made them, or give their journals too; "
+        first = others.format(summary["notes"]["no_before_image"]) + first
     return first + "look at the application, open it to its users, file %s, keep the journals" % files, None, {}
 
 
@@ -1042,7 +1056,8 @@ def next_step_of_restored(
     notes, not_given = summary["notes"], summary["journals_not_given"]
     left, records = notes.get("still_migrated", 0), notes.get("record_unexplained", 0)
     if not left and not records:
-        return "nothing is left to take back; file %s with your change ticket" % files, None, {}
+        step = "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file %s"
+        return step % files, None, {}
     still = "%s still migrated" % ("one asset is" if left == 1 else migration.counted(left, "asset") + " are")
     if not left:
         still = "%s left" % ("one version record is" if records == 1 else "{:,} version records are".format(records))

@@ -400,7 +400,8 @@ def test_a_hangup_ends_a_run_in_good_order_and_no_finding_is_lost(tables):
     assert summary_of(tables)["exit_status"] == 130
     stopped = "stopped: %d of about 300 done" % len(done)
     with open("run.log") as log:
-        assert stopped in output and stopped in log.read()
+        logged = log.read()
+    assert stopped in output and stopped in logged and "INFO SIGHUP stopped it.\n" in logged
     assert output.splitlines()[-2] == "Next: finish what is left:" and SCRIPT in output.splitlines()[-1]
 
 

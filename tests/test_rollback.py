@@ -767,7 +767,7 @@ def test_it_says_how_many_assets_are_in_the_new_form_and_in_no_journal(tables, c
     second, third = os.path.join("some", "second.jsonl"), os.path.join("some", "third.jsonl")
     os.rename(runs[1].journal, second)
     os.rename(runs[2].journal, third)
-    in_none = "            3  other assets are in the new form, in no journal here: "
+    in_none = "            3  others in the new form and in no journal here: "
     not_given = "            2  assets at most stay migrated, by the journals not given\n"
     for given, shown in (([third], True), ([second, third], False)):
         capsys.readouterr()
@@ -1046,7 +1046,7 @@ def test_the_next_step(monkeypatch, changes, typed, step, words):
     monkeypatch.setattr(migration, "python_name", lambda: "python")
     monkeypatch.chdir(HERE)
     summary = {"exit_status": 0, "dry_run": False, "outcomes": {}, "version_records_removed": 0}
-    summary.update(journals_not_given=[], other_buckets=[])
+    summary.update(journals_not_given=[], other_buckets=[], migrated_in_no_journal=0)
     found, *command = rollback.next_step({**summary, **changes}, typed)
     scripts = {"R": os.path.basename(SCRIPT), "V": migration.VERIFICATION_SCRIPT}
     assert (found, migration.command_text(*command)) == (step, "python " + scripts[words[0]] + words[1:])

@@ -1017,6 +1017,26 @@ def test_what_users_made_and_what_the_application_touched_is_not_taken_for_migra
     assert verify.verdict(result.summary)[0] == "VERIFIED"
 
 
+def test_what_users_archived_since_is_not_called_still_migrated(tables):
+    tables.put(asset("a"), asset("b"))
+    journal = tables.migrate().journal
+    tables.put(changed(tables.asset("db01", "a"), {"databaseId": "db01" + DELETED}))
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S("a")})
+    assert roll_back(tables, journal) == 1
+    result = run(tables, "--restored", "--journal", journal)
+    assert {row[:3] for row in result.found} == {("db01", "a", "asset_missing"), ("", "", "made_in_v23")}
+
+
+@pytest.mark.parametrize("order", [("db01", "db01" + DELETED), ("db01" + DELETED, "db01")])
+@pytest.mark.parametrize("comment", ["Archived", "Third upload"])
+def test_what_an_archived_asset_lost_to_its_live_twin_is_noted_whichever_came_first(tables, order, comment):
+    tables.put(asset("a1"), asset("a1", "db01" + DELETED, currentVersion=version(Comment=comment)))
+    runs = [tables.migrate("--database-id", name) for name in order]
+    assert set.union(*(done.codes for done in runs)) == {"archived_twin"}
+    result = run(tables, "--journal", *(done.journal for done in runs))
+    assert (result.status, result.found) == (0, [("db01" + DELETED, "a1", "archived_twin", "assetVersionId")])
+
+
 def test_records_of_a_run_whose_journal_is_lost_are_counted(tables):
     """It was stopped before it had changed its assets, and a later run relied on its records."""
     tables.put(*(asset(name) for name in "abc"))
@@ -1047,7 +1067,8 @@ def test_restored_needs_journals(tables, capsys):
          "look at the problems in the report; what users made since stays, what a rollback can do this does",
          "R --config c --journal j"),
         ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]},
-         "nothing is left to take back; file the report with your change ticket", None),
+         "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file the report",
+         None),
         ({"problems": {"other_bucket": 2}, "other_bucket": "old"}, {"config": "c", "asset_bucket_name": "new"},
          "if old is the right bucket, verify again with it. If it is not, take back what was migrated with it",
          "R --config c --asset-bucket old --dry-run --journal backups"),
@@ -1085,6 +1106,9 @@ def test_restored_needs_journals(tables, capsys):
         ({"notes": {"to_do": 3}}, {"config": "c", "journal": ["j"]},
          "do what the rows to_do of the report say; then look at the application, open it", None),
         ({}, {"config": "c", "journal": ["j"]}, "look at the application, open it to its users, file the report", None),
+        ({"notes": {"no_before_image": 2000, "to_do": 1}}, {"config": "c", "journal": ["j"]},
+         "2,000 migrated assets were not compared: v2.3 made them, or give their journals too; do what the rows to_do",
+         None),
         ({"files": {"report": "r.csv", "page": "p.html"}}, {"config": "c", "journal": ["j"]},
          "look at the application, open it to its users, file the report and the page, keep", None),
         ({"dry_run": True}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c --no-dry-run"),
