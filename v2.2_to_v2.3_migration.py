@@ -1712,6 +1712,9 @@ class JournalFile:
         with contextlib.suppress(OSError):
             self._file.close()
 
+    def exists(self) -> bool:
+        return os.path.exists(self.path)
+
     def discard(self) -> None:
         self.end()
         with contextlib.suppress(OSError):  # Windows: somebody looks into it
@@ -4068,10 +4071,18 @@ class Site(NamedTuple):
     storage: Any = None  # the Storage of its journals and reports
 
 
-def preflight(session: Any, database: Database, settings: Settings, writing: bool = True, journal: bool = True) -> Site:
+def preflight(
+    session: Any,
+    database: Database,
+    settings: Settings,
+    writing: bool = True,
+    journal: bool = True,
+    reports: bool = True,
+) -> Site:
     """Run all checks, whatever the first ones say (spec.md section 4). Writes nothing.
     writing: False leaves out what only a run that writes needs; journal: False what only one that writes a journal
-    does, recovery and room for it. Has the database know the indexes."""
+    does, recovery and room for it; reports: False what one does that writes into the report folder. Has the database
+    know the indexes."""
     client, account, checks = database.client, None, []  # type: Any, Optional[str], List[Check]
     aws, journal = is_aws(settings), writing and journal
     if aws:
@@ -4101,7 +4112,8 @@ def preflight(session: Any, database: Database, settings: Settings, writing: boo
             checks.append(check_bucket_files(session, client, settings))
     assets = descriptions["assets_table_name"] or {}
     storage = Storage(session, settings, S3_WAITS[:3])  # where S3 cannot be reached, the operator is not to wait long
-    checks += check_folders(storage, settings, journal)
+    kept = [("report_dir", reports), ("journal_dir", journal and not settings.dry_run)]
+    checks += check_folders(storage, settings, [key for key, needed in kept if needed])
     if assets and journal:
         checks += check_disk(settings, assets.get("TableSizeBytes", 0))
         checks += check_cloudshell(settings)
@@ -4488,10 +4500,9 @@ def check_bucket_files(session: Any, client: Any, settings: Settings) -> Check:
     return Check("error", "bucket %s holds no files of any of %d assets" % (name, looked_at), fix)
 
 
-def check_folders(storage: Storage, settings: Settings, journal: bool) -> List[Check]:
-    """Whether report and journal can be written where they are to be."""
+def check_folders(storage: Storage, settings: Settings, keys: Sequence[str]) -> List[Check]:
+    """Whether report and journal can be written where they are to be. keys: of the settings that say where."""
     checks = []  # type: List[Check]
-    keys = ("report_dir", "journal_dir") if journal and not settings.dry_run else ("report_dir",)
     for path in dict.fromkeys(getattr(settings, key) for key in keys if is_s3(getattr(settings, key))):
         found = check_s3_folder(storage.folder(path), settings)
         checks += [check for check in found if check not in checks]  # both may be in one bucket

@@ -114,7 +114,7 @@ class Journal(NamedTuple):
 
     file: Any  # as migration.Storage gives it
     header: Dict[str, Any]
-    whole: bool  # as its last line says
+    state: str  # as state_of has it
     named: bool  # itself, not only the folder that it lies in
 
     @property
@@ -135,11 +135,9 @@ class Journal(NamedTuple):
         """The same of a journal and of its copies, of no others."""
         return migration.to_json(self.header)
 
-    def state(self) -> str:
-        """Of one that is not whole: why, as far as can be seen; "" of a whole one."""
-        if self.whole:
-            return ""
-        return BEING_WRITTEN if self.file.user() == migration.USED_BY[0] else NOT_WHOLE
+    @property
+    def whole(self) -> bool:
+        return not self.state
 
     @property
     def order(self) -> Tuple[str, float]:
@@ -201,7 +199,7 @@ def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, 
             "journal",
             text
             % (
-                *(journal.path, " " * (not journal.whole) + journal.state()),
+                *(journal.path, " " * (not journal.whole) + journal.state),
                 *(journal.started, migration.counted(count, "before image")),
             ),
         )
@@ -282,11 +280,23 @@ def journals_in(files: Iterable[Tuple[Any, bool]], skipped: Skipped) -> List[Jou
             skipped.add(error.cause.replace(file.path, ""), error.cause)
             continue
         if file.identity not in journals:
-            journals[file.identity] = Journal(file, header, migration.is_whole(file), named)
+            journals[file.identity] = Journal(file, header, state_of(file), named)
     if skipped.causes and not journals:
         raise migration.SettingsError(next(iter(skipped.causes.values()))[0], "give journals that hold before images.")
     found = without_copies(list(journals.values()), skipped)
     return sorted(found, key=lambda journal: journal.order, reverse=True)
+
+
+def state_of(file: Any) -> str:
+    """Of a journal that is not whole, as its last line says: why, as far as can be seen; "" of a whole one."""
+    with contextlib.suppress(migration.DamagedJournal):
+        if migration.is_whole(file):
+            return ""
+        if file.user() == migration.USED_BY[0]:
+            return BEING_WRITTEN
+        if migration.is_whole(file):  # it has come to its end just now
+            return ""
+    return NOT_WHOLE
 
 
 def without_copies(journals: List[Journal], skipped: Skipped) -> List[Journal]:
@@ -440,8 +450,8 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
 
 
 class Summaries:
-    """What the summaries of the runs that wrote journals say of these; each is read once. A job on Spark has one for
-    the journals of all its tasks."""
+    """What the summaries of runs say of their journals; each is read once. A job on Spark has one for the journals of
+    all its tasks."""
 
     def __init__(self, storage: Any, report_dir: str) -> None:
         """report_dir: of this run. A journal says where that of its own run was."""
@@ -461,21 +471,38 @@ class Summaries:
     def images_of(self, journal: Journal) -> int:
         """How many before images a journal holds; 0 where that is not said."""
         summary = self.of(journal)
-        if OF_TASK.search(journal.stem):
-            return self._of_tasks(summary).get(journal.stem, ("", 0))[1]
-        return images_held(summary)
+        return self._of_tasks(summary).get(journal.stem, ("", 0))[1]
 
-    def missing(self, journals: List[Journal]) -> Dict[str, int]:
-        """The other journals of the same jobs on Spark, by their paths, and how many before images each holds."""
+    def missing(self, journals: List[Journal]) -> Dict[str, Tuple[str, int]]:
+        """The other journals of runs on the same tables that had their reports in the same folders: by their own names,
+        the path of each and how many before images it holds, 0 where that is not said."""
+        folders = {self.report_dir, *(journal.header.get("report_dir", self.report_dir) for journal in journals)}
         stems = {journal.stem for journal in journals}
-        jobs = {OF_TASK.sub("", journal.stem): journal for journal in journals if OF_TASK.search(journal.stem)}
-        tasks = {stem: task for journal in jobs.values() for stem, task in self._of_tasks(self.of(journal)).items()}
-        return dict(tasks[stem] for stem in sorted(tasks) if stem not in stems)
+        found = {}  # type: Dict[str, Tuple[str, int]]
+        for folder in sorted(folders):
+            for name in summaries_in(self.storage.folder(folder), "migration_"):
+                summary = self._read(folder, name)
+                if same_tables({**summary.get("settings", {}), **summary}, journals[0].header):
+                    found.update(self._of_tasks(summary))
+        return {stem: found[stem] for stem in sorted(found) if stem not in stems}
 
     def _of_tasks(self, summary: Dict[str, Any]) -> Dict[str, Tuple[str, int]]:
-        """By its own name, the path of each task's journal and how many before images it holds."""
-        tasks = [task for task in summary.get("tasks", []) if task.get("journal")]
-        return {self.storage.journal(task["journal"]).stem: (task["journal"], images_held(task)) for task in tasks}
+        """Of a run, or of each task of a job: by its journal's own name, the path of that and how many before images it
+        holds."""
+        runs = summary.get("tasks") or [{**summary, "journal": summary.get("files", {}).get("journal")}]
+        runs = [run for run in runs if run.get("journal")]
+        return {self.storage.journal(run["journal"]).stem: (run["journal"], images_held(run)) for run in runs}
+
+
+def summaries_in(folder: Any, beginning: str) -> List[str]:
+    """The names of the summaries of runs of a kind; none where the folder cannot be read."""
+    with contextlib.suppress(OSError, migration.MigrationError):
+        return sorted(name for name in folder.names(beginning) if name.endswith("_summary.json"))
+    return []
+
+
+def same_tables(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    return all(facts.get(name) == others.get(name) for name in SAME_TABLES)
 
 
 def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
@@ -538,6 +565,15 @@ class LaterImages:
     def paths(self) -> List[str]:
         """Of the journals that are not given, the oldest first."""
         return [journal.path for journal in self.journals] + list(self.missing)
+
+    @property
+    def texts(self) -> List[str]:
+        """The same with what the plan says of each."""
+        missing = [
+            "%s, lost or elsewhere, with %s" % (path, migration.counted(count, "before image") if count else "images")
+            for path, count in self.missing.items()
+        ]
+        return ["%s, of the same tables" % journal.path for journal in self.journals] + missing
 
 
 def read_before_images(journals: List[Journal], later: Optional[LaterImages] = None) -> Iterator[BeforeImage]:
@@ -983,7 +1019,7 @@ def journals_not_given(
     journals: List[Journal], files: List[Any], storage: Any, summaries: Summaries
 ) -> Tuple[List[Journal], Dict[str, int]]:
     """Of the files, as journals_beside has them, those neither empty nor undone: an interrupted migration that was run
-    again has two. And, as Summaries have it, those of the same jobs that are elsewhere, or lost."""
+    again has two. And, as Summaries have it, those that are elsewhere, or lost, by their paths."""
     undone = undone_journals(storage, summaries.report_dir)
     given = {journal.run for journal in journals if journal.whole}
     beside = journals_in(((file, True) for file in files if not is_empty(file)), Skipped())
@@ -991,35 +1027,30 @@ def journals_not_given(
     missing = summaries.missing(journals + beside)
     return (
         [journal for journal in beside if journal.file.identity not in undone],
-        {path: count for path, count in missing.items() if storage.journal(path).identity not in undone},
+        dict(missing[stem] for stem in missing if stem not in undone.values()),
     )
 
 
-def undone_journals(storage: Any, report_dir: str) -> Set[str]:
-    """The journals that a rollback has taken back whole, as its summary says. A summary that is lost does no harm: its
-    journals are only named once more."""
-    undone = set()  # type: Set[str]
-    folder = storage.folder(report_dir)
-    with contextlib.suppress(OSError):
-        for name in folder.names("rollback_"):
-            if name.endswith("_summary.json"):
-                with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-                    summary = json.loads(str(folder.read(name), "utf-8"))
-                    paths = summary["journals"] if summary["undone"] else []
-                    undone.update(storage.journal(path).identity for path in paths)
+def undone_journals(storage: Any, report_dir: str) -> Dict[str, str]:
+    """The journals that a rollback has taken back whole, as its summary says: by their identities their names. A
+    summary that is lost does no harm: its journals are only named once more."""
+    undone = {}  # type: Dict[str, str]
+    for name in summaries_in(storage.folder(report_dir), "rollback_"):
+        summary = read_summary(storage, report_dir, name)
+        for journal in map(storage.journal, summary["journals"] if summary.get("undone") else []):
+            undone[journal.identity] = journal.stem
     return undone
 
 
 def is_empty(file: Any) -> bool:
-    """Whether a journal has no before images that can be read."""
-    try:
+    """Whether a journal has no before images. One that is damaged has, or had."""
+    with contextlib.suppress(migration.SettingsError):
         return next(migration.read_journal_backwards(file), None) is None
-    except migration.SettingsError:
-        return True
+    return False
 
 
 def describe_rollback(settings: Any, site: Any, journals: List[Tuple[str, str]], not_given: Sequence[str]) -> str:
-    """journals: rows."""
+    """journals: rows. not_given: texts."""
     mode = "DRY RUN, nothing is written" if settings.dry_run else "ROLLBACK, the tables are changed in place"
     rows = [
         ("mode", mode),
@@ -1029,8 +1060,8 @@ def describe_rollback(settings: Any, site: Any, journals: List[Tuple[str, str]],
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
         ("kept", "whatever was changed since the migration; the report names it"),
     ]
-    text = "%s, of the same tables; give it too, or its bucket, if that run is to be undone"
-    rows += [("NOT GIVEN", text % path) for path in not_given[:SHOWN_JOURNALS]]
+    advice = "; give it too, or its bucket, if that run is to be undone"
+    rows += [("NOT GIVEN", text + advice) for text in not_given[:SHOWN_JOURNALS]]
     if not_given[SHOWN_JOURNALS:]:
         rows.append(("NOT GIVEN", "{:,} more of the same tables".format(len(not_given) - SHOWN_JOURNALS)))
     return "\n".join("  %-15s %s" % row for row in rows)
@@ -1067,7 +1098,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
             archive.add_live_twins(journals)
             later = LaterImages(*journals_not_given(journals, beside, storage, summaries))
         rows = journal_rows(journals, counts) + skipped.rows()
-        migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, rows, later.paths))
+        migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, rows, later.texts))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
         summary = run_rollback(database, settings, site, journals, sum(counts), archive, later)
     migration.announce_next(*next_step(summary, typed))

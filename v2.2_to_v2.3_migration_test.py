@@ -351,13 +351,15 @@ def test(argv: Optional[List[str]]) -> int:
     count, keep, left = typed["num_assets"], typed["no_cleanup"], typed["cleanup"]
     database_id = left or new_database_id()
     session, database = migration.connect(settings)
+    storage = migration.Storage(session, settings)
     settings = settings._replace(
         dry_run=False,
         limit=None,
         database_id=partitions(database_id),
         asset_id=None,
-        # A folder of its own, so that nobody takes its journal for that of a real migration.
-        journal_dir=migration.Storage(session, settings).folder(settings.journal_dir).path_of(database_id),
+        # Folders of its own, so that nobody takes its journal, or its summary, for those of a real migration.
+        journal_dir=storage.folder(settings.journal_dir).path_of(database_id),
+        report_dir=storage.folder(settings.report_dir).path_of(database_id),
     )
     migration.announce("Test of the VAMS v2.2 to v2.3 migration %s\n\nPreflight:" % migration.TOOL_VERSION)
     site = migration.preflight(session, database, settings, journal=left is None)

@@ -48,7 +48,7 @@ import os
 import re
 import sys
 import threading
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 try:
     from load_migration import load_script, migration
@@ -972,7 +972,8 @@ def result_text(summary: Dict[str, Any]) -> str:
         lines.append("  %-9s %s" % (name, path))
     lines += ["  stopped: %s" % summary["stopped"]] if summary["stopped"] else []
     lines.append("%s: %s." % verdict(summary))
-    lines += rollback.journal_warnings(summary["interrupted_journals"], summary["journals_not_given"])
+    not_given = summary["journals_not_given"] + summary["journals_lost"]
+    lines += rollback.journal_warnings(summary["interrupted_journals"], not_given)
     return "\n".join(lines)
 
 
@@ -992,7 +993,7 @@ def next_step(
     if verdict(summary)[0] == "NOT FINISHED":
         return "verify to the end", verify, typed
     if summary["under_way"]:
-        return "let the migration that is under way come to its end, then verify again", verify, typed
+        return "let the run that is under way come to its end, then verify again", verify, typed
     if summary["restored"] and problems:
         flags["journal"] = all_folders(summary, storage) if summary["journals_not_given"] else typed["journal"]
         step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
@@ -1121,8 +1122,7 @@ def summarise(
             ("restored", restored),
             ("stopped", stopped),
             ("journals", [journal.path for journal in journals]),
-            ("interrupted_journals", [journal.path for journal in journals if journal.state() == rollback.NOT_WHOLE]),
-            ("under_way", [journal.path for journal in journals if journal.state() == rollback.BEING_WRITTEN]),
+            ("interrupted_journals", [journal.path for journal in journals if journal.state == rollback.NOT_WHOLE]),
             ("settings", migration.public_settings(settings)),
             ("files", files),
         ]
@@ -1380,8 +1380,9 @@ def verify(argv: Optional[List[str]]) -> int:
         settings = settings._replace(limit=None)  # what it looks at is in the journals
     requests = RequestCounts(database.client)
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
-    site = migration.preflight(session, database, settings, writing=False)
-    migration.require(site.checks + check_runs(settings, site, journals))
+    site = migration.preflight(session, database, settings, writing=False, reports="output" not in typed)
+    checks, under_way = check_runs(settings, site, journals)
+    migration.require(site.checks + checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     with migration.preparing():
         counts, archive = rollback.survey(journals)  # so that damage shows before anything is verified
@@ -1390,13 +1391,16 @@ def verify(argv: Optional[List[str]]) -> int:
         rows = rollback.journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
     output, page = typed.get("output"), typed.get("html")
-    return run_verification(database, settings, site, journals, output, page, requests.counts, restored, typed, archive)
+    return run_verification(
+        database, settings, site, journals, output, page, requests.counts, restored, typed, archive, under_way
+    )
 
 
-def check_runs(settings: Any, site: Any, journals: List[Any]) -> List[Any]:
-    """Whether a migration or a rollback changes these tables at the moment, or a run used another versions table."""
+def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any], List[str]]:
+    """Whether a migration or a rollback changes these tables at the moment, or a run used another versions table; and
+    the journals that are in use."""
     in_folder, checks = migration.journals_of_tables(site.storage, settings, site.account, site.region)
-    files = [*in_folder, *(journal.file for journal in journals)]
+    files, in_use = [*in_folder, *(journal.file for journal in journals)], []
     for file in collections.OrderedDict((file.identity, file) for file in files).values():
         user = ""
         with contextlib.suppress(migration.SettingsError, OSError):
@@ -1406,7 +1410,8 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> List[Any]:
             text = "%s of these tables %s under way, with the journal %s" % (user, verb, file.path)
             fix = "wait until it has ended, then verify again: what it has not done yet counts as a problem."
             checks.append(migration.Check("warning", text, fix))
-    return checks
+            in_use.append(file.path)
+    return checks, in_use
 
 
 def name_files(
@@ -1461,18 +1466,22 @@ def run_verification(
     restored: bool = False,
     typed: Optional[Dict[str, Any]] = None,
     archive: Any = None,
+    under_way: Sequence[str] = (),
 ) -> int:
     """Verify and report. Returns the exit status.
+    under_way: the journals of runs that change the tables meanwhile.
     archive: what `rollback.survey` says of the journals, where they were read for that already.
     typed: the flags, where the operator is to be told the next command."""
     start = migration.utc_now()
-    not_given = []  # type: List[str]
+    not_given, lost = [], []  # type: List[str], List[str]
     if journals:
         with migration.preparing():
             summaries = rollback.Summaries(site.storage, settings.report_dir)
             beside = rollback.journals_beside(journals, site.storage)
             found, missing = rollback.journals_not_given(journals, beside, site.storage, summaries)
-            not_given = [journal.path for journal in found[::-1]] + list(missing)
+            elsewhere = [path for path in missing if is_there(path, site.storage)]
+            not_given = [journal.path for journal in found[::-1]] + elsewhere
+            lost = [path for path in missing if path not in elsewhere]
     files, outputs = name_files(settings, site.storage, output, page, start), migration.Outputs(site.storage)
     with contextlib.ExitStack() as signals:
         report = migration.CsvReport(outputs.path_of(files["report"]), REPORT_COLUMNS)
@@ -1486,6 +1495,8 @@ def run_verification(
         )
         missed = restored or "no_before_image" in summary["notes"]
         summary["journals_not_given"] = not_given if missed else []
+        summary["under_way"] = list(under_way)
+        summary["journals_lost"] = lost if missed else []
         path = outputs.path_of(files["summary"])
         error = migration.despite(error, lambda: migration.write_summary(path, summary))
         if page_file:
@@ -1495,6 +1506,13 @@ def run_verification(
     if typed is not None:
         migration.announce_next(*next_step(summary, settings, site.storage, typed))
     return status
+
+
+def is_there(path: str, storage: Any) -> bool:
+    """Whether there is a journal of this name, so far as may be known."""
+    with contextlib.suppress(migration.MigrationError):
+        return storage.journal(path).exists()
+    return False
 
 
 def write_page(file: Any, summary: Dict[str, Any], problems: List[Problem]) -> None:

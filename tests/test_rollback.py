@@ -21,6 +21,7 @@ from sample_assets import sample_assets, sample_shapes
 
 rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
+test_script = load_script("v2.2_to_v2.3_migration_test.py")
 SCRIPT = os.path.join(HERE, "v2.2_to_v2.3_migration_rollback.py")
 ARCHIVE = "db01" + DELETED
 _numbers = itertools.count(1)
@@ -774,6 +775,39 @@ def test_it_says_how_many_assets_are_in_the_new_form_and_in_no_journal(tables, c
         assert rollback.main([*tables.flags, "--yes", *dry, "--journal", *given]) == 0
         result = capsys.readouterr().out
         assert in_none in result and (not_given in result) is shown
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_journal_that_is_lost_is_named_before_it_asks(tables, capsys, dry):
+    """Of three runs and a test, by their summaries; also where the journals lie elsewhere than when they were made."""
+    tables.put(*(asset(name) for name in "abcdef"))
+    for count in (1, 3, 6):
+        assert migration.main([*tables.flags, "--limit", str(count)]) == 0
+    names = sorted(os.listdir("backups"))
+    lost = os.path.join("backups", names[1])
+    os.rename(lost, "kept.jsonl")
+    os.rename("backups", "moved")
+    assert test_script.main([*tables.flags, "--num-assets", "1"]) == 0
+    capsys.readouterr()
+    flags = [*tables.flags, "--journal", "moved"]
+    assert rollback.main([*flags, "--yes", *dry]) == 0
+    plan, result = capsys.readouterr().out.split("Result")
+    assert plan.count("NOT GIVEN") == 1
+    assert "  NOT GIVEN       %s, lost or elsewhere, with 2 before images; give it too, or its bucket, " % lost in plan
+    assert "            2  assets at most stay migrated, by the journals not given\n" in result
+    assert "  warning  journal %s: NOT GIVEN; what its run migrated is not in this result\n" % lost in result
+    if dry:
+        return
+    assert verify.main([*flags, "--restored"]) == 0
+    verdict, warning, _, step = capsys.readouterr().out.splitlines()[-4:]
+    assert verdict.startswith("VERIFIED IN PART: ") and "2 other assets still migrated" in verdict
+    assert warning == "  warning  journal %s: NOT GIVEN; what its run migrated is not in this result" % lost
+    assert step.startswith("Next: 2 assets are still migrated, by no journal beside those given: look for their journ")
+    assert rollback.main([*tables.flags, "--yes", "--journal", "moved", "kept.jsonl"]) == 0
+    assert "NOT GIVEN" not in capsys.readouterr().out
+    assert rollback.main([*flags, "--yes"]) == 0  # it is undone, whatever its name was then
+    assert verify.main([*flags, "--restored"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Next: nothing is left to take back; ")
 
 
 @pytest.mark.parametrize("given", ["original", "copy", "folder"])

@@ -229,7 +229,8 @@ def finish(task, results):
     for result in results:
         writing._add(result)
     writing.end_mark()
-    summary = json.dumps({"started": task.files.started, "tasks": writing.tasks})
+    told = {name: task.job[name] for name in ("account", "region", "settings")}
+    summary = json.dumps({**told, "started": task.files.started, "tasks": writing.tasks})
     Path(task.job["settings"]["report_dir"], task.files.stem + "_summary.json").write_text(summary)
 
 

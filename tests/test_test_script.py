@@ -92,9 +92,9 @@ def test_it_passes_and_leaves_the_tables_as_they_were(used_tables, capsys, flags
         ("migration", lambda summary: summary["outcomes"]["migrated"]),
         ("verification", lambda summary: summary["assets"]),
     ):
-        paths = list(used_tables.folder.glob("reports/%s_*_summary.json" % name))
+        paths = list(used_tables.folder.glob("reports/*/%s_*_summary.json" % name))
         assert [counted(json.loads(path.read_text())) for path in paths] == [count, count]
-    (summary,) = used_tables.folder.glob("reports/rollback_*_summary.json")
+    (summary,) = used_tables.folder.glob("reports/*/rollback_*_summary.json")
     assert json.loads(summary.read_text())["outcomes"]["restored"] == count
 
 
@@ -195,7 +195,7 @@ def test_a_step_that_cannot_begin_fails_the_test_for_others_have_written(used_ta
 
     def and_take_the_folder(proof):
         status = create(proof)
-        Path(proof.settings.report_dir).write_text("no folder any more")
+        Path(proof.settings.report_dir).parent.write_text("no folder any more")
         return status
 
     monkeypatch.setattr(script.Proof, "create", and_take_the_folder)

@@ -539,9 +539,29 @@ def test_a_verification_while_the_tables_change_says_so(tables, capsys):
                 "a rollback" if rolling_back else "a migration",
                 path if folder else "backups/other.jsonl",
             )
-            assert shown.count("  warning  " + text) == shown.count("is under way") == 1
+            assert shown.count("  warning  " + text) == shown.count("tables is under way") == 1
+            assert "\nNext: let the run that is under way come to its end, then verify again:\n" in shown
         run(tables, *folder)
         assert "is under way" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_what_a_run_under_way_has_not_done_yet_is_not_to_be_migrated(tables, capsys, given):
+    """Whether its journal is given or not."""
+    put_healthy(tables, "a1")
+    tables.put(asset("a2"))
+    journal, other = journal_of(tables, asset("b1")), tables.folder / "backups" / "other.jsonl"
+    other.parent.mkdir()
+    journal = journal.rename(other) if given else journal
+    other.write_text(journal.read_text())
+    tables.put(asset("b1"))
+    with open(str(other)) as file:
+        assert migration.lock(file)
+        capsys.readouterr()
+        assert verify.main([*tables.flags, "--journal", str(journal)]) == 1
+        *_, step, command = capsys.readouterr().out.splitlines()
+    assert step == "Next: let the run that is under way come to its end, then verify again:"
+    assert command.endswith("_verify.py %s --journal %s" % (" ".join(tables.flags), journal))
 
 
 def test_what_was_not_found_names_what_there_is_to_name(tables, capsys):
@@ -582,6 +602,15 @@ def test_without_output_each_run_has_files_of_its_own(tables):
     names = sorted(path.name for path in (tables.folder / "reports").iterdir())
     assert len(names) == 4
     assert all(name.startswith("verification_") for name in names)
+
+
+def test_with_an_output_of_its_own_it_needs_no_report_folder(tables, capsys):
+    put_healthy(tables, "a1")
+    (tables.folder / "reports").write_text("no folder")
+    assert verify.main([*tables.flags, "--output", "elsewhere/x.csv", "--html"]) == 0
+    assert sorted(os.listdir("elsewhere")) == ["x.csv", "x.html", "x_summary.json"]
+    assert verify.main(tables.flags) == migration.EXIT_PREFLIGHT
+    assert "choose another folder with --report-dir." in capsys.readouterr().err
 
 
 def test_two_reports_in_one_file_are_refused(tables, capsys):
@@ -1079,7 +1108,7 @@ def test_restored_needs_journals(tables, capsys):
         ({"restored": True, "notes": {"made_in_v23": 2}}, {"config": "c", "restored": True, "journal": ["j"]},
          "nothing is left to take back", None),
         ({"under_way": ["j"], "problems": {"not_migrated": 2}}, {"config": "c", "journal": ["j"]},
-         "let the migration that is under way come to its end, then verify again", "V --config c --journal j"),
+         "let the run that is under way come to its end, then verify again", "V --config c --journal j"),
         ({"restored": True, "notes": {"still_migrated": 2}, "journals": ["j"], "journals_not_given": ["a b/k"]},
          {"config": "c", "restored": True, "journal": ["j"]}, "2 assets are still migrated: to roll them back too",
          "R --config c --journal . --journal 'a b'"),
@@ -1129,7 +1158,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "exit_status": 1 if changes.get("problems") else 0, "error": None, "assets": 1, "version_records": 1,
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
-        "not_migratable": 0, "journals_not_given": [], "under_way": [], **changes,
+        "not_migratable": 0, "journals_not_given": [], "journals_lost": [], "under_way": [], **changes,
     }  # fmt: skip
     found, *command = verify.next_step(summary, settings, LOCAL, typed)
     assert found.startswith(step)
@@ -1182,7 +1211,7 @@ def test_a_journal_that_is_still_being_written_is_not_called_interrupted(tables,
         assert verify.main([*tables.flags, "--journal", str(journal)]) == 0
     shown = capsys.readouterr().out
     assert "%s (its run is STILL UNDER WAY)" % journal in shown and "INTERRUPTED" not in shown
-    assert "\nNext: let the migration that is under way come to its end, then verify again:\n" in shown
+    assert "\nNext: let the run that is under way come to its end, then verify again:\n" in shown
 
 
 @pytest.mark.parametrize("taken_back", [2, 1])

@@ -47,6 +47,7 @@ def summary_of(problems, **changes):
         "journals": [],
         "interrupted_journals": [],
         "journals_not_given": [],
+        "journals_lost": [],
         "settings": {
             "endpoint_url": None,
             "assets_table_name": "assets",
