@@ -710,7 +710,7 @@ def _how_to_use(engine, options):
     lines += ["", "In another terminal:"]
     lines += [assign % (name, "local") for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
     lines += ["  python %sv2.2_to_v2.3_migration.py%s --dry-run" % (script, where)]
-    lines += ["  python %sv2.2_to_v2.3_migration.py%s --yes" % (script, where)]
+    lines += ["  python %sv2.2_to_v2.3_migration.py%s" % (script, where)]
     lines += ["  python %sv2.2_to_v2.3_migration_verify.py%s --journal backups --html" % (script, where)]
     lines += ["  python %sv2.2_to_v2.3_migration_rollback.py%s --journal backups --dry-run" % (script, where)]
     lines += ["  python %sv2.2_to_v2.3_migration_rollback.py%s --journal backups" % (script, where)]

@@ -1161,7 +1161,7 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
         step = "there is nothing to roll back; " + step
     if summary["journals_not_given"]:
         others = migration.counted(summary["assets_of_journals_not_given"], "asset")
-        step += ", by these journals; up to %s of the journals not given stay migrated" % others
+        step += ", by these journals; still migrated, by those not given: up to %s" % others
     return step, migration.VERIFICATION_SCRIPT, flags
 
 
@@ -1253,11 +1253,9 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     lines.append(migration.count_line(summary["version_records_removed"], records))
     if summary["journals_not_given"]:
         others = summary["assets_of_journals_not_given"]
-        lines.append(migration.count_line(others, "assets at most stay migrated, by the journals not given"))
+        lines.append(migration.count_line(others, "still migrated, at most, by the journals not given"))
     if summary["migrated_in_no_journal"]:
-        meaning = (
-            "others in the new form and in no journal here: of users in v2.3, or of a run whose journal is missing"
-        )
+        meaning = "in the new form, and in no journal here: of users in v2.3, or of a run whose journal is missing"
         lines.append(migration.count_line(summary["migrated_in_no_journal"], meaning))
     for title, known in (
         ("Not restored, or not wholly", FAILURES),

@@ -944,7 +944,7 @@ def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
         compared,
     )
     if summary["restored"]:
-        read = "after a rollback, %s" % compared
+        read = "after a rollback, %s compared with before the migration" % counted(summary["before_images"], "asset")
         if summary["notes"].get("still_migrated"):
             read += ", %s still migrated" % counted(summary["notes"]["still_migrated"], "other asset")
     problems, notes = sum(summary["problems"].values()), sum(summary["notes"].values())
@@ -1063,9 +1063,9 @@ def next_step_of_restored(
     if not left:
         still = "%s left" % ("one version record is" if records == 1 else "{:,} version records are".format(records))
     if not not_given:
-        step = "%s, by no journal beside those given: look for their journals; if they are to stay, file %s"
+        step = "%s, by no journal beside those given: look for the missing one; if that is to stay, file %s"
         return step % (still, files), None, {}
-    step = "%s: to roll them back too, give all journals; if they are to stay, file %s" % (still, files)
+    step = "%s: to roll back the rest too, give all journals; if that is to stay, file %s" % (still, files)
     return step, os.path.basename(rollback.__file__), {**flags, "journal": all_folders(summary, storage)}
 
 

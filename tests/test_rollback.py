@@ -739,14 +739,14 @@ def test_it_names_journals_of_the_same_tables_that_were_not_given(tables, capsys
     assert "NOT GIVEN       %s, " % second in output
     assert empty not in output
     result, next_step = output.split("Result:")[1].split("\nNext: ")
-    assert "\n            1  assets at most stay migrated, by the journals not given\n" in result
+    assert "\n            1  still migrated, at most, by the journals not given\n" in result
     assert result.endswith("  warning  journal %s: NOT GIVEN; what its run migrated is not in this result\n" % second)
-    assert "; up to 1 asset of the journals not given stay migrated:\n" in next_step
+    assert "; still migrated, by those not given: up to 1 asset:\n" in next_step
     assert verify.main([*flags, "--restored"]) == 0
     verdict, warning, _, step, command = capsys.readouterr().out.splitlines()[-5:]
-    assert verdict.startswith("VERIFIED IN PART: after a rollback, 1 before image compared, 1 other asset still migrat")
+    assert verdict.startswith("VERIFIED IN PART: after a rollback, 1 asset compared with before the migration, 1 other")
     assert second in warning and "NOT GIVEN" in warning
-    assert step.startswith("Next: one asset is still migrated: to roll them back too, give all journals;")
+    assert step.startswith("Next: one asset is still migrated: to roll back the rest too, give all journals;")
     assert command.endswith("_rollback.py %s --journal backups" % " ".join(tables.flags))
     os.rename("backups", "elsewhere")
     second = os.path.join("elsewhere", os.path.basename(second))
@@ -768,8 +768,8 @@ def test_it_says_how_many_assets_are_in_the_new_form_and_in_no_journal(tables, c
     second, third = os.path.join("some", "second.jsonl"), os.path.join("some", "third.jsonl")
     os.rename(runs[1].journal, second)
     os.rename(runs[2].journal, third)
-    in_none = "            3  others in the new form and in no journal here: "
-    not_given = "            2  assets at most stay migrated, by the journals not given\n"
+    in_none = "            3  in the new form, and in no journal here: "
+    not_given = "            2  still migrated, at most, by the journals not given\n"
     for given, shown in (([third], True), ([second, third], False)):
         capsys.readouterr()
         assert rollback.main([*tables.flags, "--yes", *dry, "--journal", *given]) == 0
@@ -794,7 +794,7 @@ def test_a_journal_that_is_lost_is_named_before_it_asks(tables, capsys, dry):
     plan, result = capsys.readouterr().out.split("Result")
     assert plan.count("NOT GIVEN") == 1
     assert "  NOT GIVEN       %s, lost or elsewhere, with 2 before images; give it too, or its bucket, " % lost in plan
-    assert "            2  assets at most stay migrated, by the journals not given\n" in result
+    assert "            2  still migrated, at most, by the journals not given\n" in result
     assert "  warning  journal %s: NOT GIVEN; what its run migrated is not in this result\n" % lost in result
     if dry:
         return
@@ -802,7 +802,9 @@ def test_a_journal_that_is_lost_is_named_before_it_asks(tables, capsys, dry):
     verdict, warning, _, step = capsys.readouterr().out.splitlines()[-4:]
     assert verdict.startswith("VERIFIED IN PART: ") and "2 other assets still migrated" in verdict
     assert warning == "  warning  journal %s: NOT GIVEN; what its run migrated is not in this result" % lost
-    assert step.startswith("Next: 2 assets are still migrated, by no journal beside those given: look for their journ")
+    assert step.startswith(
+        "Next: 2 assets are still migrated, by no journal beside those given: look for the missing o"
+    )
     assert rollback.main([*tables.flags, "--yes", "--journal", "moved", "kept.jsonl"]) == 0
     assert "NOT GIVEN" not in capsys.readouterr().out
     assert rollback.main([*flags, "--yes"]) == 0  # it is undone, whatever its name was then

@@ -945,9 +945,10 @@ def test_after_a_rollback_everything_is_as_it_was(tables, capsys):
     result = run(tables, "--restored", "--journal", *folders, "--html", page)
     assert (result.status, result.rows, result.summary["before_images"]) == (0, [], 200)
     assert (
-        "\nVERIFIED: after a rollback, 200 before images compared; no problems, no notes.\n" in capsys.readouterr().out
+        "\nVERIFIED: after a rollback, 200 assets compared with before the migration; no problems, no notes.\n"
+        in capsys.readouterr().out
     )
-    assert "after a rollback, 200 before images compared" in page.read_text(encoding="utf-8")
+    assert "after a rollback, 200 assets compared with before the migration" in page.read_text(encoding="utf-8")
     assert tables.contents() == before
 
 
@@ -1102,15 +1103,15 @@ def test_restored_needs_journals(tables, capsys):
          "if old is the right bucket, verify again with it. If it is not, take back what was migrated with it",
          "R --config c --asset-bucket old --dry-run --journal backups"),
         ({"restored": True, "notes": {"still_migrated": 2}}, {"config": "c", "restored": True, "journal": ["j"]},
-         "2 assets are still migrated, by no journal beside those given: look for their journals", None),
+         "2 assets are still migrated, by no journal beside those given: look for the missing one", None),
         ({"restored": True, "notes": {"record_unexplained": 1}}, {"config": "c", "restored": True, "journal": ["j"]},
-         "one version record is left, by no journal beside those given: look for their journals", None),
+         "one version record is left, by no journal beside those given: look for the missing one", None),
         ({"restored": True, "notes": {"made_in_v23": 2}}, {"config": "c", "restored": True, "journal": ["j"]},
          "nothing is left to take back", None),
         ({"under_way": ["j"], "problems": {"not_migrated": 2}}, {"config": "c", "journal": ["j"]},
          "let the run that is under way come to its end, then verify again", "V --config c --journal j"),
         ({"restored": True, "notes": {"still_migrated": 2}, "journals": ["j"], "journals_not_given": ["a b/k"]},
-         {"config": "c", "restored": True, "journal": ["j"]}, "2 assets are still migrated: to roll them back too",
+         {"config": "c", "restored": True, "journal": ["j"]}, "2 assets are still migrated: to roll back the rest too",
          "R --config c --journal . --journal 'a b'"),
         ({"problems": {"not_migrated": 2}, "not_migratable": 1}, {"config": "c", "limit": 5, "journal": ["j"]},
          "migrate what is not migrated yet; to be mended first: 1 asset, see the report", "M --config c --limit 5"),
