@@ -150,7 +150,16 @@ class TryAgain(Exception):
 
 
 class DamagedJournal(SettingsError):
-    """A journal of which something is missing or not as it was written."""
+    """A journal of which something is missing or not as it was written. It may tell of later runs than the others."""
+
+    FIX = (
+        "use an undamaged copy of it. Without one, leave it out, and move it out of its folder: what no other journal"
+        " tells of stays migrated then."
+    )
+
+    def __init__(self, path: str, cause: str, fix: str = FIX) -> None:
+        super().__init__(cause, fix)
+        self.path = path
 
 
 class JournalNotBegun(SettingsError):
@@ -1794,11 +1803,15 @@ class JournalObjects:
         """Nothing was stored."""
 
     def first_line(self) -> bytes:
-        """It never changes, so it is read once."""
+        """It never changes, so it is read once; also where other objects are missing, for it tells whose they are."""
         if not self._first_line:
-            if not self.exists():
+            try:
+                body = self._objects.read(OBJECT % 1)
+            except FileNotFoundError:
+                if self.exists():
+                    raise
                 raise FileNotFoundError(errno.ENOENT, "there is no such journal, nor one below it", self.path)
-            self._first_line = self._lines(self._read(1))[0] + b"\n"
+            self._first_line = self._lines(body)[0] + b"\n"
         return self._first_line
 
     def lines_backwards(self) -> Iterator[bytes]:
@@ -1833,8 +1846,9 @@ class JournalObjects:
                     continue
                 if name != OBJECT % expected:
                     raise DamagedJournal(
+                        self.path,
                         "Journal %s lacks its object %s, and has later ones." % (self.path, OBJECT % expected),
-                        "bring that one back, for example from an earlier version, or use an undamaged copy.",
+                        "bring that one back, for example from an earlier version, or " + DamagedJournal.FIX,
                     )
                 expected += 1
                 since = seconds_since(entry["LastModified"], answer)
@@ -1845,6 +1859,7 @@ class JournalObjects:
             return self._objects.read(OBJECT % number)
         except FileNotFoundError:
             raise DamagedJournal(
+                self.path,
                 "Journal %s has lost its object %s just now." % (self.path, OBJECT % number),
                 "see who removes objects there.",
             )
@@ -1853,7 +1868,7 @@ class JournalObjects:
         try:
             return list(filter(None, zlib.decompress(body, 31).split(b"\n")))
         except zlib.error:
-            raise DamagedJournal("Journal %s is damaged." % self.path, "use an undamaged copy of it.")
+            raise DamagedJournal(self.path, "Journal %s is damaged." % self.path)
 
 
 def seconds_since(moment: datetime.datetime, answer: Dict[str, Any]) -> float:
@@ -2020,7 +2035,7 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
 def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
     """The entries of a journal, newest first, so that a superseded before image comes last.
 
-    A last line that was cut off is left out; `is_whole` tells of it. Raises SettingsError for any other damage, for
+    A last line that was cut off is left out; `is_whole` tells of it. Raises DamagedJournal for any other damage, for
     entries that the last line counts and that are not there, and for a second journal in the same file.
     """
     path = journal.path
@@ -2037,22 +2052,19 @@ def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
             entry = _journal_entry(fields, len(line))
         except (ValueError, TypeError, AttributeError):
             if number > 0:
-                raise SettingsError(
-                    "Journal %s is damaged, %d lines before its end." % (path, number), "use an undamaged copy of it."
-                )
+                raise DamagedJournal(path, "Journal %s is damaged, %d lines before its end." % (path, number))
             continue
         counts["before_images" if entry.claim is None else "claims"] += 1
         yield entry
     if next(lines, None) is not None:
-        raise SettingsError(
+        raise DamagedJournal(
+            path,
             "%s holds several journals, one after the other." % path,
             "give each of them as a file of its own. Where you have them, move this one out of their folder.",
         )
     if end not in (None, counts):
-        raise SettingsError(
-            "Journal %s holds other than its last line says: %s, not %s." % (path, to_json(counts), to_json(end)),
-            "use an undamaged copy of it.",
-        )
+        text = "Journal %s holds other than its last line says: %s, not %s."
+        raise DamagedJournal(path, text % (path, to_json(counts), to_json(end)))
 
 
 def _journal_entry(fields: Dict[str, Any], size: int) -> JournalEntry:

@@ -247,6 +247,16 @@ class Skipped:
 
     def __init__(self) -> None:
         self.causes = collections.OrderedDict()  # type: Dict[str, List[str]]
+        self.damaged = []  # type: List[Any]  # the errors of journals
+
+    def add_error(self, path: str, error: Any) -> None:
+        self.add(error.cause.replace(path, ""), error.cause)
+        if isinstance(error, migration.DamagedJournal):
+            self.damaged.append(error)
+
+    def require_undamaged(self) -> None:
+        for error in self.damaged:
+            raise error
 
     def add(self, kind: str, cause: str) -> None:
         self.causes.setdefault(kind, []).append(cause)
@@ -261,8 +271,8 @@ def open_journals(names: Iterable[str], storage: Any, skipped: Skipped) -> List[
     """The journals, newest first, each once.
 
     names: files, folders, in S3 too, and patterns, for PowerShell does not expand those. skipped: gets what a killed
-    run has not begun, and what is no journal and only lies in a folder. Raises SettingsError for one that was named,
-    for a folder without any, and where nothing but such is left.
+    run has not begun, and what is no journal, or a damaged one, and only lies in a folder. Raises SettingsError for one
+    that was named, for a folder without any, and where nothing but such is left.
     """
     return journals_in((found for name in names for found in journal_files(name, storage)), skipped)
 
@@ -274,14 +284,14 @@ def journals_in(files: Iterable[Tuple[Any, bool]], skipped: Skipped) -> List[Jou
         try:
             header = migration.read_journal_header(file)
         except migration.SettingsError as error:
-            never_begun = isinstance(error, migration.JournalNotBegun)
-            if not never_begun and (named or isinstance(error, migration.DamagedJournal)):
+            if named and not isinstance(error, migration.JournalNotBegun):
                 raise
-            skipped.add(error.cause.replace(file.path, ""), error.cause)
+            skipped.add_error(file.path, error)
             continue
         if file.identity not in journals:
             journals[file.identity] = Journal(file, header, state_of(file), named)
     if skipped.causes and not journals:
+        skipped.require_undamaged()
         raise migration.SettingsError(next(iter(skipped.causes.values()))[0], "give journals that hold before images.")
     found = without_copies(list(journals.values()), skipped)
     return sorted(found, key=lambda journal: journal.order, reverse=True)
@@ -518,14 +528,12 @@ def images_held(said: Dict[str, Any]) -> int:
 
 
 def require_images(journals: List[Journal], counts: List[int], summaries: Summaries) -> None:
-    """Raises SettingsError for a journal with fewer before images than the summary of its run says."""
+    """Raises DamagedJournal for one with fewer before images than the summary of its run says."""
     for journal, count in zip(journals, counts):
         expected = 0 if journal.whole else summaries.images_of(journal)
         if count < expected:
-            raise migration.SettingsError(
-                "Journal %s is a part only: it holds %d of %d before images." % (journal.path, count, expected),
-                "use a whole copy of it.",
-            )
+            text = "Journal %s is a part only: it holds %d of %d before images."
+            raise migration.DamagedJournal(journal.path, text % (journal.path, count, expected))
 
 
 class LaterImages:
@@ -1081,6 +1089,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     with migration.preparing():
         skipped = Skipped()
         journals = open_journals(named_journals(typed), storage, skipped)
+        skipped.require_undamaged()
     journals = of_these_tables(journals, {name: public[name] for name in SAME_SETTINGS}, skipped)
     migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, journal=False)

@@ -116,6 +116,10 @@ ERROR_TYPES = collections.OrderedDict(
             "record_unexplained",
             "Note: Restored: version records are left that no asset needs; a journal not given may tell of them.",
         ),
+        (
+            "journal_damaged",
+            "Note: a journal in a folder given is damaged, or a part only; what it tells was not compared.",
+        ),
         ("to_do", "Note: the migration left this to a person. The message says what to do."),
         ("no_before_image", "Note: migrated assets are in none of the journals given; their content was not compared."),
         (
@@ -1385,15 +1389,44 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.require(site.checks + checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     with migration.preparing():
-        counts, archive = rollback.survey(journals)  # so that damage shows before anything is verified
-        rollback.require_images(journals, counts, rollback.Summaries(storage, settings.report_dir))
+        summaries = rollback.Summaries(storage, settings.report_dir)
+        journals, counts, archive = survey(journals, summaries, skipped)
     if journals:
         rows = rollback.journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
     output, page = typed.get("output"), typed.get("html")
     return run_verification(
-        database, settings, site, journals, output, page, requests.counts, restored, typed, archive, under_way
+        database,
+        settings,
+        site,
+        journals,
+        output,
+        page,
+        requests.counts,
+        restored,
+        typed,
+        archive,
+        under_way,
+        skipped.damaged,
     )
+
+
+def survey(journals: List[Any], summaries: Any, skipped: Any) -> Tuple[List[Any], List[int], Any]:
+    """Read the journals whole, so that damage shows before anything is verified. Returns those that are to be compared,
+    how many before images each has, and the archived ones among them.
+    skipped: gets those that are damaged and only lie in a folder. Raises DamagedJournal for one that was named, and
+    where none is left."""
+    while True:
+        try:
+            counts, archive = rollback.survey(journals)
+            rollback.require_images(journals, counts, summaries)
+            return journals, counts, archive
+        except migration.DamagedJournal as error:
+            left = [journal for journal in journals if journal.named or journal.path != error.path]
+            if len(left) in (0, len(journals)):
+                raise
+            journals = left
+            skipped.add_error(error.path, error)
 
 
 def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any], List[str]]:
@@ -1467,36 +1500,32 @@ def run_verification(
     typed: Optional[Dict[str, Any]] = None,
     archive: Any = None,
     under_way: Sequence[str] = (),
+    damaged: Sequence[Any] = (),
 ) -> int:
     """Verify and report. Returns the exit status.
-    under_way: the journals of runs that change the tables meanwhile.
+    under_way: the journals of runs that change the tables meanwhile. damaged: errors, of journals that are left out.
     archive: what `rollback.survey` says of the journals, where they were read for that already.
     typed: the flags, where the operator is to be told the next command."""
     start = migration.utc_now()
-    not_given, lost = [], []  # type: List[str], List[str]
-    if journals:
-        with migration.preparing():
-            summaries = rollback.Summaries(site.storage, settings.report_dir)
-            beside = rollback.journals_beside(journals, site.storage)
-            found, missing = rollback.journals_not_given(journals, beside, site.storage, summaries)
-            elsewhere = [path for path in missing if is_there(path, site.storage)]
-            not_given = [journal.path for journal in found[::-1]] + elsewhere
-            lost = [path for path in missing if path not in elsewhere]
+    left_out = {error.path for error in damaged}
+    others = [path for path in paths_not_given(journals, settings, site.storage) if path not in left_out]
     files, outputs = name_files(settings, site.storage, output, page, start), migration.Outputs(site.storage)
     with contextlib.ExitStack() as signals:
         report = migration.CsvReport(outputs.path_of(files["report"]), REPORT_COLUMNS)
         page_file = migration.create_private(outputs.path_of(files["page"])) if page else None
         findings = Findings(report, PAGE_ROWS if page else 0)
+        for damage in damaged:  # all are counted with the first
+            findings.add(Problem("", "", "journal_damaged", "", "", "", damage.cause), assets=len(damaged))
         runs, error, stopped = run_passes(database, settings, site, findings, journals, restored, archive, signals)
         error = migration.despite(error, report.close)
         status = migration.exit_status_of(findings.tally.problems, stopped is not None, error)
         summary = summarise(
             settings, site, findings, runs, requests, journals, start, status, error, files, restored, stopped
         )
-        missed = restored or "no_before_image" in summary["notes"]
-        summary["journals_not_given"] = not_given if missed else []
         summary["under_way"] = list(under_way)
-        summary["journals_lost"] = lost if missed else []
+        missed = others if restored or "no_before_image" in summary["notes"] else []
+        summary["journals_not_given"] = [path for path in missed if is_there(path, site.storage)]
+        summary["journals_lost"] = [path for path in missed if path not in summary["journals_not_given"]]
         path = outputs.path_of(files["summary"])
         error = migration.despite(error, lambda: migration.write_summary(path, summary))
         if page_file:
@@ -1506,6 +1535,17 @@ def run_verification(
     if typed is not None:
         migration.announce_next(*next_step(summary, settings, site.storage, typed))
     return status
+
+
+def paths_not_given(journals: List[Any], settings: Any, storage: Any) -> List[str]:
+    """Of the other journals of the same tables, the oldest first and then those that are elsewhere, or lost."""
+    if not journals:
+        return []
+    with migration.preparing():
+        summaries = rollback.Summaries(storage, settings.report_dir)
+        beside = rollback.journals_beside(journals, storage)
+        found, missing = rollback.journals_not_given(journals, beside, storage, summaries)
+    return [journal.path for journal in found[::-1]] + list(missing)
 
 
 def is_there(path: str, storage: Any) -> bool:

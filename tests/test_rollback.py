@@ -1,6 +1,7 @@
 """The rollback takes back what is still as the migration left it, and nothing else."""
 
 import csv
+import glob
 import itertools
 import json
 import os
@@ -695,6 +696,46 @@ def test_a_damaged_journal_is_refused_before_anything_is_begun(tables, capsys):
     status, message = refusal(tables, capsys, tables.flags + ["--journal", str(run.journal)])
     assert (status, "is damaged" in message) == (2, True)
     assert not os.path.exists("reports")
+
+
+@pytest.mark.parametrize("before_end", [1, 2])
+@pytest.mark.parametrize("given", ["folder", "the others"])
+def test_the_remedy_for_a_damaged_journal_beside_the_others_works(tables, capsys, before_end, given):
+    """It may be of a later run. One of other tables does not matter, nor does it to the verification."""
+    tables.put(*(asset(name) for name in "abcdefg"))
+    for count in (1, 4, 7):
+        assert migration.main([*tables.flags, "--limit", str(count)]) == 0
+    first, damaged, third = (os.path.join("backups", name) for name in sorted(os.listdir("backups")))
+    with open(damaged) as file:
+        lines = file.readlines()
+    lines[-1 - before_end] = lines[-1 - before_end][:99] + "\n"
+    with open(damaged, "w") as file:
+        file.writelines(lines)
+    with open(os.path.join("backups", "other.jsonl"), "w") as file:
+        file.write(
+            "".join(lines).replace('"%s"' % tables.versions, '"of-others"').replace('"stem":"', '"stem":"other_')
+        )
+    before = tables.contents()
+    flags = [*tables.flags, "--journal", *(["backups"] if given == "folder" else [first, third])]
+    capsys.readouterr()
+    assert rollback.main([*flags, "--yes"]) == 2
+    error = capsys.readouterr().err
+    assert "Journal %s is damaged, %d lines before its end.\n" % (damaged, before_end) in error
+    assert "\n  Fix: use an undamaged copy of it. Without one, leave it out, and move it out of its folder: " in error
+    assert tables.contents() == before
+    assert verify.main(flags) == 0
+    shown = capsys.readouterr().out
+    notes = {"folder": {"journal_damaged": 1, "no_before_image": 3}, "the others": {"no_before_image": 3}}
+    with open(sorted(glob.glob("reports/verification_*_summary.json"))[-1]) as file:
+        assert json.load(file)["notes"] == notes[given]
+    assert ("  skipped         Journal %s is damaged, " % damaged in shown) is (given == "folder")
+    assert ("journal %s: NOT GIVEN" % damaged in shown) is (given != "folder")
+    assert verify.main([*tables.flags, "--journal", damaged]) == 2
+    os.rename(damaged, "damaged.jsonl")
+    capsys.readouterr()
+    assert rollback.main([*flags, "--yes"]) == 0
+    shown = capsys.readouterr().out
+    assert "            4  restored\n" in shown and "%s, lost or elsewhere, with 3 before images" % damaged in shown
 
 
 def test_a_last_line_cut_off_by_a_crash_is_no_damage(tables):

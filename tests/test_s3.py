@@ -363,13 +363,13 @@ def test_a_report_is_sent_again_too(tables, s3, place):
 
 def test_an_object_that_goes_while_a_journal_is_read(tables, s3, place, migrated_journal, capfd):
     def take_away(request):
-        if request.method == "GET" and request.key == migrated_journal[0]:
+        if request.method == "GET" and request.key == migrated_journal[1]:
             s3.before = lambda request: None
             s3.client.delete_object(Bucket=s3.bucket, Key=request.key)
 
     s3.before = take_away
     assert roll_back(tables, place) == 2
-    assert "has lost its object 00000001.jsonl.gz just now" in capfd.readouterr().err
+    assert "has lost its object 00000002.jsonl.gz just now" in capfd.readouterr().err
 
 
 def test_the_answer_to_a_put_is_lost(tables, s3, place, monkeypatch):
@@ -442,6 +442,27 @@ def test_an_object_that_is_missing_before_others_is_damage(tables, s3, place, mi
         assert script.main([*tables.flags, "--journal", given, "--report-dir", place, *flags]) == 2
         assert "lacks its object %s" % migrated_journal[position].rpartition("/")[2] in capfd.readouterr().err
     assert tables.contents() == after
+
+
+@pytest.mark.parametrize("of_others", [True, False])
+def test_a_damaged_journal_in_a_folder_stops_no_verification_and_one_of_others_no_rollback(
+    tables, s3, place, migrated_journal, of_others, capfd
+):
+    tables.put(asset("b"))
+    assert migrate(tables, place) == 0
+    first = migrated_journal[0]
+    if of_others:
+        body = gzip.decompress(s3.client.get_object(Bucket=s3.bucket, Key=first)["Body"].read())
+        body = gzip.compress(body.replace(tables.versions.encode(), b"of-others"))
+        s3.client.put_object(Bucket=s3.bucket, Key=first, Body=body)
+    s3.client.delete_object(Bucket=s3.bucket, Key=migrated_journal[2])
+    capfd.readouterr()
+    assert proved(tables, place) == 0
+    shown = capfd.readouterr().out
+    assert ("1  journal_damaged: " in shown) is not of_others and "%d  no_before_image: " % ASSETS in shown
+    assert ("lacks its object 00000003" in shown) is not of_others
+    assert roll_back(tables, place, place) == (0 if of_others else 2)
+    assert ("lacks its object 00000003" in capfd.readouterr().err) is not of_others
 
 
 def test_where_a_journal_was_not_found_those_beside_it_are_named(tables, s3, place, migrated_journal, capfd):

@@ -776,6 +776,19 @@ def test_nothing_is_verified_where_there_is_nothing(tables, capsys, flags):
     assert "\nNOT VERIFIED: no assets and " in shown and "No asset was found: " in result.rows[0]["error_message"]
 
 
+def test_a_part_of_a_journal_in_a_folder_is_a_note(tables, capsys):
+    first, second = journal_of(tables, asset("a1"), asset("a2")), journal_of(tables, asset("b1"))
+    here = second.with_name("first.jsonl")
+    here.write_text("".join(first.read_text().splitlines(True)[:-2]))
+    result = run(tables, "--journal", second.parent)
+    assert (result.status, result.summary["notes"]) == (0, {"journal_damaged": 1, "no_before_image": 2})
+    assert result.rows[0]["error_message"] == "Journal %s is a part only: it holds 1 of 2 before images." % here
+    assert result.summary["journals"] == [str(second)] and result.summary["journals_not_given"] == []
+    for given in (["--journal", here], ["--journal", here, second.parent]):
+        assert verify.main([*tables.flags, *map(str, given)]) == migration.EXIT_USAGE
+        assert "first.jsonl is a part only" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flags", [[], ["--restored"]])
 def test_a_journal_without_before_images_proves_nothing(tables, flags):
     journal = journal_of(tables, asset("a1"))
