@@ -567,7 +567,7 @@ class LaterImages:
         return self.database.execute(query, (migration.to_json(list(key)),)).fetchone() is not None
 
     def __len__(self) -> int:
-        return self.database.execute("SELECT COUNT(*) FROM later").fetchone()[0] + sum(self.missing.values())
+        return self.database.execute("SELECT COUNT(*) FROM later").fetchone()[0]
 
     @property
     def paths(self) -> List[str]:
@@ -1169,8 +1169,9 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
     if summary["dry_run"]:
         step = "there is nothing to roll back; " + step
     if summary["journals_not_given"]:
-        others = migration.counted(summary["assets_of_journals_not_given"], "asset")
-        step += ", by these journals; still migrated, by those not given: up to %s" % others
+        others = summary["assets_of_journals_not_given"]
+        left = "still migrated, by those not given: up to %s" % migration.counted(others, "asset")
+        step += ", by these journals; " + (left if others else "others are lost or elsewhere")
     return step, migration.VERIFICATION_SCRIPT, flags
 
 
@@ -1260,8 +1261,8 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
             lines.append(migration.count_line(outcomes[name], meaning))
     records = "version records %sremoved or put back" % verb
     lines.append(migration.count_line(summary["version_records_removed"], records))
-    if summary["journals_not_given"]:
-        others = summary["assets_of_journals_not_given"]
+    others = summary["assets_of_journals_not_given"]
+    if others:
         lines.append(migration.count_line(others, "still migrated, at most, by the journals not given"))
     if summary["migrated_in_no_journal"]:
         meaning = "in the new form, and in no journal here: of users in v2.3, or of a run whose journal is missing"

@@ -23,6 +23,7 @@ from load_migration import load_script, migration
 from sample_assets import sample_assets
 
 SCRIPT = migration.__file__
+verify = load_script("v2.2_to_v2.3_migration_verify.py")
 
 
 def only(*names):
@@ -233,6 +234,30 @@ def test_the_last_line_is_the_next_command_from_the_dry_run_to_the_verification(
     assert shown[1] == "v2.2_to_v2.3_migration_verify.py %s --limit 10 --journal backups --html" % flags
     status, output = typed(command, folder)
     assert status == 0 and "VERIFIED" in output, output
+
+
+def test_the_next_commands_keep_the_folders_that_were_named(tables, capfd):
+    """From the dry run to the way back."""
+    tables.put(*(asset("a%02d" % number) for number in range(20)))
+    rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+    main = {os.path.basename(script.__file__): script.main for script in (migration, verify, rollback)}
+
+    def follow(command, times, *further):
+        for _ in range(times):
+            assert main[os.path.basename(command[0])](command[1:] + list(further)) == 0
+            command = shlex.split(capfd.readouterr().out.splitlines()[-1])[1:]
+        return command
+
+    folders = ["--journal-dir", "kept/journals", "--report-dir", "kept/reports"]
+    few = follow([SCRIPT, *tables.flags, *folders, "--dry-run"], 1)
+    proof = follow(few, 3)  # of those, then the migration of all
+    assert few[-2:] == ["--limit", "10"] and "--limit" not in proof and "--html" in proof
+    follow(proof, 1)
+    back = [rollback.__file__, *tables.flags, "--journal", "kept/journals", "--report-dir", "kept/reports"]
+    restored = follow(follow([*back, "--dry-run"], 1), 1, "--yes")
+    assert restored[-1] == "--restored"
+    follow(restored, 1)
+    assert os.listdir(".") == ["kept"]
 
 
 def test_who_has_typed_the_wrapper_is_shown_the_wrapper(tables, monkeypatch):

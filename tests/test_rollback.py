@@ -835,7 +835,7 @@ def test_a_journal_that_is_lost_is_named_before_it_asks(tables, capsys, dry):
     plan, result = capsys.readouterr().out.split("Result")
     assert plan.count("NOT GIVEN") == 1
     assert "  NOT GIVEN       %s, lost or elsewhere, with 2 before images; give it too, or its bucket, " % lost in plan
-    assert "            2  still migrated, at most, by the journals not given\n" in result
+    assert "            2  in the new form, and in no journal here: " in result and "at most" not in result
     assert "  warning  journal %s: NOT GIVEN; what its run migrated is not in this result\n" % lost in result
     if dry:
         return
@@ -1109,6 +1109,9 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
          "R --asset-bucket b --dry-run --journal a"),
         ({"dry_run": True, "outcomes": {"nothing_to_restore": 1}}, {"dry_run": True, "journal": ["a"]},
          "there is nothing to roll back; see that everything is as it was before", "V --journal a --restored"),
+        ({"journals_not_given": ["lost"], "assets_of_journals_not_given": 0}, {"journal": ["a"]},
+         "see that everything is as it was before, by these journals; others are lost or elsewhere",
+         "V --journal a --restored"),
         ({"exit_status": 1}, {"journal": ["a"]},
          "look at what was not restored; what users made since stays. If you mend anything, run this again",
          "R --journal a"),
@@ -1132,7 +1135,8 @@ def test_the_next_step(monkeypatch, changes, typed, step, words):
 def test_the_result_says_how_far_it_came_and_what_was_not_restored_apart():
     outcomes = {**dict.fromkeys(rollback.OUTCOMES, 0), "restored": 60, "changed_since": 3, "not_finished": 37}
     summary = {"codes": {"changed_since": 3}, "dry_run": False, "before_images": 100, "files": {}}
-    summary.update(journals_not_given=[], migrated_in_no_journal=0, interrupted_journals=["cut.jsonl"])
+    summary.update(journals_not_given=[], assets_of_journals_not_given=0, migrated_in_no_journal=0)
+    summary.update(interrupted_journals=["cut.jsonl"])
     result = rollback.result_text({**summary, "version_records_removed": 60, "duration_seconds": 7.04}, outcomes)
     warning = (
         "\n  warning  journal cut.jsonl: its run was INTERRUPTED, or this is a part of it; harmless if it was killed"
