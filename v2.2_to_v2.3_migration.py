@@ -5165,7 +5165,7 @@ def interruptible(run: Run):
         if not signalled_at:
             signalled_at.append(now)
             run.stop(signal.Signals(signal_number).name)
-            say("\nFinishing what is under way. Ctrl-C again stops at once.\n")
+            say("\nFinishing what is under way. Ctrl-C again, after a second, stops at once.\n")
 
     def say(text):
         with contextlib.suppress(OSError, AttributeError):  # nobody can see it

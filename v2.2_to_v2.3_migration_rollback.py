@@ -19,7 +19,7 @@ Each before image has one outcome:
     nothing_to_restore  the asset was not migrated, or is restored already
     superseded          a later before image of the same asset counts, in the same journal or in that of a
                         later run beside it that was not given
-    record_kept         the asset is restored; its version record was changed and stays
+    record_kept         the asset is restored; its version record is another than the run left and stays
     changed_since       the asset is not as the migration left it, or another one; it was not touched
     asset_deleted       the asset is gone, or was archived; it was not brought back
     failed              DynamoDB rejected the write, or others kept changing the asset
@@ -70,7 +70,11 @@ FAILURES = collections.OrderedDict(
     [
         ("changed_since", "the asset is not as the migration left it, or may be another one; it was not touched"),
         ("asset_deleted", "the asset is gone or was archived; it was not brought back"),
-        ("version_record_changed", "the asset is restored; its version record was changed by others and stays"),
+        (
+            "version_record_changed",
+            "the asset is restored; its version record is another than that run left, by users or by a run whose"
+            " journal was not given, and stays",
+        ),
         ("changed_during_rollback", "others changed the asset five times in a row"),
         ("rejected_by_dynamodb", migration.FAILURES["rejected_by_dynamodb"]),
     ]
@@ -1268,7 +1272,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
         meaning = "in the new form, and in no journal here: of users in v2.3, or of a run whose journal is missing"
         lines.append(migration.count_line(summary["migrated_in_no_journal"], meaning))
     for title, known in (
-        ("Not restored, or not wholly", FAILURES),
+        ("Not restored, or not wholly, by before images", FAILURES),
         ("Warnings", WARNINGS),
     ):
         found = [code for code in known if codes.get(code)]

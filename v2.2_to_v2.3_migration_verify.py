@@ -114,7 +114,8 @@ ERROR_TYPES = collections.OrderedDict(
         ),
         (
             "record_unexplained",
-            "Note: Restored: version records are left that no asset needs; a journal not given may tell of them.",
+            "Note: Restored: version records that assets relied on are left, and no asset needs them; a journal not"
+            " given may tell of them.",
         ),
         (
             "journal_damaged",
@@ -124,7 +125,7 @@ ERROR_TYPES = collections.OrderedDict(
         ("no_before_image", "Note: migrated assets are in none of the journals given; their content was not compared."),
         (
             "edited_since",
-            "Note: users, or a later run with --repair, changed an attribute that this migration left alone.",
+            "Note: Restored: users, or a later run with --repair, changed an attribute that this migration left alone.",
         ),
         ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/; the application may do that."),
         ("date_not_recognised", "Note: dateCreated has a form that the application may show as Invalid Date."),
@@ -1019,6 +1020,8 @@ def next_step(
             step = "the last run was rolled back; see that all is as it was before"
             return step, verify, {**flags, **chosen, "journal": journal, "restored": True}
         step = "migrate what is not migrated yet"
+        if "limit" in chosen and summary["not_migratable"] >= problems["not_migrated"]:
+            return "migrate all assets; what failed may wait", migration.SCRIPT, to_migrate
         if summary["not_migratable"]:
             step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
         return step, migration.SCRIPT, {**to_migrate, **chosen}
@@ -1049,8 +1052,8 @@ def next_step(
         )
     first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
     if "no_before_image" in summary["notes"]:
-        others = "{:,} migrated assets were not compared: v2.3 made them, or give their journals too; "
-        first = others.format(summary["notes"]["no_before_image"]) + first
+        others = migration.counted(summary["notes"]["no_before_image"], "migrated asset")
+        first = "%s, in no journal given, not compared: made in v2.3, or give the journals too; %s" % (others, first)
     return first + "look at the application, open it to its users, file %s, keep the journals" % files, None, {}
 
 

@@ -1144,7 +1144,7 @@ def test_the_result_says_how_far_it_came_and_what_was_not_restored_apart():
     assert warning in result
     counts = "          100  before images, in 7.0 s\n           60  restored\n"
     assert "  stopped: 63 of 100 done\n" + counts in result
-    failures = result.split("Not restored, or not wholly:\n")[1]
+    failures = result.split("Not restored, or not wholly, by before images:\n")[1]
     assert failures.startswith("            3  changed_since: %s\n" % rollback.FAILURES["changed_since"])
 
 
