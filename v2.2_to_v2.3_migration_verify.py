@@ -263,14 +263,17 @@ def bucket_problems(location: Item, bucket: str, field: str, finding: Callable, 
 
 def current_record_problems(asset: Asset, record: Optional[Item]) -> List[Problem]:
     """Whether the record of an asset's current version is there and, of a live asset, is the current one."""
-    finding = functools.partial(Problem, asset.database_id, asset.asset_id)
     version_id = asset.version_id or ""
     if record is None:
-        message = "There is no version record %s." % version_id
-        return [finding("version_record_missing", "assetVersionId", version_id, "absent", message)]
+        return [version_record_missing(asset.database_id, asset.asset_id, version_id)]
     if record.get("isCurrentVersion") != migration.NOT_CURRENT or migration.in_archive(asset.database_id):
         return []
     return [not_current_problem(asset.database_id, asset.asset_id, version_id)]
+
+
+def version_record_missing(database_id: str, asset_id: str, version_id: str) -> Problem:
+    message = "There is no version record %s." % version_id
+    return Problem(database_id, asset_id, "version_record_missing", "assetVersionId", version_id, "absent", message)
 
 
 def not_current_problem(database_id: str, asset_id: str, version_id: str) -> Problem:
@@ -711,6 +714,8 @@ class Restoration:
             return
         record_key = (self.database.versions, key[2], migration.version_id_of(asset) or "")
         record = (await run.tables.get([record_key])).get(record_key) if record_key[2] else None
+        if record is None:  # a rollback that was killed may leave it so, where a migration relied on it meanwhile
+            self.add(version_record_missing(key[1], key[2], record_key[2]))
         by_user = record is not None and not migration.looks_like_ours(record)
         (self.made_in_v23 if by_user else self.still_migrated).add(key[1:])
 

@@ -1091,6 +1091,20 @@ def test_records_of_a_run_whose_journal_is_lost_are_counted(tables):
     assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
 
 
+def test_a_record_that_a_killed_rollback_took_from_another_runs_asset_is_missed(tables):
+    """A migration relied on it at that moment, and nobody put it back. A rollback by all journals mends it."""
+    tables.put(asset("a1"), asset("a1", "db02"))
+    before = tables.contents()
+    journals = [tables.migrate("--database-id", name).journal for name in ("db01", "db02")]
+    tables.client.delete_item(TableName=tables.versions, Key={"assetId": S("a1"), "assetVersionId": S("3")})
+    assert roll_back(tables, journals[0]) == 0
+    result = run(tables, "--restored", "--journal", journals[0])
+    missing = ("db02", "a1", "version_record_missing", "assetVersionId")
+    assert (result.status, result.found) == (1, sorted([missing, ("", "", "still_migrated", "")]))
+    assert roll_back(tables, *journals) == 0
+    assert run(tables, "--restored", "--journal", *journals).found == [] and tables.contents() == before
+
+
 def test_restored_needs_journals(tables, capsys):
     assert verify.main([*tables.flags, "--restored"]) == migration.EXIT_USAGE
     assert "Fix: give them too: --journal and the folder" in capsys.readouterr().err
