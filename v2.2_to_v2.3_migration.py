@@ -3176,7 +3176,7 @@ class Run:
             self.tables = DryRunTables(self.reader)
         self.least_items = 4 * settings.workers * settings.batch_size
         self.stopping = False
-        self.stopped_by = ""
+        self.stopped_by = ""  # the name of a signal
         self.stopped = False
         self.error = None  # type: Optional[BaseException]
         self._tasks = set()  # type: set
@@ -3201,10 +3201,9 @@ class Run:
         self.loop.close()
         asyncio.set_event_loop(None)
 
-    def stop(self, by: str = "") -> None:
-        """Begin nothing new. May be called from a signal handler and from another thread. by: the signal's name."""
+    def stop(self) -> None:
+        """Begin nothing new. May be called from a signal handler and from another thread."""
         self.stopping = True
-        self.stopped_by = by
         with contextlib.suppress(RuntimeError):  # it has just ended
             self.loop.call_soon_threadsafe(self._stop)
 
@@ -5164,7 +5163,8 @@ def interruptible(run: Run):
             os._exit(EXIT_INTERRUPTED)
         if not signalled_at:
             signalled_at.append(now)
-            run.stop(signal.Signals(signal_number).name)
+            run.stopped_by = signal.Signals(signal_number).name
+            run.stop()
             say("\nFinishing what is under way. Ctrl-C again, after a second, stops at once.\n")
 
     def say(text):
