@@ -85,8 +85,8 @@ def test_the_log_gets_a_line_every_few_seconds_that_says_why_it_waits(monkeypatc
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
-def test_a_narrow_terminal_shows_the_time_left_and_the_throttled_key_and_no_message_is_mixed_with_the_bar(tables):
-    """80 columns; the log file gets the whole line."""
+def test_a_narrow_terminal_shows_the_pace_and_the_throttled_key_and_no_message_is_mixed_with_the_bar(tables):
+    """80 columns; the log file gets the whole line. Whether a time left is shown depends on how steady the pace is."""
     assets = [asset("a%03d" % n) for n in range(280)]
     for broken in assets[100:280:30]:
         broken["currentVersion"] = S("odd")
@@ -96,9 +96,10 @@ def test_a_narrow_terminal_shows_the_time_left_and_the_throttled_key_and_no_mess
         status, output = on_a_terminal([sys.executable, migration.__file__] + tables.flags + flags, tables.folder)
     assert status == 1
     lines = [line for line in re.split(r"[\r\n]+", output) if line]
-    bars = [line for line in lines if " units/s  about " in line]
+    bars = [line for line in lines if " units/s  " in line]
     assert bars and max(len(re.sub(r"\x1b\[[A-Z]", "", line)) for line in bars) <= 80
-    assert any(re.search(r"\d%  \d+/s  \d+ units/s  about \d+ s left  \[throttled: assets", line) for line in bars)
+    pace = r"\d%  \d+/s  \d+ units/s(  about \d+ (s|min) left)?  \[throttled: assets"
+    assert any(re.search(pace, line) for line in bars)
     failures = [line for line in lines if "failed: db01" in line]
     assert len(failures) == 6 and all(line.startswith("failed: db01 / a") for line in failures)
     with open("run.log", encoding="utf-8") as file:
