@@ -4891,24 +4891,20 @@ class Progress:
 
     def pace(self) -> str:
         """How far, how fast and how long still, by the last half minute."""
-        samples = self.samples[0], self.samples[len(self.samples) // 2], self.samples[-1]
-        (start, before, units_before), (middle, between, _), (end, finished, units) = samples
-        seconds = max(end - start, 0.001)
-        rate = (finished - before) / seconds
+        first, middle, last = self.samples[0], self.samples[len(self.samples) // 2], self.samples[-1]
+        rate, units_rate = rates(first, last)
+        finished = last[1]
         parts = ["{:,.0f}/s".format(rate)]
-        if units > units_before:
-            parts.append("{:,.0f} units/s".format((units - units_before) / seconds))
+        if units_rate > 0:
+            parts.append("{:,.0f} units/s".format(units_rate))
         if 0 < finished <= self.total:
             parts.insert(0, "%d%%" % (100 * finished // self.total))
             # Unchanged assets go by far faster than those that are written: where the rate has just changed it says
             # nothing of what comes, and where nothing was written, what there is to write is still to come.
-            earlier, later = (
-                (between - before) / max(middle - start, 0.001),
-                (finished - between) / max(end - middle, 0.001),
-            )
+            earlier, later = rates(first, middle)[0], rates(middle, last)[0]
             left = (self.total - finished) / max(rate, 0.001)
             if left >= 1 and max(earlier, later) < 1.5 * min(earlier, later):
-                to_come = self.writes and units == units_before
+                to_come = self.writes and units_rate == 0
                 parts.append("%s %s left" % ("at least" if to_come else "about", duration_text(left)))
         return "  ".join(parts)
 
@@ -4916,6 +4912,12 @@ class Progress:
         if self.bar is not None:
             with despite_a_closed_terminal(sys.stderr):
                 self.bar.close()
+
+
+def rates(start: Tuple[float, int, float], end: Tuple[float, int, float]) -> Tuple[float, float]:
+    """Assets and write units a second between two samples of (seconds, assets, write units)."""
+    seconds = max(end[0] - start[0], 0.001)
+    return (end[1] - start[1]) / seconds, (end[2] - start[2]) / seconds
 
 
 def _make_bar(total: int) -> Any:

@@ -203,7 +203,7 @@ def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, 
             "journal",
             text
             % (
-                *(journal.path, " " * (not journal.whole) + journal.state),
+                *(journal.path, " " + journal.state if journal.state else ""),
                 *(journal.started, migration.counted(count, "before image")),
             ),
         )
@@ -560,15 +560,19 @@ class LaterImages:
 
     def have(self, key: Sequence[str], journal: Journal) -> bool:
         """Whether there is a before image of an asset that is later than this journal."""
-        query = "SELECT started FROM later WHERE key = ?"
-        row = self.database.execute(query, (migration.to_json(list(key)),)).fetchone()
-        is_later = row is not None and tuple(json.loads(row[0])) > journal.order
+        latest = self._order(key)
+        is_later = latest is not None and latest > journal.order
         self.superseded += is_later
         return is_later
 
     def __contains__(self, key: Sequence[str]) -> bool:
-        query = "SELECT 1 FROM later WHERE key = ?"
-        return self.database.execute(query, (migration.to_json(list(key)),)).fetchone() is not None
+        return self._order(key) is not None
+
+    def _order(self, key: Sequence[str]) -> Any:
+        """That of the latest journal with a before image of an asset, None where there is none."""
+        query = "SELECT started FROM later WHERE key = ?"
+        row = self.database.execute(query, (migration.to_json(list(key)),)).fetchone()
+        return row and tuple(json.loads(row[0]))
 
     def __len__(self) -> int:
         return self.database.execute("SELECT COUNT(*) FROM later").fetchone()[0]
@@ -1003,14 +1007,15 @@ class Rollback:
             self.show(migration.describe_change(now.asset, plan))
 
 
-def restoration(image: BeforeImage, now: Any) -> Any:
+def restoration(image: BeforeImage, now: Now) -> Any:
     """The change of the asset, which holds while that is as the migration left it; while all of an archived one is as
     it was seen, for another may be archived in its place, and nobody edits it."""
     values = {name: value for name, value in image.before.items() if value is not None and value != image.after[name]}
     removed = tuple(name for name in image.before if image.before[name] is None and image.after[name] is not None)
     expected = dict(image.after)
-    if migration.is_archived(image.asset):
-        expected.update((name, value) for name, value in now.asset.items() if name not in ("databaseId", "assetId"))
+    if now.asset and migration.is_archived(image.asset):
+        keys = migration.KEY_SCHEMAS["assets_table_name"]
+        expected.update((name, value) for name, value in now.asset.items() if name not in keys)
     return migration.Change("UPDATE", image.key, image.size, values, removed, expected, now.asset)
 
 
@@ -1049,7 +1054,7 @@ def undone_journals(storage: Any, report_dir: str) -> Dict[str, str]:
     undone = {}  # type: Dict[str, str]
     for name in summaries_in(storage.folder(report_dir), "rollback_"):
         summary = read_summary(storage, report_dir, name)
-        for journal in map(storage.journal, summary["journals"] if summary.get("undone") else []):
+        for journal in map(storage.journal, summary.get("journals", []) if summary.get("undone") else []):
             undone[journal.identity] = journal.stem
     return undone
 

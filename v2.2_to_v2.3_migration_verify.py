@@ -1084,13 +1084,16 @@ def next_step_of_restored(
 
 def all_folders(summary: Dict[str, Any], storage: Any) -> List[str]:
     """Where the journals lie that were given and that were not."""
-    paths = summary["journals"] + summary["journals_not_given"]
+    return folders_of(summary["journals"] + summary["journals_not_given"], storage)
+
+
+def folders_of(paths: List[str], storage: Any) -> List[str]:
     return sorted({storage.journal(path).folder or os.curdir for path in paths})
 
 
 def where_journals_go(summary: Dict[str, Any], storage: Any, settings: Any) -> Dict[str, str]:
     """The flag that a migration needs so that its journal lies beside those given."""
-    folders = sorted({storage.journal(path).folder or os.curdir for path in summary["journals"]})
+    folders = folders_of(summary["journals"], storage)
     if len(folders) != 1 or os.path.realpath(folders[0]) == os.path.realpath(settings.journal_dir):
         return {}
     return {"journal_dir": folders[0]}
@@ -1439,8 +1442,8 @@ def survey(journals: List[Any], summaries: Any, skipped: Any) -> Tuple[List[Any]
 
 
 def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any], List[str]]:
-    """Whether a migration or a rollback changes these tables at the moment, or a run used another versions table; and
-    the journals that are in use."""
+    """Whether a migration or a rollback changes these tables at the moment, or a run had another versions table or
+    bucket; and the journals that are in use."""
     in_folder, checks = migration.journals_of_tables(site.storage, settings, site.account, site.region)
     files, in_use = [*in_folder, *(journal.file for journal in journals)], []
     for file in collections.OrderedDict((file.identity, file) for file in files).values():
