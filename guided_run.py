@@ -50,7 +50,7 @@ DEFAULT_LIMIT = 10
 # Of one run, that the next one needs too.
 KEPT_FLAGS = ("journal_dir", "report_dir", "batch_size", "workers", "max_write_units", "max_read_units", "repair")
 SAMPLE_ASSETS = 200
-TYPE_AGAIN = "\nNext: do what the Fix above says, then type the same command again."
+TYPE_AGAIN = migration.NextStep("\nNext: do what the Fix above says, then type the same command again.", None, {})
 # local_dynamodb.py sets it for the command it runs.
 ENDPOINT_VARIABLE = "VAMS_LOCAL_ENDPOINT"
 
@@ -188,9 +188,15 @@ class Steps:
 
     def migrate(self, **settings):
         self._run(MIGRATION, dict(self.typed, **settings))
-        # Without a command: nothing of what was named was found, and there is nothing to go on with.
-        if read_text(self.next_step).count("\n") == 1:
+        step = migration.read_next(self.next_step)
+        if step and step.script is None:  # nothing of what was named was found, and there is nothing to go on with
             raise Ended(self.status)
+
+    @property
+    def may_migrate(self):
+        """Whether the dry run that was just made has found something to migrate; unknown counts."""
+        step = migration.read_next(self.next_step)
+        return step is None or (step.script == MIGRATION and "dry_run" not in step.flags)
 
     def verify(self):
         """With a page beside the report, and by the journals of these tables, this run's and earlier ones'."""
@@ -201,11 +207,11 @@ class Steps:
 
     def _run(self, script, flags):
         command = [self.python, os.path.join(FOLDER, script), "--config", self.config]
-        former = read_text(self.next_step)
-        migration.write_next(self.next_step, "")
+        former = migration.read_next(self.next_step)
+        migration.write_next(self.next_step, None)
         status = local_dynamodb.run_command(command + migration.flag_words(flags), self.environment)
         self.status = self.status or status
-        said = read_text(self.next_step)
+        said = migration.read_next(self.next_step)
         killed = status > 128 and status != migration.EXIT_INTERRUPTED
         if killed:
             text = "error: %s was killed, by signal %d.\n  Fix: see what did that, such as a lack of memory."
@@ -246,18 +252,14 @@ def one_next_step(shown=True):
     """The file for the next step; what it holds at the end is the last that is shown."""
     descriptor, path = tempfile.mkstemp()
     os.close(descriptor)
+    migration.write_next(path, None)
     try:
         yield path
     finally:
-        text = read_text(path)
+        step = migration.read_next(path)
         os.remove(path)
-        if text and shown:
-            migration.announce(text)
-
-
-def read_text(path):
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()
+        if step and shown:
+            migration.announce(step.text)
 
 
 def headline(text):
@@ -294,19 +296,23 @@ def look_then_migrate(config, typed, settings, next_step):
 
     # The dry run has shown the plan, so this is the only question: the migration gets --yes.
     question = "Migrate these %d assets of %s now?" % (limit, settings.assets_table_name)
-    if steps.wants(question, False, is_local(settings.endpoint_url), "Nothing was written."):
+    if not steps.may_migrate:
+        migration.announce("\nNothing to migrate: these assets are migrated already, or would fail.")
+    elif steps.wants(question, False, is_local(settings.endpoint_url), "Nothing was written."):
         headline("Migration of these %d assets" % limit)
         steps.migrate(dry_run=False, yes=True)
-        steps.offer_verification()
-        if steps.status == migration.EXIT_DONE:
-            command = wrapper_command(config, for_all(typed, settings))
-            migration.write_next(next_step, "\nNext: migrate all of them:\n%s" % command)
     else:
         migration.announce(
             "\nNothing was migrated. To migrate these assets, run this again and answer y, or give --yes."
         )
         question = "Verify these %d assets all the same? It says which of them are migrated already." % limit
         steps.offer_verification(question, default=False, unattended=False)
+        return steps.status
+    steps.offer_verification()
+    if steps.status == migration.EXIT_DONE:
+        flags = for_all(typed, settings)
+        text = "\nNext: migrate all of them:\n%s" % wrapper_command(config, flags)
+        migration.write_next(next_step, migration.NextStep(text, MIGRATION, flags))
     return steps.status
 
 
@@ -375,7 +381,9 @@ def rehearse_on_samples(config, typed, settings):
 
 def migrate_samples(config, typed, settings, next_step):
     limit = typed.pop("limit", DEFAULT_LIMIT)
-    own = {"endpoint_url": os.environ[ENDPOINT_VARIABLE], "yes": True}
+    # In folders of their own, so that no journal of samples lies among those of the tables in AWS.
+    folders = {name: getattr(settings, name).rstrip("/") + "/rehearsal" for name in ("journal_dir", "report_dir")}
+    own = {"endpoint_url": os.environ[ENDPOINT_VARIABLE], "yes": True, **folders}
     typed.update(own)
     everything = Steps(config, typed, settings._replace(**own), next_step)
     few = Steps(config, dict(typed, limit=limit), settings._replace(**own), next_step)

@@ -2458,7 +2458,10 @@ class WriteQueue:
         if batch and len(batch) < self.batch_size and room > 0 and not may_be_partial:
             self.put_back(batch, True)
             return []
-        self.lanes.had_their_turn(lanes)
+        # Whom the ceiling, or the room, has left nothing is first the next time. So records do not run ahead of their
+        # assets under a low ceiling, and little is half-way when the run is stopped.
+        served = {queued.lane for queued in batch}
+        self.lanes.had_their_turn([lane for lane in lanes if lane in served])
         return batch
 
     def answered(self, batch: List[QueuedWrite], codes: List, units: Optional[float], sent_at: float) -> float:
@@ -3233,6 +3236,11 @@ class Run:
     @property
     def write_units(self) -> float:
         return self.writer.units
+
+    @property
+    def under_way(self) -> int:
+        """How many items are begun and not at their end."""
+        return len(self._tasks)
 
     async def _follow(self, pages: Any, do: Callable[[Any], Any]) -> None:
         try:
@@ -4875,7 +4883,8 @@ class Progress:
         """finished: assets; counts: how many of each kind, in words; run: tells its units and why it waits."""
         now = time.monotonic()
         self.samples.append((now, finished, run.write_units))
-        pace, reason = self.pace(), redacted(run.waiting_for())
+        pace = "stopping, {:,} still under way".format(run.under_way) if run.stopping else self.pace()
+        reason = redacted(run.waiting_for())
         if reason:
             pace += "  [%s]" % reason
         if self.bar is not None:
@@ -5457,7 +5466,7 @@ def begin_files(settings: Settings, site: Site) -> RunFiles:
     report = Report(outputs.path_of(names["report"]), DRY_RUN_OUTCOMES if settings.dry_run else {})
     journal = None
     if settings.dry_run:
-        announce("The first changes:", level=logging.INFO)
+        announce("The first changes, and what would fail:", level=logging.INFO)
     else:
         journal = open_journal(journal_path(journals, stem), settings, site, iso_utc(start))
     return RunFiles(start, stem, report, journal, names, outputs)
@@ -5753,19 +5762,34 @@ def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:
     return {name: value for name, value in typed.items() if name in names}
 
 
+class NextStep(NamedTuple):
+    """What to do after a run, for whom one screen has several steps."""
+
+    text: str  # as it is shown
+    script: Optional[str]  # None where nothing is to be typed
+    flags: Dict[str, Any]
+
+
 def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> None:
     """Say what to do next; the last line is the command, if there is one."""
     text = "\nNext: %s" % (step + "." if script is None else "%s:\n%s" % (step, command_text(script, flags)))
     if NEXT_VARIABLE in os.environ:
-        write_next(os.environ[NEXT_VARIABLE], text)
+        write_next(os.environ[NEXT_VARIABLE], NextStep(text, script, flags))
     else:
         announce(text)
 
 
-def write_next(path: str, text: str) -> None:
-    """Leave the next step in the file that NEXT_VARIABLE names, in the place of an earlier one."""
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
+def write_next(path: str, step: Optional[NextStep]) -> None:
+    """Leave the next step, or that there is none, in the file that NEXT_VARIABLE names, in the place of an earlier
+    one."""
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(step, file)
+
+
+def read_next(path: str) -> Optional[NextStep]:
+    with open(path, encoding="utf-8") as file:
+        step = json.load(file)
+    return step and NextStep(*step)
 
 
 def command_text(script: str, flags: Dict[str, Any]) -> str:

@@ -789,6 +789,14 @@ def outcome_with(steps: Sequence[str], outcome: str) -> str:
     return "record_kept" if CHANGED in steps and outcome == "restored" else outcome
 
 
+def by_hand(record: Key) -> str:
+    """What to do about a version record that stays."""
+    names = migration.KEY_SCHEMAS["asset_versions_table_name"]
+    key = ", ".join("%s %s" % pair for pair in zip(names, map(migration.one_name, record[1:])))
+    text = "If it is not wanted, delete it by hand, or a new migration says version_conflict: %s in %s."
+    return text % (key, record[0])
+
+
 def _shown(value: Optional[Value]) -> str:
     return "absent" if value is None else migration.shown(value)
 
@@ -831,9 +839,10 @@ class KeptRecords:
         self.database.execute("DELETE FROM kept WHERE key = ? AND NOT held", (migration.to_json(key),))
 
     def left(self) -> Iterator[Tuple[str, str, str, str]]:
-        """The rows that are to be reported."""
-        for (row,) in self.database.execute("SELECT row FROM kept WHERE row IS NOT NULL"):
-            yield tuple(json.loads(row))
+        """What is to be reported: databaseId, assetId and outcome of the asset, and in words what stays and why."""
+        for key, row in self.database.execute("SELECT key, row FROM kept WHERE row IS NOT NULL"):
+            *asset, reason = json.loads(row)
+            yield (*asset, "The version record %s stays: %s." % (json.loads(key)[2], reason))
 
 
 # --------------------------------------------------------------------------------------
@@ -987,7 +996,10 @@ class Rollback:
             self.tally.assets += outcome == "restored"
             if outcome_with(steps, outcome) == "record_kept":
                 stored = next(record for record, step in zip(now.records, steps) if step == CHANGED)
-                message = "The version record was changed since the migration and was kept: %s." % _shown({"M": stored})
+                message = "Its version record was changed since the migration and stays: %s. %s" % (
+                    _shown({"M": stored}),
+                    by_hand(self.database.record_key(stored)),
+                )
                 return "record_kept", (Finding("version_record_changed", "assetVersionId", message),)
             return outcome, findings
         raise migration.changed_by_others("changed_during_rollback")
@@ -1057,6 +1069,20 @@ def undone_journals(storage: Any, report_dir: str) -> Dict[str, str]:
         for journal in map(storage.journal, summary.get("journals", []) if summary.get("undone") else []):
             undone[journal.identity] = journal.stem
     return undone
+
+
+def has_ended(paths: Sequence[str], storage: Any, report_dir: str) -> bool:
+    """Whether a rollback by all of these journals, or more, came to its end, as its summary says: another one by them
+    could do no more."""
+    wanted = {storage.journal(path).identity for path in paths}
+    for name in summaries_in(storage.folder(report_dir), "rollback_"):
+        summary = read_summary(storage, report_dir, name)
+        outcomes = summary.get("outcomes", {})
+        ended = summary.get("exit_status") in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS)
+        ended = ended and not (summary.get("error") or outcomes.get("failed") or outcomes.get("not_finished"))
+        if ended and wanted <= {storage.journal(path).identity for path in summary.get("journals", [])}:
+            return True
+    return False
 
 
 def is_empty(file: Any) -> bool:
@@ -1144,8 +1170,8 @@ async def after_owners(rollback: Rollback, item_count: int, pages: Any):
 
 def add_kept_records(rollback: Rollback) -> None:
     """Report the version records that stay."""
-    for database_id, asset_id, outcome, reason in rollback.records.kept.left():
-        finding = Finding("record_stays", "assetVersionId", "A version record stays: %s." % reason)
+    for database_id, asset_id, outcome, message in rollback.records.kept.left():
+        finding = Finding("record_stays", "assetVersionId", message)
         rollback.tally.codes[finding.code] += 1
         rollback.tally.report.add(database_id, asset_id, outcome, finding)
 
@@ -1163,18 +1189,17 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
     would_write = summary["version_records_removed"] or any(map(outcomes.get, ("would_restore", "would_keep_record")))
     if summary["dry_run"] and would_write:
         return "roll back", script, migration.for_real(typed)
-    if summary["exit_status"] != migration.EXIT_DONE:
-        step = "look at what was not restored; what users made since stays. If you mend anything, run this again"
-        if summary["migrated_in_no_journal"]:
-            step += ", with the journal that is missing, if one is"
-        return step, script, typed
+    if outcomes.get("failed") or outcomes.get("would_fail"):
+        return "look at what failed, mend it, and run this again", script, typed
     if summary["other_buckets"]:
         bucket = summary["other_buckets"][0]
         step = "take back what was migrated with the bucket %s, if that is to go too" % bucket
         flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
         return step, script, {**flags, "journal": typed["journal"]}
-    flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True}
+    flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True, "html": True}
     step = "see that everything is as it was before"
+    if summary["exit_status"] != migration.EXIT_DONE:
+        step = "see that all else is as it was before; what users made since stays"
     if summary["dry_run"]:
         step = "there is nothing to roll back; " + step
     if summary["journals_not_given"]:
@@ -1196,7 +1221,7 @@ def run_rollback(
     files, outputs = migration.report_files(folder, stem), migration.Outputs(site.storage)
     report = migration.Report(outputs.path_of(files["report"]), names)
     if settings.dry_run:
-        migration.announce("The first changes:")
+        migration.announce("The first changes, and what would fail:")
     tally = migration.Tally(report)
     run = migration.Run(database, settings)
     rollback = Rollback(run, settings, tally, archive, migration.announce)
@@ -1218,6 +1243,7 @@ def run_rollback(
             files["log"] = settings.log_file
         summary = migration.summarise(settings, site, tally, migration.usage_of(run), start, status, error, files)
         summary["outcomes"] = {names.get(name, name): tally.outcomes[name] for name in OUTCOMES}
+        del summary["scanned"]
         summary["assets_restored"] = summary.pop("assets_changed")
         summary["version_records_removed"] = summary.pop("version_records_written")
         summary["before_images"] = total
@@ -1285,7 +1311,9 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
         lines += [migration.count_line(codes[code], "%s: %s" % (code, known[code])) for code in found]
     lines.append("")
     lines += ["  %-9s %s" % file for file in summary["files"].items()]
-    lines += journal_warnings(summary["interrupted_journals"], summary["journals_not_given"])
+    # What the part of a journal that is missing tells of would be migrated, and in no journal.
+    interrupted = summary["interrupted_journals"] if summary["migrated_in_no_journal"] else []
+    lines += journal_warnings(interrupted, summary["journals_not_given"])
     return "\n".join(lines)
 
 

@@ -243,9 +243,9 @@ class Proof:
 
     def verify(self) -> int:
         requests = verify.RequestCounts(self.data.database.client)
-        return verify.run_verification(
-            self.data.database, self.settings, self.site, self.journals, None, None, requests.counts
-        )
+        _, archive = rollback.survey(self.journals)
+        case = verify.Case(self.data.database, self.settings, self.site, self.journals, archive)
+        return verify.run_verification(case, requests.counts)
 
     def roll_back(self) -> int:
         # As the rollback script does: what they choose among is in the journals already.

@@ -111,7 +111,7 @@ ERROR_TYPES = collections.OrderedDict(
         ),
         (
             "made_in_v23",
-            "Note: Restored: assets that users made, archived, or went on from, in v2.3; v2.2 cannot read them.",
+            "Note: assets that users made, archived, or went on from, in v2.3; after a rollback v2.2 cannot read them.",
         ),
         (
             "record_unexplained",
@@ -123,7 +123,11 @@ ERROR_TYPES = collections.OrderedDict(
             "Note: a journal in a folder given is damaged, or a part only; what it tells was not compared.",
         ),
         ("to_do", "Note: the migration left this to a person. The message says what to do."),
-        ("no_before_image", "Note: migrated assets are in none of the journals given; their content was not compared."),
+        (
+            "no_before_image",
+            "Note: migrated assets are in none of the journals given: their content was not compared, and they have no"
+            " way back.",
+        ),
         (
             "edited_since",
             "Note: Restored: users, or a later run with --repair, changed an attribute that this migration left alone.",
@@ -173,6 +177,19 @@ class Asset(NamedTuple):
     is_migrated: bool
     problems: List[Problem]
     record: Optional[Item] = None  # that the migration has still to make
+
+
+class Case(NamedTuple):
+    """What is verified, and by what."""
+
+    database: Any
+    settings: Any
+    site: Any
+    journals: List[Any]
+    archive: Any  # as rollback.survey says it of the journals
+    restored: bool = False  # whether after a rollback
+    damaged: Sequence[Any] = ()  # errors, of journals that are left out
+    under_way: Sequence[str] = ()  # the journals of runs that change the tables meanwhile
 
 
 # --------------------------------------------------------------------------------------
@@ -508,14 +525,12 @@ class Tally:
 class Verification:
     """The three passes. Each has its pages and a coroutine for an item of them."""
 
-    def __init__(
-        self, database: Any, settings: Any, findings: Any, item_count: int, archive: Any, with_journals: bool
-    ) -> None:
-        """item_count: of the assets table, about."""
-        self.database = database
+    def __init__(self, case: Case, findings: Any) -> None:
+        settings = case.settings
+        self.database = case.database
         self.settings = settings
-        self.item_count = item_count
-        self.with_journals = with_journals
+        self.item_count = case.site.item_count  # about
+        self.with_journals = bool(case.journals)
         self.bucket = settings.asset_bucket_name
         self.add = findings.add  # type: Callable[..., None]
         self.tally = findings.tally
@@ -523,12 +538,13 @@ class Verification:
         self.owners = migration.AssetKeys()
         self.empty_databases = set(settings.database_id)
         self.asset_ids = {}  # type: Dict[str, None]
-        self.archive = archive
+        self.archive = case.archive
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
         self.listed = Keys()  # assets with attributes that are to be seen to
-        self.uncovered = Keys()  # migrated assets, without those that a journal has a before image of
+        # Migrated assets, without those that a journal has a before image of: of the migration, and of users.
+        self.uncovered, self.made_in_v23 = Keys(), Keys()
 
     # First pass: assets.
 
@@ -566,7 +582,8 @@ class Verification:
                 self.owners.add(twin_key[1], asset.asset_id, migration.version_id_of(found[twin_key]))
             problems = problems + current_record_problems(asset, found.get(record_key))
             if self.with_journals:
-                self.uncovered.add([asset.database_id, asset.asset_id])
+                by_user = made_by_user(found.get(record_key))
+                (self.made_in_v23 if by_user else self.uncovered).add([asset.database_id, asset.asset_id])
         elif asset.record:
             record_key = self.database.record_key(asset.record)
             problems = with_conflict(problems, asset.record, (await run.tables.get([record_key])).get(record_key))
@@ -588,9 +605,8 @@ class Verification:
 
     def add_what_was_not_compared(self) -> None:
         """When all journals were read: how many migrated assets none of them covers."""
-        if len(self.uncovered):
-            problem = problem_of_many("no_before_image", "Migrated assets", self.uncovered)
-            self.add(problem, assets=len(self.uncovered))
+        add_of_many(self.add, "no_before_image", "Migrated assets", self.uncovered)
+        add_of_many(self.add, "made_in_v23", "Assets", self.made_in_v23)
 
     # Second pass: version records.
 
@@ -626,7 +642,8 @@ class Verification:
 
     async def verify_image(self, run: Any, image: Any) -> None:
         self.tally.any_image = True
-        self.uncovered.discard(image.key[1:])
+        for keys in (self.uncovered, self.made_in_v23):
+            keys.discard(image.key[1:])
         # Newest come first, so what was met before supersedes this before image, but not what its run has left to do.
         newest = self.seen.add(image.key[1:])
         if not is_in_scope(image, self.settings) or not self.is_within_limit(image):
@@ -717,21 +734,16 @@ class Restoration:
         record = (await run.tables.get([record_key])).get(record_key) if record_key[2] else None
         if record is None:  # a rollback that was killed may leave it so, where a migration relied on it meanwhile
             self.add(version_record_missing(key[1], key[2], record_key[2]))
-        by_user = record is not None and not migration.looks_like_ours(record)
-        (self.made_in_v23 if by_user else self.still_migrated).add(key[1:])
+        (self.made_in_v23 if made_by_user(record) else self.still_migrated).add(key[1:])
 
     def add_what_no_journal_explains(self) -> None:
         """When all journals were read, and the assets in the new form were told apart."""
         for page in self.left.pages(rollback.PAGE_IMAGES):
             for key in page:
                 self.unexplained.discard(key)
-        for error_type, what, keys in (
-            ("still_migrated", "Assets in the new form", self.still_migrated),
-            ("made_in_v23", "Assets in the new form", self.made_in_v23),
-            ("record_unexplained", "Version records that no asset needs, and", self.unexplained),
-        ):
-            if len(keys):
-                self.add(problem_of_many(error_type, what, keys), assets=len(keys))
+        add_of_many(self.add, "still_migrated", "Assets in the new form", self.still_migrated)
+        add_of_many(self.add, "made_in_v23", "Assets in the new form", self.made_in_v23)
+        add_of_many(self.add, "record_unexplained", "Version records that no asset needs, and", self.unexplained)
 
     async def pages(self, run: Any, journals: List):
         """Pages of keys, each with what an asset was before, None where others tell it, and the claims for it."""
@@ -786,7 +798,10 @@ class Restoration:
             if not claim.wrote:
                 self.unexplained.add(record[1:])
             elif self.left.add(record[1:]):
-                message = "The version record %s is left, and no asset needs it." % record[2]
+                message = "The version record %s is left, and no asset needs it. %s" % (
+                    record[2],
+                    rollback.by_hand(record),
+                )
                 values = (display({"M": claim.was} if claim.was else None), display({"M": stored}))
                 self.add(Problem(key[1], key[2], "record_left", "assetVersionId", *values, message))
 
@@ -797,12 +812,19 @@ class Restoration:
         return await self.owners.find(record, (), migration.needs_record) is not None
 
 
-def problem_of_many(error_type: str, what: str, keys: "Keys") -> Problem:
-    """One row for many assets or version records, of which it names the first."""
-    names = ", ".join(migration.name_of(*key) for key in keys.first(migration.SHOWN_ASSETS))
-    others = " and others" if len(keys) > migration.SHOWN_ASSETS else ""
-    message = "%s that no journal given tells of: %s%s." % (what, names, others)
-    return Problem("", "", error_type, "", "none", str(len(keys)), message)
+def made_by_user(record: Optional[Item]) -> bool:
+    """Whether a user, by v2.3, surely made a version record."""
+    return record is not None and not migration.looks_like_ours(record)
+
+
+def add_of_many(add: Callable[..., None], error_type: str, what: str, keys: "Keys") -> None:
+    """Add one row for all assets or version records of a kind, if there are any; it names the first of them."""
+    count = len(keys)
+    if count:
+        names = ", ".join(migration.name_of(*key) for key in keys.first(migration.SHOWN_ASSETS))
+        others = " and others" if count > migration.SHOWN_ASSETS else ""
+        message = "%s that no journal given tells of: %s%s." % (what, names, others)
+        add(Problem("", "", error_type, "", "none", str(count), message), assets=count)
 
 
 def is_in_scope(image: Any, settings: Any) -> bool:
@@ -964,8 +986,12 @@ def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
         return "NOT FINISHED", found + " before it stopped"
     if problems:
         return "NOT VERIFIED", found
-    in_part = "still_migrated" in summary["notes"] or "record_unexplained" in summary["notes"]
-    return "VERIFIED IN PART" if in_part else "VERIFIED", found
+    return "VERIFIED IN PART" if not_covered(summary) else "VERIFIED", found
+
+
+def not_covered(summary: Dict[str, Any]) -> bool:
+    """Whether something is there that journals should tell of, and none of those given does."""
+    return any(name in summary["notes"] for name in ("no_before_image", "still_migrated", "record_unexplained"))
 
 
 def result_text(summary: Dict[str, Any]) -> str:
@@ -984,13 +1010,20 @@ def result_text(summary: Dict[str, Any]) -> str:
     lines += ["  stopped: %s" % summary["stopped"]] if summary["stopped"] else []
     lines.append("%s: %s." % verdict(summary))
     not_given = summary["journals_not_given"] + summary["journals_lost"]
-    lines += rollback.journal_warnings(summary["interrupted_journals"], not_given)
+    interrupted = summary["interrupted_journals"] if not_covered(summary) else []
+    lines += rollback.journal_warnings(interrupted, not_given)
     return "\n".join(lines)
 
 
 def meaning_of(error_type: str) -> str:
     """Without the word under whose heading it stands."""
     return ERROR_TYPES[error_type].replace("Note: ", "", 1)
+
+
+LEFT_BY_ROLLBACK = (
+    "a rollback by these journals has done what it can. What is left is in the report: keep what users made, or mend it"
+    " by hand, as the README says under Going back. Deploy v2.2, or migrate again, before users come back, and file %s"
+)
 
 
 def next_step(
@@ -1005,10 +1038,14 @@ def next_step(
         return "verify to the end", verify, typed
     if summary["under_way"]:
         return "let the run that is under way come to its end, then verify again", verify, typed
+    files = "the report and the page" if "page" in summary["files"] else "the report"
     if summary["restored"] and problems:
-        flags["journal"] = all_folders(summary, storage) if summary["journals_not_given"] else typed["journal"]
+        if summary["journals_not_given"]:
+            typed = {**typed, "journal": all_folders(summary, storage)}
+        elif rollback.has_ended(summary["journals"], storage, settings.report_dir):
+            return LEFT_BY_ROLLBACK % files, None, {}
         step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
-        return step, roll_back, flags
+        return step, roll_back, {**flags, "journal": typed["journal"]}
     if "other_bucket" in problems and summary["other_bucket"]:
         step = (
             "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it,"
@@ -1034,7 +1071,6 @@ def next_step(
     if problems:
         theirs = "; what users have changed since the migration is theirs" if summary["journals"] else ""
         return "mend what the report names, then verify again" + theirs, verify, typed
-    files = "the report and the page" if "page" in summary["files"] else "the report"
     if summary["restored"]:
         return next_step_of_restored(summary, storage, flags, files)
     if summary["journals_not_given"]:
@@ -1059,7 +1095,10 @@ def next_step(
     first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
     if "no_before_image" in summary["notes"]:
         others = migration.counted(summary["notes"]["no_before_image"], "migrated asset")
-        first = "%s, in no journal given, not compared: made in v2.3, or give the journals too; %s" % (others, first)
+        first = (
+            "look for the journals of %s, maybe in another folder, and verify again with all: without them these are"
+            " not compared and have no way back. If they are lost: %s" % (others, first)
+        )
     return first + "look at the application, open it to its users, file %s, keep the journals" % files, None, {}
 
 
@@ -1108,11 +1147,9 @@ def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) ->
     return journals, [path for path in journals if storage.journal(path).identity in undone]
 
 
-def summarise(
-    settings, site, findings, runs, requests, journals, start, status, error, files, restored, stopped
-) -> Dict[str, Any]:
+def summarise(case, findings, runs, requests, start, status, error, files, stopped) -> Dict[str, Any]:
     """What the JSON summary says."""
-    end, tally = migration.utc_now(), findings.tally
+    end, tally, journals = migration.utc_now(), findings.tally, case.journals
     counts = [(name, tally.types[name]) for name in ERROR_TYPES if tally.types[name]]
     return collections.OrderedDict(
         [
@@ -1122,9 +1159,9 @@ def summarise(
             ("duration_seconds", round((end - start).total_seconds(), 1)),
             ("exit_status", status),
             ("error", None if error is None else str(error)),
-            ("account", site.account),
-            ("region", site.region),
-            ("scope", migration.describe_scope(settings)),
+            ("account", case.site.account),
+            ("region", case.site.region),
+            ("scope", migration.describe_scope(case.settings)),
             ("assets", tally.assets),
             ("version_records", tally.records),
             ("before_images", tally.images),
@@ -1135,11 +1172,12 @@ def summarise(
             ("other_bucket", findings.other_bucket),
             ("read_units", sum(run.reader.units for run in runs)),
             ("requests", dict(sorted(requests.items()))),
-            ("restored", restored),
+            ("restored", case.restored),
             ("stopped", stopped),
+            ("under_way", list(case.under_way)),
             ("journals", [journal.path for journal in journals]),
             ("interrupted_journals", [journal.path for journal in journals if journal.state == rollback.NOT_WHOLE]),
-            ("settings", migration.public_settings(settings)),
+            ("settings", migration.public_settings(case.settings)),
             ("files", files),
         ]
     )
@@ -1163,6 +1201,7 @@ h2 { margin: 2.2rem 0 .6rem; font-size: 1.1rem }
 .verdict strong { margin-right: .6rem; padding: .15rem .6rem; border: 2px solid; border-radius: .4rem;
   white-space: nowrap; color: var(--bad) }
 .verdict.good strong { color: var(--good) }
+.verdict.part strong { color: var(--note) }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; margin: 0; padding: 1rem 1.2rem;
   border-radius: .5rem; background: var(--panel) }
 dt { color: var(--dim) }
@@ -1258,7 +1297,8 @@ def page_text(summary: Dict[str, Any], problems: List[Problem]) -> Iterator[str]
         STYLE,
     )
     yield "<header>\n<h1>VAMS v2.2 to v2.3 migration: verification</h1>\n"
-    yield '<p class="verdict%s"><strong>%s</strong> %s.</p>\n' % (" good" * (name == "VERIFIED"), name, sentence)
+    kind = {"VERIFIED": " good", "VERIFIED IN PART": " part"}.get(name, "")
+    yield '<p class="verdict%s"><strong>%s</strong> %s.</p>\n' % (kind, name, sentence)
     yield facts_html(summary) + "</header>\n<main>\n" + counts_html(summary)
     if problems:
         yield from problems_html(summary, problems)
@@ -1406,21 +1446,8 @@ def verify(argv: Optional[List[str]]) -> int:
     if journals:
         rows = rollback.journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
-    output, page = typed.get("output"), typed.get("html")
-    return run_verification(
-        database,
-        settings,
-        site,
-        journals,
-        output,
-        page,
-        requests.counts,
-        restored,
-        typed,
-        archive,
-        under_way,
-        skipped.damaged,
-    )
+    case = Case(database, settings, site, journals, archive, restored, skipped.damaged, under_way)
+    return run_verification(case, requests.counts, typed.get("output"), typed.get("html"), typed)
 
 
 def survey(journals: List[Any], summaries: Any, skipped: Any) -> Tuple[List[Any], List[int], Any]:
@@ -1501,42 +1528,31 @@ def require_place(path: str, storage: Any, settings: Any) -> None:
 
 
 def run_verification(
-    database: Any,
-    settings: Any,
-    site: Any,
-    journals: List,
-    output: Optional[str],
-    page: Any,
-    requests: Any,
-    restored: bool = False,
+    case: Case,
+    requests: Dict[str, int],
+    output: Optional[str] = None,
+    page: Any = None,
     typed: Optional[Dict[str, Any]] = None,
-    archive: Any = None,
-    under_way: Sequence[str] = (),
-    damaged: Sequence[Any] = (),
 ) -> int:
     """Verify and report. Returns the exit status.
-    under_way: the journals of runs that change the tables meanwhile. damaged: errors, of journals that are left out.
-    archive: what `rollback.survey` says of the journals, where they were read for that already.
-    typed: the flags, where the operator is to be told the next command."""
+    requests: as RequestCounts have them. output, page: as name_files has them. typed: the flags, where the operator is
+    to be told the next command."""
+    settings, storage = case.settings, case.site.storage
     start = migration.utc_now()
-    left_out = {error.path for error in damaged}
-    others = [path for path in paths_not_given(journals, settings, site.storage) if path not in left_out]
-    files, outputs = name_files(settings, site.storage, output, page, start), migration.Outputs(site.storage)
+    others = paths_not_given(case)
+    files, outputs = name_files(settings, storage, output, page, start), migration.Outputs(storage)
     with contextlib.ExitStack() as signals:
         report = migration.CsvReport(outputs.path_of(files["report"]), REPORT_COLUMNS)
         page_file = migration.create_private(outputs.path_of(files["page"])) if page else None
         findings = Findings(report, PAGE_ROWS if page else 0)
-        for damage in damaged:  # all are counted with the first
-            findings.add(Problem("", "", "journal_damaged", "", "", "", damage.cause), assets=len(damaged))
-        runs, error, stopped = run_passes(database, settings, site, findings, journals, restored, archive, signals)
+        for damage in case.damaged:  # all are counted with the first
+            findings.add(Problem("", "", "journal_damaged", "", "", "", damage.cause), assets=len(case.damaged))
+        runs, error, stopped = run_passes(case, findings, signals)
         error = migration.despite(error, report.close)
         status = migration.exit_status_of(findings.tally.problems, stopped is not None, error)
-        summary = summarise(
-            settings, site, findings, runs, requests, journals, start, status, error, files, restored, stopped
-        )
-        summary["under_way"] = list(under_way)
-        missed = others if restored or "no_before_image" in summary["notes"] else []
-        summary["journals_not_given"] = [path for path in missed if is_there(path, site.storage)]
+        summary = summarise(case, findings, runs, requests, start, status, error, files, stopped)
+        missed = others if case.restored or "no_before_image" in summary["notes"] else []
+        summary["journals_not_given"] = [path for path in missed if is_there(path, storage)]
         summary["journals_lost"] = [path for path in missed if path not in summary["journals_not_given"]]
         path = outputs.path_of(files["summary"])
         error = migration.despite(error, lambda: migration.write_summary(path, summary))
@@ -1545,19 +1561,22 @@ def run_verification(
         error = migration.despite(error, outputs.store)
         migration.tell_result(result_text(summary), error)
     if typed is not None:
-        migration.announce_next(*next_step(summary, settings, site.storage, typed))
+        migration.announce_next(*next_step(summary, settings, storage, typed))
     return status
 
 
-def paths_not_given(journals: List[Any], settings: Any, storage: Any) -> List[str]:
+def paths_not_given(case: Case) -> List[str]:
     """Of the other journals of the same tables, the oldest first and then those that are elsewhere, or lost."""
-    if not journals:
+    if not case.journals:
         return []
+    storage = case.site.storage
     with migration.preparing():
-        summaries = rollback.Summaries(storage, settings.report_dir)
-        beside = rollback.journals_beside(journals, storage)
-        found, missing = rollback.journals_not_given(journals, beside, storage, summaries)
-    return [journal.path for journal in found[::-1]] + list(missing)
+        summaries = rollback.Summaries(storage, case.settings.report_dir)
+        beside = rollback.journals_beside(case.journals, storage)
+        found, missing = rollback.journals_not_given(case.journals, beside, storage, summaries)
+    left_out = {error.path for error in case.damaged}
+    paths = [journal.path for journal in found[::-1]] + list(missing)
+    return [path for path in paths if path not in left_out]
 
 
 def is_there(path: str, storage: Any) -> bool:
@@ -1573,22 +1592,14 @@ def write_page(file: Any, summary: Dict[str, Any], problems: List[Problem]) -> N
 
 
 def run_passes(
-    database: Any,
-    settings: Any,
-    site: Any,
-    findings: Findings,
-    journals: List,
-    restored: bool,
-    archive: Any,
-    signals: contextlib.ExitStack,
+    case: Case, findings: Findings, signals: contextlib.ExitStack
 ) -> Tuple[List[Any], Optional[BaseException], Optional[str]]:
     """Run one pass after the other. Returns their runs, what stopped them early, and how far they came then.
     signals: until its end, those that stop a run do not end the process."""
     tally, runs = findings.tally, []  # type: Tally, List[Any]
-    passes = passes_of(database, settings, site, findings, journals, restored, archive)
-    for name, pages, verify_item, expected, at_its_end in passes:
+    for name, pages, verify_item, expected, at_its_end in passes_of(case, findings):
         progress = migration.Progress(expected, migration.is_terminal(sys.stderr), writes=False)
-        run = migration.Run(database, settings)
+        run = migration.Run(case.database, case.settings)
         run.stopping = any(earlier.stopping for earlier in runs)  # between two of them
         runs.append(run)
         signals.enter_context(migration.interruptible(run))
@@ -1605,43 +1616,34 @@ def run_passes(
     return runs, None, None
 
 
-def passes_of(
-    database: Any, settings: Any, site: Any, findings: Findings, journals: List, restored: bool, archive: Any
-) -> List[Any]:
+def passes_of(case: Case, findings: Findings) -> List[Any]:
     """The passes: name, pages, what is done with an item, how many there are, about, and what comes at the end."""
+    settings, item_count = case.settings, case.site.item_count
 
     def images(run: Any) -> Any:
-        return rollback.image_pages(run.reader, journals)
+        return rollback.image_pages(run.reader, case.journals)
 
     def require_an_image() -> None:
         if not findings.tally.any_image:
             message = "The journals hold no before image."
             findings.add(Problem("", "", "nothing_found", "", "before images", "none", message))
 
-    total = site.item_count if settings.limit is None else min(settings.limit, site.item_count)
-    total = 0 if settings.database_id else total
-    if restored:
-        restoration = Restoration(database, settings, findings, site.item_count)
-
-        pages = functools.partial(restoration.pages, journals=journals)
+    total = migration.expected_assets(settings, case.site)
+    if case.restored:
+        restoration = Restoration(case.database, settings, findings, item_count)
+        pages = functools.partial(restoration.pages, journals=case.journals)
+        at_the_end = restoration.add_what_no_journal_explains
         return [
             ("assets", restoration.assets, restoration.look_at, total, lambda: None),
             ("before images", pages, restoration.verify_before, 0, require_an_image),
-            (
-                "assets",
-                restoration.pages_of_new_ones,
-                restoration.tell_apart,
-                0,
-                restoration.add_what_no_journal_explains,
-            ),
+            ("assets", restoration.pages_of_new_ones, restoration.tell_apart, 0, at_the_end),
         ]
-    archive = archive or rollback.survey(journals)[1]
-    verification = Verification(database, settings, findings, site.item_count, archive, bool(journals))
+    verification = Verification(case, findings)
     passes = [
         ("assets", verification.assets, verification.verify_asset, total, verification.add_what_was_not_found),
         ("version records", verification.records, verification.verify_history, 0, lambda: None),
     ]  # type: List[Any]
-    if journals:
+    if case.journals:
 
         def end_of_journals() -> None:
             verification.add_what_was_not_compared()

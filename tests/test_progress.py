@@ -75,13 +75,20 @@ def test_the_log_gets_a_line_every_few_seconds_that_says_why_it_waits(monkeypatc
     monkeypatch.setattr(migration.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(migration.LOG, "info", lambda text, *values, **options: lines.append(text % values))
     shown = migration.Progress(1000, terminal=False)
-    flow = types.SimpleNamespace(write_units=0.0, waiting_for=lambda: "throttled: assets db01")
+    run = types.SimpleNamespace(stopping=False, under_way=1200, write_units=0.0)
+    run.waiting_for = lambda: "throttled: assets db01"
     for _ in range(20):
         clock[0] += 0.5
-        flow.write_units += 100.0
-        shown.show(int(flow.write_units) // 4, COUNTS, flow)
+        run.write_units += 100.0
+        shown.show(int(run.write_units) // 4, COUNTS, run)
     pace = "%d%%  50/s  200 units/s  about %d s left  [throttled: assets db01]"
     assert lines == [COUNTS + "  " + pace % (25, 15), COUNTS + "  " + pace % (50, 10)]
+    # When it is stopped, what counts is what has still to be finished.
+    run.stopping = True
+    for _ in range(10):
+        clock[0] += 0.5
+        shown.show(500, COUNTS, run)
+    assert lines[2:] == [COUNTS + "  stopping, 1,200 still under way  [throttled: assets db01]"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")

@@ -261,6 +261,8 @@ def test_a_version_record_changed_since_stays(tables):
     undone = roll_back(tables, run)
     assert (undone.status, undone.outcomes) == (1, {"record_kept": 1})
     assert undone.rows[0]["code"] == "version_record_changed"
+    where = "version_conflict: assetId a, assetVersionId 3 in %s." % tables.versions
+    assert undone.rows[0]["message"].endswith(where)
     assert tables.contents() == ({("db01", "a"): asset("a")}, {("a", "3"): record("a", comment="edited")})
 
 
@@ -326,7 +328,7 @@ def test_taking_back_the_earlier_run_first_leaves_the_later_ones_record(tables, 
     first, second = [tables.migrate("--database-id", name) for name in order]
     undone = roll_back(tables, first)
     assert undone.status == 0 and tables.record("twin", "3") is not None
-    stays = ["A version record stays: the asset under databaseId %s needs it." % ARCHIVE]
+    stays = ["The version record 3 stays: the asset under databaseId %s needs it." % ARCHIVE]
     assert [row["message"] for row in undone.rows] == (stays if order[0] == "db01" else [])
     assert roll_back(tables, second).status == 0
     if order[0] == "db01":  # the second run kept it, and only the first one's journal says who made it
@@ -658,7 +660,7 @@ def test_a_dry_run_says_that_it_is_one_and_what_comes_next(tables, capsys):
     assert step == "Next: roll back:" and "--dry-run" not in command and "--journal %s" % run.journal in command
     assert rollback.main([*argv, "--yes", "--log-file", "back.log"]) == 0
     shown = capsys.readouterr().out
-    assert "log       back.log" in shown and shown.splitlines()[-1].endswith(" --restored")
+    assert "log       back.log" in shown and shown.splitlines()[-1].endswith(" --restored --html")
 
 
 def refusal(tables, capsys, argv):
@@ -797,6 +799,43 @@ def test_it_names_journals_of_the_same_tables_that_were_not_given(tables, capsys
     assert "NOT GIVEN" not in capsys.readouterr().out
     assert verify.main([*tables.flags, "--journal", "elsewhere", "--restored"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("Next: nothing is left to take back; ")
+
+
+def test_what_no_rollback_can_take_back_is_not_asked_of_it_for_ever(tables, capsys):
+    """A user made a new version of one asset, and edited the record of another: what is left is a person's."""
+    tables.put(*(asset(name) for name in "abc"))
+    assert migration.main(tables.flags) == 0
+    tables.put(changed(tables.asset("db01", "b"), {"currentVersionId": "4"}))
+    tables.put_records(record("c", comment="edited"), record("b", assetVersionId="4", createdBy="ann"))
+    flags = [*tables.flags, "--journal", "backups"]
+
+    def last_lines():
+        return capsys.readouterr().out.split("\nNext: ")[-1].splitlines()
+
+    assert verify.main([*flags, "--restored"]) == 1
+    assert last_lines()[1].endswith("_rollback.py %s" % " ".join(flags))
+    assert rollback.main([*flags, "--yes"]) == 1
+    step, command = last_lines()
+    assert step == "see that all else is as it was before; what users made since stays:"
+    assert command.endswith("_verify.py %s --restored --html" % " ".join(flags))
+    assert verify.main([*flags, "--restored"]) == 1
+    (step,) = last_lines()
+    assert step.startswith(
+        "a rollback by these journals has done what it can. What is left is in the report: keep what"
+    )
+    # A run that was not taken back yet is another matter.
+    assert migration.main(tables.flags) == 1
+    assert verify.main([*flags, "--restored"]) == 1
+    assert last_lines()[1].endswith("_rollback.py %s" % " ".join(flags))
+    assert rollback.main([*flags, "--yes"]) == 1
+    # By hand, as the README says.
+    tables.put(asset("b"))
+    for asset_id, version_id in (("b", "3"), ("b", "4"), ("c", "3")):
+        tables.client.delete_item(
+            TableName=tables.versions, Key={"assetId": S(asset_id), "assetVersionId": S(version_id)}
+        )
+    assert verify.main([*flags, "--restored"]) == 0
+    assert last_lines()[0].startswith("nothing is left to take back; ")
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
@@ -1092,7 +1131,7 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
     assert shown[0][0] == "Next: roll back:" and shown[0][1].endswith("%s --journal backups --yes" % flags)
     assert shown[1][0] == "Next: see that everything is as it was before:"
     verification = "v2.2_to_v2.3_migration_verify.py"
-    assert shown[1][1].endswith("%s %s --journal backups --restored" % (verification, flags))
+    assert shown[1][1].endswith("%s %s --journal backups --restored --html" % (verification, flags))
     assert tables.contents() == before
 
 
@@ -1108,18 +1147,21 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
          "take back what was migrated with the bucket b, if that is to go too",
          "R --asset-bucket b --dry-run --journal a"),
         ({"dry_run": True, "outcomes": {"nothing_to_restore": 1}}, {"dry_run": True, "journal": ["a"]},
-         "there is nothing to roll back; see that everything is as it was before", "V --journal a --restored"),
+         "there is nothing to roll back; see that everything is as it was before", "V --journal a --restored --html"),
         ({"journals_not_given": ["lost"], "assets_of_journals_not_given": 0}, {"journal": ["a"]},
          "see that everything is as it was before, by these journals; others are lost or elsewhere",
-         "V --journal a --restored"),
-        ({"exit_status": 1}, {"journal": ["a"]},
-         "look at what was not restored; what users made since stays. If you mend anything, run this again",
-         "R --journal a"),
-        ({"exit_status": 1, "dry_run": True}, {"journal": ["a"]},
-         "look at what was not restored; what users made since stays. If you mend anything, run this again",
-         "R --journal a"),
+         "V --journal a --restored --html"),
+        ({"exit_status": 1, "outcomes": {"failed": 1}}, {"journal": ["a"]},
+         "look at what failed, mend it, and run this again", "R --journal a"),
+        ({"exit_status": 1, "outcomes": {"would_fail": 1}, "dry_run": True}, {"journal": ["a"]},
+         "look at what failed, mend it, and run this again", "R --journal a"),
+        ({"exit_status": 1, "outcomes": {"changed_since": 1}}, {"journal": ["a"]},
+         "see that all else is as it was before; what users made since stays", "V --journal a --restored --html"),
+        ({"exit_status": 1, "outcomes": {"changed_since": 1}, "dry_run": True}, {"journal": ["a"]},
+         "there is nothing to roll back; see that all else is as it was before; what users made since stays",
+         "V --journal a --restored --html"),
         ({}, {"config": "c", "journal": ["a"], "yes": True, "workers": 3},
-         "see that everything is as it was before", "V --config c --journal a --restored"),
+         "see that everything is as it was before", "V --config c --journal a --restored --html"),
     ],
 )  # fmt: skip
 def test_the_next_step(monkeypatch, changes, typed, step, words):
@@ -1136,12 +1178,14 @@ def test_the_result_says_how_far_it_came_and_what_was_not_restored_apart():
     outcomes = {**dict.fromkeys(rollback.OUTCOMES, 0), "restored": 60, "changed_since": 3, "not_finished": 37}
     summary = {"codes": {"changed_since": 3}, "dry_run": False, "before_images": 100, "files": {}}
     summary.update(journals_not_given=[], assets_of_journals_not_given=0, migrated_in_no_journal=0)
-    summary.update(interrupted_journals=["cut.jsonl"])
-    result = rollback.result_text({**summary, "version_records_removed": 60, "duration_seconds": 7.04}, outcomes)
+    summary.update(interrupted_journals=["cut.jsonl"], version_records_removed=60, duration_seconds=7.04)
+    result = rollback.result_text(summary, outcomes)
+    # What a part that is missing tells of would be migrated, and in no journal.
     warning = (
         "\n  warning  journal cut.jsonl: its run was INTERRUPTED, or this is a part of it; harmless if it was killed"
     )
-    assert warning in result
+    assert warning not in result
+    assert warning in rollback.result_text({**summary, "migrated_in_no_journal": 2}, outcomes)
     counts = "          100  before images, in 7.0 s\n           60  restored\n"
     assert "  stopped: 63 of 100 done\n" + counts in result
     failures = result.split("Not restored, or not wholly, by before images:\n")[1]

@@ -824,6 +824,33 @@ def test_migrated_assets_that_no_journal_covers_are_counted(tables):
     assert run(tables).summary["notes"] == {}
 
 
+def test_where_a_journal_is_missing_it_is_verified_in_part_and_what_users_made_needs_none(tables, capsys):
+    """The wrapper ran in two folders; and the application has made an asset, and a version of another, since."""
+    first = journal_of(tables, asset("a1"))
+    second = journal_of(tables, asset("b1"), asset("b2"))
+    put_healthy(tables, "new")
+    tables.put(changed(tables.asset("db01", "b2"), {"currentVersionId": "4"}))
+    made = changed(record("b2"), {"assetVersionId": "4", "createdBy": "anna"})
+    tables.put_records(changed(record("new"), {"createdBy": "anna"}), made, record("b2", isCurrentVersion=FALSE))
+    both_parts = [("", "", "made_in_v23", ""), ("", "", "no_before_image", "")]
+    for flags, verdict, notes in (
+        (["--journal", first], "VERIFIED IN PART", {"no_before_image": 1, "made_in_v23": 2}),
+        (["--journal", first, "--database-id", "db01", "--asset-id", "a1"], "VERIFIED", {}),
+        ([], "VERIFIED", {}),
+    ):
+        result = run(tables, *flags)
+        assert (result.status, verify.verdict(result.summary)[0]) == (0, verdict), flags
+        assert {name: result.summary["notes"].get(name) for name in notes} == notes
+        assert [row for row in result.found if row[2] != "shared_asset_id"] == (both_parts if notes else [])
+    second.write_text("".join(second.read_text().splitlines(True)[:-1]))  # as after kill -9
+    capsys.readouterr()
+    assert run(tables, "--journal", second).summary["notes"]["no_before_image"] == 1
+    assert "INTERRUPTED" in capsys.readouterr().out.split("Problems:")[1]
+    assert "no_before_image" not in run(tables, "--journal", first, second).summary["notes"]
+    plan, result = capsys.readouterr().out.split("Problems:")
+    assert "INTERRUPTED" in plan and "INTERRUPTED" not in result
+
+
 def test_one_asset_alone(tables):
     journal = journal_of(tables, asset("a1"), asset("a2"), asset("a1", "db02"))
     for database_id in ("db01", "db02"):
@@ -1166,7 +1193,7 @@ def test_restored_needs_journals(tables, capsys):
          "do what the rows to_do of the report say; then look at the application, open it", None),
         ({}, {"config": "c", "journal": ["j"]}, "look at the application, open it to its users, file the report", None),
         ({"notes": {"no_before_image": 2000, "to_do": 1}}, {"config": "c", "journal": ["j"]},
-         "2,000 migrated assets, in no journal given, not compared: made in v2.3, or give the journals too; do what",
+         "look for the journals of 2,000 migrated assets, maybe in another folder, and verify again with all: without",
          None),
         ({"files": {"report": "r.csv", "page": "p.html"}}, {"config": "c", "journal": ["j"]},
          "look at the application, open it to its users, file the report and the page, keep", None),

@@ -57,6 +57,10 @@ def guide(tmp_path, monkeypatch):
     return Guide(tmp_path, monkeypatch)
 
 
+def leave_next(environment, *step):
+    migration.write_next(environment[migration.NEXT_VARIABLE], migration.NextStep(*step))
+
+
 class Guide:
     """Runs guided_run; the scripts are noted, not run, and end with `statuses`, status 1 by an error where they are
     among the `stopped`; questions get `answers`, without one nobody can be asked."""
@@ -84,7 +88,7 @@ class Guide:
         if script in self.stopped:
             return 1
         if self.statuses.get(script) == 1:
-            migration.write_next(environment[migration.NEXT_VARIABLE], "\nNext: mend what failed:\nits command")
+            leave_next(environment, "\nNext: mend what failed:\nits command", MIGRATION, {})
         return self.statuses.get(script, 0)
 
     def ask(self, question, default):
@@ -250,8 +254,7 @@ def test_the_last_line_is_the_only_next_step(guide, capsys, answer):
     """That of the last step that ran, after all questions and notes."""
 
     def run_command(command, environment=None):
-        with open(environment[migration.NEXT_VARIABLE], "w") as file:
-            file.write("\nNext:\nafter %s" % os.path.basename(command[1]))
+        leave_next(environment, "\nNext:\nafter %s" % os.path.basename(command[1]), MIGRATION, {})
         return 0
 
     local_dynamodb.run_command = run_command  # of the fixture's patch
@@ -423,7 +426,7 @@ def test_a_run_that_an_error_stopped_is_not_verified(guide, capsys, command):
     def run_command(command, environment=None):
         status = write(command, environment)
         if "--dry-run" in command:
-            migration.write_next(environment[migration.NEXT_VARIABLE], "\nNext: migrate:\nits command")
+            leave_next(environment, "\nNext: migrate:\nits command", MIGRATION, {})
             return 0
         return status
 
@@ -431,7 +434,7 @@ def test_a_run_that_an_error_stopped_is_not_verified(guide, capsys, command):
     guide.stopped = {MIGRATION}
     assert guide(command, config, "--yes") == 1
     assert VERIFICATION not in dict(guide.calls)
-    assert capsys.readouterr().out.splitlines()[-1] == guided_run.TYPE_AGAIN.strip()
+    assert capsys.readouterr().out.splitlines()[-1] == guided_run.TYPE_AGAIN.text.strip()
 
 
 def test_that_a_step_was_killed_is_said_for_it_could_not(guide, capsys):
@@ -440,7 +443,22 @@ def test_that_a_step_was_killed_is_said_for_it_could_not(guide, capsys):
     assert guide.calls == [(MIGRATION, "")]
     said = capsys.readouterr()
     assert said.err.startswith("error: %s was killed, by signal 9.\n  Fix: " % MIGRATION)
-    assert said.out.splitlines()[-1] == guided_run.TYPE_AGAIN.strip()
+    assert said.out.splitlines()[-1] == guided_run.TYPE_AGAIN.text.strip()
+
+
+def test_where_nothing_is_left_to_migrate_nobody_is_asked_whether_to(tables, monkeypatch, capfd):
+    tables.put(asset("a"), asset("b"))
+    config = tables.folder / "my.json"
+    config.write_text("{}")
+    assert guided_run.main(["migrate", str(config), *tables.flags, "--limit", "1", "--yes"]) == 0
+    capfd.readouterr()
+    questions = []
+    monkeypatch.setattr(migration, "ask", lambda question, default: questions.append(question.strip()))
+    assert guided_run.main(["rehearse", str(config), "1", *tables.flags]) == 0
+    said = capfd.readouterr().out
+    assert questions == ["Verify the result now?"] and "\nNothing to migrate: " in said
+    assert said.count("MIGRATION, the tables are changed") == 0 and "VERIFIED: " in said
+    assert said.splitlines()[-2] == "Next: migrate all of them:"
 
 
 @pytest.mark.parametrize("command", ["migrate", "rehearse"])
@@ -496,11 +514,12 @@ def test_what_runs_on_the_embedded_engine(guide, monkeypatch):
         None,
         "",
     )
-    os.mkdir("backups")
-    migration.Journal(migration.JournalFile("backups/own.jsonl"), header).close()
+    os.makedirs("backups/rehearsal")
+    migration.Journal(migration.JournalFile("backups/rehearsal/own.jsonl"), header).close()
     assert guide("rehearse", "--workers", 3) == 0
-    local = "--workers=3 --endpoint-url=http://localhost:4321 --yes"
-    reading = "--endpoint-url=http://localhost:4321 --journal=backups"
+    folders = "--journal-dir=backups/rehearsal --report-dir=reports/rehearsal"
+    local = "--workers=3 --endpoint-url=http://localhost:4321 --yes " + folders
+    reading = "--endpoint-url=http://localhost:4321 --report-dir=reports/rehearsal --journal=backups/rehearsal"
     assert guide.calls == [
         (MIGRATION, "%s --limit=10 --dry-run" % local),
         (MIGRATION, "%s --limit=10 --no-dry-run" % local),
