@@ -3656,24 +3656,40 @@ class VersionRecords:
         the asset so far, so that it need not be begun when the run is stopped.
         Raises AssetFails where the record that is there is none of the asset's.
         """
-        claim, findings = await self._claimed(asset, earlier, nothing_written)
+        claim, unheard = await self._renewed(asset, earlier) if earlier and earlier.wrote else (None, None)
+        findings = twin_findings(REPLACED) if claim and claim.was else ()
+        if claim is None:
+            claim, findings = await self._inserted(asset, unheard, earlier is not None, nothing_written)
         self.owners.note(asset.key, asset.insertion.key[2])
         return claim, findings
 
-    async def _claimed(
-        self, asset: ReadAsset, earlier: Optional[Claim], nothing_written: bool
+    async def _renewed(self, asset: ReadAsset, earlier: Claim) -> Tuple[Optional[Claim], Optional[Claim]]:
+        """Bring the record that this run wrote for an earlier state of an asset up to date, unless others have it too.
+        Returns the claim; and where that is None, what was done if the answer to our write was lost, None if it was
+        not."""
+        if await self.owners.other_with(asset.key, earlier, has_version):
+            return None, None
+        renewed = earlier._replace(now=asset.record)
+        if renewed != Claim(None, asset.record):
+            await self.journal.save_claim(asset.key[1], renewed)
+        if earlier.now == renewed.now:
+            return renewed, None
+        refusal = await self.tables.write(exchange(asset.insertion.key, earlier.now, renewed.now))
+        if refusal is None:
+            return renewed, None
+        require_overtaken(refusal, "The version record")
+        self.tally.version_records -= 1  # it is the work of others now
+        return None, renewed if refusal.uncertain else None
+
+    async def _inserted(
+        self, asset: ReadAsset, unheard: Optional[Claim], is_told: bool, nothing_written: bool
     ) -> Tuple[Claim, Tuple[Finding, ...]]:
+        """Make an asset's record, or have the one that is there.
+        unheard: what we did if that turns out to be as we want it: the answer to our write was lost.
+        is_told: the journal may say something else of it."""
         key, record = asset.insertion.key, asset.record
-        # What we did if the record turns out to be as we want it: the answer to our write was lost.
-        unheard = None  # type: Optional[Claim]
-        if earlier and earlier.wrote and not await self.owners.other_with(asset.key, earlier, has_version):
-            renewed = earlier._replace(now=record)
-            refusal = await self._renew(asset, earlier, renewed)
-            if refusal is None:
-                return renewed, twin_findings(REPLACED) if renewed.was else ()
-            unheard = renewed if refusal.uncertain else None
         for attempt in range(PLAN_ATTEMPTS):
-            if attempt or earlier:  # the journal may say something else of it
+            if attempt or is_told:
                 await self.journal.save_claim(asset.key[1], Claim(None, record))
             refusal = await self.tables.write(asset.insertion, droppable=nothing_written and attempt == 0)
             if refusal is None:
@@ -3711,18 +3727,6 @@ class VersionRecords:
         relied_on = Claim(asset.record, asset.record)  # so that the journal says anew what was done
         claims[0], findings = await self.claim(asset, relied_on, nothing_written=False)
         return findings
-
-    async def _renew(self, asset: ReadAsset, earlier: Claim, renewed: Claim) -> Optional[Refusal]:
-        """Bring the record that this run wrote for an earlier state of an asset up to date; None when it is."""
-        if renewed != Claim(None, asset.record):
-            await self.journal.save_claim(asset.key[1], renewed)
-        if earlier.now == renewed.now:
-            return None
-        refusal = await self.tables.write(exchange(asset.insertion.key, earlier.now, renewed.now))
-        if refusal:
-            require_overtaken(refusal, "The version record")
-            self.tally.version_records -= 1  # it is the work of others now
-        return refusal
 
     async def _claim_of_present(
         self, asset: ReadAsset, present: Item, unheard: Optional[Claim]
