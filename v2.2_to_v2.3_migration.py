@@ -4881,13 +4881,17 @@ class Progress:
         self.writes = writes
         self.samples = collections.deque([(time.monotonic(), 0, 0.0)], 60)  # type: collections.deque
         self.shown_at = time.monotonic()
+        self.stopping = False
         self.bar = _make_bar(total) if terminal else None
 
     def show(self, finished: int, counts: str, run: Run) -> None:
         """finished: assets; counts: how many of each kind, in words; run: tells its units and why it waits."""
         now = time.monotonic()
         self.samples.append((now, finished, run.write_units))
-        pace = "stopping, {:,} still under way".format(run.under_way) if run.stopping else self.pace()
+        pace = self.pace()
+        if self.stopping:  # what is not begun is dropped by now
+            pace = "stopping, {:,} still under way".format(run.under_way)
+        self.stopping = run.stopping
         reason = redacted(run.waiting_for())
         if reason:
             pace += "  [%s]" % reason
@@ -5681,7 +5685,8 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
         ("already_migrated", "already migrated, unchanged"),
         ("failed", "would fail" if settings.dry_run else "failed, untouched"),
         ("vanished", "deleted by others meanwhile"),
-        ("not_finished", "under way when it was stopped, not finished"),
+        # Whatever is begun is finished, unless an error stopped it.
+        ("not_finished", "under way when it was stopped" if summary["error"] else "stopped before their turn"),
     ]
     for name, meaning in meanings:
         if tally.outcomes[name] or name in ("migrated", "already_migrated", "failed"):

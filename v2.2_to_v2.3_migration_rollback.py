@@ -157,7 +157,9 @@ class BeforeImage:
     claims: what was done to version records for it, the last first.
     """
 
-    def __init__(self, entry: Any, header: Dict[str, Any], superseded: bool) -> None:
+    def __init__(self, entry: Any, journal: Journal, superseded: bool) -> None:
+        header = journal.header
+        self.journal = journal
         self.asset = entry.asset
         self.key = (header["assets_table_name"], entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
         self.plan = migration.plan_asset(entry.asset, header["asset_bucket_name"], header["started"], entry.facts)
@@ -442,7 +444,7 @@ class Archive:
         for journal in journals:
             for entry in migration.read_journal_backwards(journal.file):
                 if entry.asset and not migration.is_archived(entry.asset):
-                    image = BeforeImage(entry, journal.header, False)
+                    image = BeforeImage(entry, journal, False)
                     if self.has(migration.twin_key(image.key)):
                         self.add(image)
 
@@ -457,7 +459,7 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
             if entry.asset:
                 counts[-1] += 1
                 if migration.is_archived(entry.asset):
-                    archive.add(BeforeImage(entry, journal.header, False))
+                    archive.add(BeforeImage(entry, journal, False))
             elif entry.claim:
                 archive.add_claim(entry.database_id, entry.claim)
     return counts, archive
@@ -603,7 +605,7 @@ def read_before_images(journals: List[Journal], later: Optional[LaterImages] = N
                 continue
             key = (entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
             superseded_by_run = later is not None and later.have(key, journal)
-            image = BeforeImage(entry, journal.header, key in superseded or superseded_by_run)
+            image = BeforeImage(entry, journal, key in superseded or superseded_by_run)
             image.set_claims(claims.of(*key))
             # "again" means: older images of this asset follow, up to the first without it.
             (superseded.add if entry.again else superseded.discard)(key)
@@ -791,10 +793,16 @@ def outcome_with(steps: Sequence[str], outcome: str) -> str:
 
 def by_hand(record: Key) -> str:
     """What to do about a version record that stays."""
+    text = "If it is not wanted, delete it by hand, or a new migration says version_conflict: %s."
+    return text % place_of(record)
+
+
+def place_of(record: Key) -> str:
     names = migration.KEY_SCHEMAS["asset_versions_table_name"]
-    key = ", ".join("%s %s" % pair for pair in zip(names, map(migration.one_name, record[1:])))
-    text = "If it is not wanted, delete it by hand, or a new migration says version_conflict: %s in %s."
-    return text % (key, record[0])
+    return "%s %s, %s %s in %s" % (
+        *(names[0], migration.one_name(record[1]), names[1], migration.one_name(record[2])),
+        record[0],
+    )
 
 
 def _shown(value: Optional[Value]) -> str:
@@ -1060,29 +1068,35 @@ def journals_not_given(
     )
 
 
+def rollback_summaries(storage: Any, report_dir: str) -> Iterator[Dict[str, Any]]:
+    for name in summaries_in(storage.folder(report_dir), "rollback_"):
+        yield read_summary(storage, report_dir, name)
+
+
 def undone_journals(storage: Any, report_dir: str) -> Dict[str, str]:
     """The journals that a rollback has taken back whole, as its summary says: by their identities their names. A
     summary that is lost does no harm: its journals are only named once more."""
     undone = {}  # type: Dict[str, str]
-    for name in summaries_in(storage.folder(report_dir), "rollback_"):
-        summary = read_summary(storage, report_dir, name)
+    for summary in rollback_summaries(storage, report_dir):
         for journal in map(storage.journal, summary.get("journals", []) if summary.get("undone") else []):
             undone[journal.identity] = journal.stem
     return undone
 
 
-def has_ended(paths: Sequence[str], storage: Any, report_dir: str) -> bool:
-    """Whether a rollback by all of these journals, or more, came to its end, as its summary says: another one by them
+def ended_rollbacks(storage: Any, report_dir: str) -> Iterator[Set[str]]:
+    """Of each rollback that came to its end, as its summary says, the identities of its journals: by these another one
     could do no more."""
-    wanted = {storage.journal(path).identity for path in paths}
-    for name in summaries_in(storage.folder(report_dir), "rollback_"):
-        summary = read_summary(storage, report_dir, name)
+    for summary in rollback_summaries(storage, report_dir):
         outcomes = summary.get("outcomes", {})
         ended = summary.get("exit_status") in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS)
-        ended = ended and not (summary.get("error") or outcomes.get("failed") or outcomes.get("not_finished"))
-        if ended and wanted <= {storage.journal(path).identity for path in summary.get("journals", [])}:
-            return True
-    return False
+        if ended and not (summary.get("error") or outcomes.get("failed") or outcomes.get("not_finished")):
+            yield {storage.journal(path).identity for path in summary.get("journals", [])}
+
+
+def has_ended(paths: Sequence[str], storage: Any, report_dir: str) -> bool:
+    """Whether one rollback by all of these journals, or more, came to its end."""
+    wanted = {storage.journal(path).identity for path in paths}
+    return any(wanted <= journals for journals in ended_rollbacks(storage, report_dir))
 
 
 def is_empty(file: Any) -> bool:
@@ -1197,16 +1211,22 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
         flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
         return step, script, {**flags, "journal": typed["journal"]}
     flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True, "html": True}
-    step = "see that everything is as it was before"
-    if summary["exit_status"] != migration.EXIT_DONE:
-        step = "see that all else is as it was before; what users made since stays"
+    return "; ".join(what_to_see(summary)), migration.VERIFICATION_SCRIPT, flags
+
+
+def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:
+    """What the verification after a rollback is for, and what it is not about."""
+    done = summary["exit_status"] == migration.EXIT_DONE
     if summary["dry_run"]:
-        step = "there is nothing to roll back; " + step
+        yield "there is nothing to roll back"
+    yield "see that everything is as it was before" if done else "see that all but what users made is as it was before"
+    if summary["migrated_in_no_journal"]:
+        assets = migration.counted(summary["migrated_in_no_journal"], "asset")
+        yield "see whose %s in no journal here are: of users, or of a run whose journal is missing" % assets
     if summary["journals_not_given"]:
         others = summary["assets_of_journals_not_given"]
         left = "still migrated, by those not given: up to %s" % migration.counted(others, "asset")
-        step += ", by these journals; " + (left if others else "others are lost or elsewhere")
-    return step, migration.VERIFICATION_SCRIPT, flags
+        yield left if others else "what the journals that are lost or elsewhere tell of is not in it"
 
 
 def run_rollback(

@@ -122,6 +122,11 @@ ERROR_TYPES = collections.OrderedDict(
             "journal_damaged",
             "Note: a journal in a folder given is damaged, or a part only; what it tells was not compared.",
         ),
+        (
+            "record_of_user",
+            "Note: Restored: a version record of users is left, and no asset needs it; delete it, or it is current"
+            " beside that of a new migration.",
+        ),
         ("to_do", "Note: the migration left this to a person. The message says what to do."),
         (
             "no_before_image",
@@ -466,8 +471,11 @@ def copy_command(source: str, target: str, profile: Optional[str]) -> str:
     return migration.shell_text(words + (["--recursive"] if source.endswith("/") else []) + [source, target])
 
 
-def missing_problem(key: Key) -> Problem:
+def missing_problem(key: Key, twin: Optional[Item] = None) -> Problem:
+    """twin: the archived asset of a live one's assetId, or the other way round."""
     message = "The asset does not exist any more."
+    if twin:
+        message += " There is one of its assetId under databaseId %s." % migration.one_name(twin["databaseId"]["S"])
     return Problem(key[1], key[2], "asset_missing", "", "the asset", "absent", message)
 
 
@@ -539,6 +547,9 @@ class Verification:
         self.empty_databases = set(settings.database_id)
         self.asset_ids = {}  # type: Dict[str, None]
         self.archive = case.archive
+        # What was taken back says nothing of what users, or later runs, have made of it since.
+        ended = rollback.ended_rollbacks(case.site.storage, settings.report_dir) if case.journals else ()
+        self.taken_back = set().union(*ended)  # type: set
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
@@ -642,13 +653,11 @@ class Verification:
 
     async def verify_image(self, run: Any, image: Any) -> None:
         self.tally.any_image = True
-        for keys in (self.uncovered, self.made_in_v23):
-            keys.discard(image.key[1:])
         # Newest come first, so what was met before supersedes this before image, but not what its run has left to do.
         newest = self.seen.add(image.key[1:])
         if not is_in_scope(image, self.settings) or not self.is_within_limit(image):
             return
-        self.tally.images += newest
+        was_taken_back = image.journal.file.identity in self.taken_back
         twin_key = migration.twin_key(image.key)
         record_key = self.database.record_key(image.record) if image.record else ()
         archived = migration.is_archived(image.asset)
@@ -656,7 +665,7 @@ class Verification:
         asset, twin = found.get(image.key), found.get(twin_key)
         if asset is None:
             if newest:
-                self.add(missing_problem(image.key))
+                await self.look_for(run, image, was_taken_back)
             return
         has_legacy = any(name in asset for name in migration.REMOVED_FIELDS)
         if is_in_old_form(asset) or (has_legacy and not migration.differing(asset, image.asset)):
@@ -665,12 +674,28 @@ class Verification:
         taken = bool(record_key and twin and migration.needs_record(twin, record_key[2]))
         exchanged = self.archive.exchanged_by_others(image) if record_key and archived else []
         taken = taken and image.own_claim.was is None and not exchanged
-        record = found.get(record_key)
-        for problem in content_problems(image, asset, record, exchanged, taken) if newest else ():
+        problems = content_problems(image, asset, found.get(record_key), exchanged, taken) if newest else []
+        if was_taken_back and any(problem.error_type not in NOTES for problem in problems):
+            return
+        if newest:
+            self.tally.images += 1
+            for keys in (self.uncovered, self.made_in_v23):
+                keys.discard(image.key[1:])
+        for problem in problems:
             self.add(problem)
         for row in to_do(image, asset, self.bucket, self.settings.aws_profile):
             if self.listed.add([*image.key[1:], row.field]):
                 self.add(row)
+
+    async def look_for(self, run: Any, image: Any, was_taken_back: bool) -> None:
+        """An asset that is gone, or that users have archived, as far as can be seen."""
+        twin_key = migration.twin_key(image.key)
+        twin = (await run.tables.get([twin_key])).get(twin_key)
+        if twin and migration.is_archived(twin) and self.uncovered.discard(twin_key[1:]):
+            self.made_in_v23.add(twin_key[1:])
+        if not was_taken_back:
+            self.tally.images += 1
+            self.add(missing_problem(image.key, twin))
 
 
 class Before(NamedTuple):
@@ -692,6 +717,7 @@ class Restoration:
         self.seen = Keys()
         self.left = Keys()  # version records that journals say were made, and that no asset needs
         self.unexplained = Keys()  # those that an asset only relied on
+        self.asset_ids = Keys()  # of the before images
         self.new_ones = Keys()  # assets in the new form, without those that a journal has as they were before
         self.still_migrated = Keys()  # those of them whose version record the migration may have made
         self.made_in_v23 = Keys()  # the others
@@ -751,6 +777,8 @@ class Restoration:
         async for page in rollback.image_pages(run.reader, journals):
             self.tally.any_image = True
             images = [image for image in page.items if is_in_scope(image, self.settings)]
+            for image in images:
+                self.asset_ids.add(image.key[2:])
             yield page._replace(items=[(image.key, self.before(image), image.claims) for image in images])
         for key, before in self.migrated.execute("SELECT key, before FROM migrated ORDER BY key"):
             yield migration.Page([(tuple(json.loads(key)), Before(*json.loads(before)), [])], len(before), segment)
@@ -793,7 +821,7 @@ class Restoration:
                 continue
             if not claim.wrote and not migration.looks_like_ours(stored):
                 continue
-            if goes_on or await self.is_needed(run, record):
+            if goes_on or await self.is_needed(run, record, migration.needs_record):
                 continue
             if not claim.wrote:
                 self.unexplained.add(record[1:])
@@ -805,11 +833,42 @@ class Restoration:
                 values = (display({"M": claim.was} if claim.was else None), display({"M": stored}))
                 self.add(Problem(key[1], key[2], "record_left", "assetVersionId", *values, message))
 
-    async def is_needed(self, run: Any, record: Key) -> bool:
-        if self.owners is None:
-            self.owners = migration.Owners(run.tables, run.reader)
+    def records(self, run: Any) -> Any:
+        def key_and_record(record: Item, text: str) -> Tuple[Key, Item]:
+            return self.database.record_key(record), record
+
+        segments = migration.segments_of_table(self.item_count)  # type: Iterable[Any]
+        if self.settings.database_id and len(self.asset_ids) <= QUERIED_ASSETS:
+            asset_ids = self.asset_ids.first(QUERIED_ASSETS)
+            segments = (migration.Segment(migration.query_of("assetId", name)) for (name,) in asset_ids)
+        return migration.table_pages(run.reader, self.database.versions, segments, None, key_and_record)
+
+    async def look_at_record(self, run: Any, found: Tuple[Key, Item]) -> None:
+        """A version record that no journal tells of, of assets that are all as before again."""
+        key, record = found
+        self.tally.records += 1
+        told = self.left.has(key[1:]) or self.unexplained.has(key[1:])
+        if told or not self.asset_ids.has(key[1:2]) or await self.is_needed(run, key, is_migrated):
+            return
+        if migration.looks_like_ours(record):
+            self.unexplained.add(key[1:])
+            return
+        message = "Version record %s, which users made, is left, and no asset needs it. Delete it by hand: %s."
+        row = Problem("", key[1], "record_of_user", "assetVersionId", "absent", display({"M": record}), "")
+        self.add(row._replace(message=message % (key[2], rollback.place_of(key))))
+
+    async def is_needed(self, run: Any, record: Key, test: Callable[[Item, str], bool]) -> bool:
+        """Whether test(asset, version id of the record) holds for an asset of a record's assetId."""
+        if self.owners is None or self.owners.tables is not run.tables:  # of an earlier pass, whose keys hold
+            known = self.owners and self.owners.keys
+            self.owners = migration.Owners(run.tables, run.reader, known)
         await self.owners.read_all(self.item_count)
-        return await self.owners.find(record, (), migration.needs_record) is not None
+        return await self.owners.find(record, (), test) is not None
+
+
+def is_migrated(asset: Item, version_id: str) -> bool:
+    """Whether an asset is in the new form: then all version records of its assetId may be its history."""
+    return not is_in_old_form(asset)
 
 
 def made_by_user(record: Optional[Item]) -> bool:
@@ -860,8 +919,9 @@ class Keys:
         row = (migration.to_json(list(key)),)
         return self.rows.execute("INSERT OR IGNORE INTO keys VALUES (?)", row).rowcount == 1
 
-    def discard(self, key: Iterable[str]) -> None:
-        self.rows.execute("DELETE FROM keys WHERE key = ?", (migration.to_json(list(key)),))
+    def discard(self, key: Iterable[str]) -> bool:
+        """Returns whether it was there."""
+        return self.rows.execute("DELETE FROM keys WHERE key = ?", (migration.to_json(list(key)),)).rowcount == 1
 
     def pages(self, count: int) -> Iterator[List[List[str]]]:
         """So many keys at a time, in order."""
@@ -1043,6 +1103,9 @@ def next_step(
         if summary["journals_not_given"]:
             typed = {**typed, "journal": all_folders(summary, storage)}
         elif rollback.has_ended(summary["journals"], storage, settings.report_dir):
+            if not_covered(summary):
+                step, script, flags = next_step_of_restored(summary, storage, flags, files)
+                return "see the problems in the report; " + step, script, flags
             return LEFT_BY_ROLLBACK % files, None, {}
         step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
         return step, roll_back, {**flags, "journal": typed["journal"]}
@@ -1110,6 +1173,8 @@ def next_step_of_restored(
     left, records = notes.get("still_migrated", 0), notes.get("record_unexplained", 0)
     if not left and not records:
         step = "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file %s"
+        if notes.get("record_of_user"):
+            step = "delete the version records that the rows record_of_user name; " + step
         return step % files, None, {}
     still = "%s still migrated" % ("one asset is" if left == 1 else migration.counted(left, "asset") + " are")
     if not left:
@@ -1636,6 +1701,7 @@ def passes_of(case: Case, findings: Findings) -> List[Any]:
         return [
             ("assets", restoration.assets, restoration.look_at, total, lambda: None),
             ("before images", pages, restoration.verify_before, 0, require_an_image),
+            ("version records", restoration.records, restoration.look_at_record, 0, lambda: None),
             ("assets", restoration.pages_of_new_ones, restoration.tell_apart, 0, at_the_end),
         ]
     verification = Verification(case, findings)

@@ -1050,6 +1050,22 @@ def test_a_record_that_somebody_needs_may_be_left(tables):
     assert run(tables, "--restored", "--journal", live.journal, archived.journal).found == []
 
 
+def test_records_of_users_that_no_asset_needs_are_named(tables):
+    """An asset was brought back by hand, of which users had made versions; in any other database it may be needed."""
+    journal = journal_of(tables, asset("a1"), asset("b1"))
+    assert roll_back(tables, journal) == 0
+    tables.put(migrated("b1", "db02"))
+    of_others = record("a1", assetVersionId="9")  # by a journal not given, or the application
+    tables.put_records(*(record(name, assetVersionId="4", createdBy="ann") for name in ("a1", "b1")), record("b1"))
+    tables.put_records(of_others, record("elsewhere", createdBy="ann"))
+    for scope in ([], ["--database-id", "db01"]):
+        result = run(tables, "--restored", "--journal", journal, *scope)
+        expected = {("", "a1", "record_of_user", "assetVersionId"), ("", "", "record_unexplained", "")}
+        assert result.status == 0 and {row for row in result.found if row[2] != "still_migrated"} == expected
+        (row,) = [row for row in result.rows if row["error_type"] == "record_of_user"]
+        assert row["error_message"].endswith(": assetId a1, assetVersionId 4 in %s." % tables.versions)
+
+
 def test_the_history_of_an_asset_that_users_went_on_from_is_not_left_over(tables):
     journal = journal_of(tables, asset("a1"))
     tables.put(changed(tables.asset("db01", "a1"), {"currentVersionId": "4"}))
