@@ -150,7 +150,7 @@ def find_python():
         raise migration.PreflightError(
             "pip could not install %s into %s." % (os.path.basename(REQUIREMENTS), ENVIRONMENT),
             "see pip's message above. Behind a proxy set HTTPS_PROXY; with a package index of your own set "
-            "PIP_INDEX_URL. Or call this with a Python that has boto3.",
+            "PIP_INDEX_URL. If another Python made that folder, delete it. Or call this with a Python that has boto3.",
         )
     return python
 
@@ -196,7 +196,7 @@ class Steps:
     def may_migrate(self):
         """Whether the dry run that was just made has found something to migrate; unknown counts."""
         step = migration.read_next(self.next_step)
-        return step is None or (step.script == MIGRATION and "dry_run" not in step.flags)
+        return step is None or (step.script == MIGRATION and not step.flags.get("dry_run"))
 
     def verify(self):
         """With a page beside the report, and by the journals of these tables, this run's and earlier ones'."""
@@ -232,7 +232,11 @@ class Steps:
         except KeyboardInterrupt:
             migration.announce(interrupted, sys.stderr)
             raise Ended(migration.EXIT_INTERRUPTED)
-        return unattended if answer is None else answer
+        if answer is None:
+            told = "%s Nobody can be asked; it goes on as if the answer were %s."
+            migration.announce("\n" + told % (question, "yes" if unattended else "no"))
+            return unattended
+        return answer
 
     def offer_verification(self, question="Verify the result now?", default=True, unattended=True):
         if self.wants(question, default, unattended, "Not verified."):
@@ -289,23 +293,22 @@ def look_then_migrate(config, typed, settings, next_step):
     typed.setdefault("limit", DEFAULT_LIMIT)
     limit, only_look = typed["limit"], typed.get("dry_run", False)
     steps = Steps(config, typed, settings, next_step)
-    headline("Dry run of %d assets: reads, writes nothing" % limit)
+    these = "this asset" if limit == 1 else "these %d assets" % limit
+    headline("Dry run of %s: reads, writes nothing" % migration.counted(limit, "asset"))
     steps.migrate(dry_run=True)
     if only_look:
         return steps.status
 
     # The dry run has shown the plan, so this is the only question: the migration gets --yes.
-    question = "Migrate these %d assets of %s now?" % (limit, settings.assets_table_name)
+    question = "Migrate %s of %s now?" % (these, settings.assets_table_name)
     if not steps.may_migrate:
-        migration.announce("\nNothing to migrate: these assets are migrated already, or would fail.")
+        migration.announce("\nNothing to migrate: what was looked at is migrated already, or would fail.")
     elif steps.wants(question, False, is_local(settings.endpoint_url), "Nothing was written."):
-        headline("Migration of these %d assets" % limit)
+        headline("Migration of %s" % these)
         steps.migrate(dry_run=False, yes=True)
     else:
-        migration.announce(
-            "\nNothing was migrated. To migrate these assets, run this again and answer y, or give --yes."
-        )
-        question = "Verify these %d assets all the same? It says which of them are migrated already." % limit
+        migration.announce("\nNothing was migrated. To migrate %s, run this again and answer y, or give --yes." % these)
+        question = "Verify %s all the same? It says what is migrated already." % these
         steps.offer_verification(question, default=False, unattended=False)
         return steps.status
     steps.offer_verification()

@@ -60,9 +60,12 @@ FOREIGN_VARIABLES = (  # they would lead a program away from the local engine
     "AWS_ENDPOINT_URL_DYNAMODB",
 )
 # Runs the engine, and stops it when our end of the pipe closes: every system does that when we end, however we end.
+# What the engine unpacks goes with it.
 GUARD = """
-import os, subprocess, sys, threading
-engine = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+import os, shutil, subprocess, sys, tempfile, threading
+folder = tempfile.mkdtemp()
+command = [sys.argv[1], "-Djava.io.tmpdir=" + folder] + sys.argv[2:]
+engine = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 def stop():
     os.read(0, 1)
     try:
@@ -71,7 +74,9 @@ def stop():
     finally:
         engine.kill()
 threading.Thread(target=stop, daemon=True).start()
-os._exit(engine.wait() & 255)
+status = engine.wait()
+shutil.rmtree(folder, ignore_errors=True)
+os._exit(status & 255)
 """
 RENAME_SECONDS = 30  # a virus scanner holds new files for some of them
 BATCH = 25  # the most that one BatchWriteItem takes

@@ -444,7 +444,8 @@ def resolve_settings(
     if missing:
         raise SettingsError(
             "Not set: %s." % ", ".join("%s (%s%s)" % (key, SETTINGS[key].flag, found.get(key, "")) for key in missing),
-            "put your own values in %s, or give the flags." % (path or "a file and name it with --config"),
+            "put your own values in %s, or give the flags."
+            % ("%s, or name a file that has them" % path if path else "a file and name it with --config"),
         )
     if merged["assets_table_name"] == merged["asset_versions_table_name"]:
         raise SettingsError(
@@ -594,7 +595,8 @@ def _plan_of_migration(asset: Item, bucket: str, now: str, facts: Facts) -> Plan
             return _plan_of_touched_asset(asset, bucket, legacy)
         version_id, id_findings = _version_id(version or {})
         if current_id is not None and current_id != version_id:
-            return _plan_of_conflicting_ids(asset, bucket, legacy, current_id, version_id, facts)
+            said = "missing" if id_findings else version_id
+            return _plan_of_conflicting_ids(asset, bucket, legacy, current_id, said, facts)
     except AssetFails as problem:
         return Plan("failed", findings=(problem.finding,))
     record, record_findings = _version_record(asset, version or {}, version_id, now, facts)
@@ -628,7 +630,8 @@ def _plan_of_conflicting_ids(
     asset: Item, bucket: str, legacy: Tuple[str, ...], current_id: str, version_id: str, facts: Facts
 ) -> Plan:
     """The application added a version of its own if that has a record; the ids are kept. Its
-    locations are mended like those of any asset that it touched: no later run would."""
+    locations are mended like those of any asset that it touched: no later run would.
+    version_id: that of currentVersion, in words."""
     if not facts.current_record:
         raise AssetFails(
             "conflicting_version_ids",
@@ -1283,6 +1286,7 @@ def explained(action: str, service: str = "DynamoDB"):
     """Turn what boto3 raises into TryAgain or a MigrationError, RejectedRequest for one."""
     import urllib3.exceptions
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -1303,6 +1307,12 @@ def explained(action: str, service: str = "DynamoDB"):
         raise TryAgain("no answer from %s: %s" % (service, error))
     except exceptions.BotoCoreError as error:
         raise credentials_error(str(error))
+    except ResponseParserError:
+        raise MigrationError(
+            "Cannot %s: what answers is not %s of AWS" % (action, service),
+            "see what AWS_ENDPOINT_URL, or endpoint_url in the profile, names: all services are asked there. For"
+            " DynamoDB alone give --endpoint-url.",
+        )
     except EOFError:
         raise credentials_error("the profile asks for a one-time password (MFA), and nobody is there to type it")
     except RuntimeError as error:
@@ -5748,7 +5758,7 @@ def next_step(
             return "begin small", script, {**for_real(typed), "limit": BEGINNING}
         return "migrate", script, for_real(typed)
     failed = outcomes.get("would_fail") or outcomes.get("failed")
-    if failed and (settings.limit is None or not outcomes.get("migrated")):
+    if failed and (settings.limit is None or not (outcomes.get("migrated") or outcomes.get("already_migrated"))):
         return "mend what %s, then run it again" % ("would fail" if settings.dry_run else "failed"), script, typed
     flags = connection_of(typed)
     flags.update({name: typed[name] for name in ("limit", "database_id", "asset_id") if name in typed})

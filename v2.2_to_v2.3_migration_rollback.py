@@ -338,8 +338,13 @@ def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
         paths = [name] if os.path.lexists(name) else sorted(glob.glob(name))
     found = [(storage.journal(path), True) for path in paths] or [(file, False) for file in storage.journals(name)]
     if not found:
-        near = ", ".join(journals_near(name, storage))
-        fix = "give one that is there: %s." % near if near else "give the file or folder that the migration named."
+        near = journals_near(name, storage)
+        fix = "give the file or folder that the migration named."
+        if near:
+            fix = "give the folder of all, %s, or what you need of it: %s." % (
+                storage.journal(near[-1]).folder or os.curdir,
+                ", ".join(near),
+            )
         raise migration.SettingsError("No journal was found under %s." % name, fix)
     return found
 
@@ -1320,7 +1325,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     if others:
         lines.append(migration.count_line(others, "still migrated, at most, by the journals not given"))
     if summary["migrated_in_no_journal"]:
-        meaning = "in the new form, and in no journal here: of users in v2.3, or of a run whose journal is missing"
+        meaning = "with a currentVersionId, in no journal here: of users in v2.3, or of a run whose journal is missing"
         lines.append(migration.count_line(summary["migrated_in_no_journal"], meaning))
     for title, known in (
         ("Not restored, or not wholly, by before images", FAILURES),

@@ -84,7 +84,8 @@ ERROR_TYPES = collections.OrderedDict(
         (
             "version_record_missing",
             "The asset versions table has no record of the asset's current version. Is it the right table? Then roll"
-            " back by all journals, and migrate again.",
+            " back by all journals, and migrate again; if somebody has set its currentVersionId, make a new version in"
+            " the application.",
         ),
         ("not_current_version", "The record of the asset's version says the wrong thing in isCurrentVersion."),
         ("several_current_versions", "Several version records are current, and no asset points to one of them."),
@@ -436,7 +437,7 @@ TO_DO = {
         "a folder of its own",
         "Tell its files from those of others before any is deleted.",
     ),
-    "name_or_description_missing": ("text", "Migrate with --repair, or fill it in."),
+    "name_or_description_missing": ("text", "Fill it in; where it is missing or null --repair does."),
 }
 
 
@@ -1131,6 +1132,15 @@ def next_step(
         if summary["not_migratable"]:
             step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
         return step, migration.SCRIPT, {**to_migrate, **chosen}
+    differing = "asset_content_differs" in problems or "record_content_differs" in problems
+    if differing and (not_covered(summary) or "journal_damaged" in summary["notes"]):
+        step = (
+            "look for the journals that are missing or damaged, and verify again with all: what a later run did looks"
+            " wrong by older ones. Then mend what the report still names"
+        )
+        if summary["journals_not_given"]:
+            typed = {**typed, "journal": all_folders(summary, storage)}
+        return step, verify, typed
     if problems:
         theirs = "; what users have changed since the migration is theirs" if summary["journals"] else ""
         return "mend what the report names, then verify again" + theirs, verify, typed

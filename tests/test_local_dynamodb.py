@@ -640,3 +640,12 @@ def test_ctrl_c_of_a_terminal_reaches_the_command_once_and_the_engine_not_at_all
     os.close(terminal)
     assert os.WIFEXITED(status)
     assert os.WEXITSTATUS(status) == 11
+
+
+def test_the_engine_leaves_no_files_behind(tmp_path, monkeypatch):
+    """It unpacks a library where temporary files go, 1 MB each time."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with local_dynamodb.LocalDynamoDB() as engine:
+        engine.client().list_tables()
+        assert os.listdir(str(tmp_path))
+    assert os.listdir(str(tmp_path)) == []

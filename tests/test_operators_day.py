@@ -296,6 +296,8 @@ def test_who_has_typed_the_wrapper_is_shown_the_wrapper(tables, monkeypatch):
          "mend what failed, then run it again", "M --config c.json --log-file my.log"),
         ({"migrated": 9, "failed": 1}, 1, {"limit": 10}, {"config": "c.json", "limit": 10},
          "verify; what failed may wait", "V --config c.json --limit 10 --journal backups --html"),
+        ({"already_migrated": 9, "failed": 1}, 1, {"limit": 10}, {"config": "c.json", "limit": 10},
+         "verify; what failed may wait", "V --config c.json --limit 10 --journal backups --html"),
         ({"failed": 1}, 1, {"limit": 1}, {"limit": 1}, "mend what failed, then run it again", "M --limit 1"),
         ({"migrated": 9}, 0, {}, {"config": "c.json", "workers": 3, "log_file": "logs/migration_20261122T204426Z.log"},
          "verify", "V --config c.json --journal backups --html"),

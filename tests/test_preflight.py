@@ -465,6 +465,21 @@ def test_sts_that_may_not_be_asked_is_a_warning_too(aws, monkeypatch, capfd):
     assert "the account is unknown" in warning and "GetCallerIdentity" in warning
 
 
+def test_an_endpoint_for_all_services_that_is_none_of_aws_is_an_error_with_its_remedy(aws, monkeypatch, capfd):
+    """AWS_ENDPOINT_URL, or the profile, names DynamoDB Local: it answers STS too, with something else."""
+    from botocore.awsrequest import AWSResponse
+
+    class Body:
+        def stream(self, **unused):
+            yield b'{"__type": "MissingAuthenticationToken"}'
+
+    answering(monkeypatch, "sts", lambda request: AWSResponse(request.url, 400, {}, Body()))
+    assert main(*AWS_FLAGS) == 3
+    said = capfd.readouterr()
+    assert "Cannot ask STS for the account: what answers is not STS of AWS.\n" in said.err
+    assert "Fix: see what AWS_ENDPOINT_URL, or endpoint_url in the profile, names" in said.err
+
+
 def test_a_wrong_clock_is_an_error_with_its_remedy(aws, monkeypatch, capfd):
     from botocore.exceptions import ClientError
 

@@ -908,7 +908,7 @@ def test_it_says_how_many_assets_are_in_the_new_form_and_in_no_journal(tables, c
     second, third = os.path.join("some", "second.jsonl"), os.path.join("some", "third.jsonl")
     os.rename(runs[1].journal, second)
     os.rename(runs[2].journal, third)
-    in_none = "            3  in the new form, and in no journal here: "
+    in_none = "            3  with a currentVersionId, in no journal here: "
     not_given = "            2  still migrated, at most, by the journals not given\n"
     for given, shown in (([third], True), ([second, third], False)):
         capsys.readouterr()
@@ -934,7 +934,7 @@ def test_a_journal_that_is_lost_is_named_before_it_asks(tables, capsys, dry):
     plan, result = capsys.readouterr().out.split("Result")
     assert plan.count("NOT GIVEN") == 1
     assert "  NOT GIVEN       %s, lost or elsewhere, with 2 before images; give it too, or its bucket, " % lost in plan
-    assert "            2  in the new form, and in no journal here: " in result and "at most" not in result
+    assert "            2  with a currentVersionId, in no journal here: " in result and "at most" not in result
     assert "  warning  journal %s: NOT GIVEN; what its run migrated is not in this result\n" % lost in result
     if dry:
         return
@@ -1157,7 +1157,8 @@ def test_where_a_journal_was_not_found_those_near_are_named(tables, capsys, give
         open("backups/migration_%d.jsonl" % number, "w").close()
     assert script.main([*tables.flags, "--journal", given]) == 2
     near = ", ".join("backups/migration_%d.jsonl" % number for number in range(2, 7))
-    named = "one that is there: " + near if "where" not in given else "the file or folder that the migration named"
+    named = "the folder of all, backups, or what you need of it: " + near
+    named = "the file or folder that the migration named" if "where" in given else named
     assert capsys.readouterr().err == "error: No journal was found under %s.\n  Fix: give %s.\n" % (given, named)
 
 

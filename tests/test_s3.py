@@ -469,8 +469,8 @@ def test_where_a_journal_was_not_found_those_beside_it_are_named(tables, s3, pla
     (journal,) = s3.journals()
     misspelt = journal.replace("/migration_2", "/migration_3")
     assert roll_back(tables, place, misspelt) == 2
-    error = "error: No journal was found under %s.\n  Fix: give one that is there: %s.\n" % (misspelt, journal)
-    assert capfd.readouterr().err.endswith(error)
+    error = "error: No journal was found under %s.\n  Fix: give the folder of all, %s, or what you need of it: %s.\n"
+    assert capfd.readouterr().err.endswith(error % (misspelt, place, journal))
 
 
 def test_an_object_that_is_cut_off_is_damage(tables, s3, place, migrated_journal, capfd):

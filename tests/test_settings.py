@@ -199,7 +199,10 @@ def test_what_is_not_set_names_the_file_and_the_placeholder(tmp_path, capsys):
         'assets_table_name (--assets-table; the configuration file %s has "YOUR_ASSETS_TABLE_NAME")' % path in message
     )
     assert 'asset_versions_table_name (--asset-versions-table; CONFIG has "YOUR_ASSET_VERSIONS_TABLE_NAME")' in message
-    assert "asset_bucket_name" not in message and "Fix: put your own values in %s, or" % path in message
+    assert (
+        "asset_bucket_name" not in message
+        and "Fix: put your own values in %s, or name a file that has them, or give" % path in message
+    )
 
 
 def test_limit_0_survives():

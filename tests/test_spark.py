@@ -415,7 +415,7 @@ def test_a_journal_of_a_task_that_is_missing_is_named(tables, capfd):
     assert rollback.main([*flags, "--journal", str(here), "--yes"]) == 0
     shown = capfd.readouterr().out
     assert re.search(r"NOT GIVEN +%s" % re.escape(str(lost)), shown)
-    assert re.search(" 5 +in the new form, and in no journal here: ", shown)
+    assert re.search(" 5 +with a currentVersionId, in no journal here: ", shown)
     assert load_script(VERIFY).main([*flags, "--journal", str(here), "--restored"]) == 0
     shown = capfd.readouterr().out
     assert "%s: NOT GIVEN" % lost in shown and "5 assets are still migrated" in shown

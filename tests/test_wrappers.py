@@ -332,7 +332,7 @@ def test_one_question_before_the_migration_and_one_after_it_or_instead(guide, ca
         ("Verify the result now?", True)
         if answers[0]
         else (
-            "Verify these 5 assets all the same? It says which of them are migrated already.",
+            "Verify these 5 assets all the same? It says what is migrated already.",
             False,
         )
     )
@@ -444,6 +444,20 @@ def test_that_a_step_was_killed_is_said_for_it_could_not(guide, capsys):
     said = capsys.readouterr()
     assert said.err.startswith("error: %s was killed, by signal 9.\n  Fix: " % MIGRATION)
     assert said.out.splitlines()[-1] == guided_run.TYPE_AGAIN.text.strip()
+
+
+@pytest.mark.parametrize("configured", [{}, {"dry_run": True}, {"dry_run": False}])
+def test_what_would_be_migrated_is_migrated_after_the_answer_whatever_the_configuration_says(
+    tables, monkeypatch, capfd, configured
+):
+    tables.put(asset("a"), asset("b"))
+    config = tables.folder / "my.json"
+    config.write_text(json.dumps(configured))
+    questions = []
+    monkeypatch.setattr(migration, "ask", lambda question, default: questions.append(question.strip()) or True)
+    assert guided_run.main(["rehearse", str(config), "1", *tables.flags]) == 0
+    assert questions == ["Migrate this asset of %s now?" % tables.assets, "Verify the result now?"]
+    assert "VERIFIED: 1 asset and 1 version record read" in capfd.readouterr().out
 
 
 def test_where_nothing_is_left_to_migrate_nobody_is_asked_whether_to(tables, monkeypatch, capfd):
