@@ -1074,6 +1074,7 @@ def journals_not_given(
 
 
 def rollback_summaries(storage: Any, report_dir: str) -> Iterator[Dict[str, Any]]:
+    """What the rollbacks that had their reports in a folder say of themselves."""
     for name in summaries_in(storage.folder(report_dir), "rollback_"):
         yield read_summary(storage, report_dir, name)
 

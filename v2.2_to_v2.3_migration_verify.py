@@ -18,8 +18,8 @@
    is derived from the before images too, whichever run has met it.
 
 With --restored, after a rollback, every before image's asset is to be as it was, and of the version records that the
-migration made only those may be left that an asset needs. Other assets that are migrated are counted, and are to have
-their version record, no more.
+migration made only those may be left that an asset needs. Version records of users that no asset needs are named. Other assets
+that are migrated are counted, and are to have their version record, no more.
 
 A problem makes the exit status 1. A note does not: it is what a correct migration, or the v2.3 application,
 may leave. ERROR_TYPES lists both. What cannot be told from the tables alone is decided like this:
@@ -670,7 +670,9 @@ class Verification:
             return
         has_legacy = any(name in asset for name in migration.REMOVED_FIELDS)
         if is_in_old_form(asset) or (has_legacy and not migration.differing(asset, image.asset)):
-            return  # the run that wrote the journal left it alone, or it was taken back; the first pass has said so
+            # The run that wrote the journal left it alone, or it was taken back; the first pass has said so.
+            self.is_told_of(image)
+            return
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
         taken = bool(record_key and twin and migration.needs_record(twin, record_key[2]))
         exchanged = self.archive.exchanged_by_others(image) if record_key and archived else []
@@ -680,13 +682,17 @@ class Verification:
             return
         if newest:
             self.tally.images += 1
-            for keys in (self.uncovered, self.made_in_v23):
-                keys.discard(image.key[1:])
+            self.is_told_of(image)
         for problem in problems:
             self.add(problem)
         for row in to_do(image, asset, self.bucket, self.settings.aws_profile):
             if self.listed.add([*image.key[1:], row.field]):
                 self.add(row)
+
+    def is_told_of(self, image: Any) -> None:
+        """Its asset is in one of the journals."""
+        for keys in (self.uncovered, self.made_in_v23):
+            keys.discard(image.key[1:])
 
     async def look_for(self, run: Any, image: Any, was_taken_back: bool) -> None:
         """An asset that is gone, or that users have archived, as far as can be seen."""
@@ -707,7 +713,8 @@ class Before(NamedTuple):
 
 
 class Restoration:
-    """The two passes after a rollback: which assets are migrated now; and what was before, beside what is stored."""
+    """The passes after a rollback: which assets are migrated now; what was before, beside what is stored; which version
+    records are left; and whose the assets are that are migrated, and in no journal."""
 
     def __init__(self, database: Any, settings: Any, findings: Any, item_count: int) -> None:
         self.database = database
