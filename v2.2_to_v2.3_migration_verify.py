@@ -18,8 +18,8 @@
    is derived from the before images too, whichever run has met it.
 
 With --restored, after a rollback, every before image's asset is to be as it was, and of the version records that the
-migration made only those may be left that an asset needs. Version records of users that no asset needs are named. Other assets
-that are migrated are counted, and are to have their version record, no more.
+migration made only those may be left that an asset needs. Version records of users that no asset needs are named. Other
+assets that are migrated are counted, and are to have their version record, no more.
 
 A problem makes the exit status 1. A note does not: it is what a correct migration, or the v2.3 application,
 may leave. ERROR_TYPES lists both. What cannot be told from the tables alone is decided like this:
