@@ -172,6 +172,16 @@ class BeforeImage:
         self.claims = []  # type: List[Any]
 
     @property
+    def is_repair(self) -> bool:
+        """Whether its run has only set right, by --repair, what the migration does not own."""
+        changed = {*self.plan.set_attributes, *self.plan.remove_attributes}
+        return self.record is None and not changed.intersection(migration.OWNED_FIELDS)
+
+    def still_repaired(self, asset: Item) -> List[str]:
+        """What is still as a repair left it: what users have edited since is theirs."""
+        return [name for name, value in self.plan.set_attributes.items() if migration.same(asset.get(name), value)]
+
+    @property
     def whole_after(self) -> Item:
         """The whole asset as the migration left it."""
         return {name: value for name, value in {**self.asset, **self.after}.items() if value is not None}
@@ -711,9 +721,14 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
             message += " The asset of its assetId under databaseId %s was left alone." % now.twin["databaseId"]["S"]
         return "asset_deleted", (Finding("asset_deleted", "", message),)
     changed = [name for name, value in image.after.items() if not migration.same(now.asset.get(name), value)]
+    if image.is_repair and image.still_repaired(now.asset):
+        changed = [name for name in changed if name not in image.plan.set_attributes]
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
-        message = "It may be another asset than the migration left: one of its assetId was archived or made since."
+        message = (
+            "It may be another asset than the migration left: these attributes differ, and its version record is"
+            " another one, or an asset of its assetId was archived or made since: %s." % names
+        )
         return "changed_since", (Finding("changed_since", names, message),)
     if not changed:
         return "restored", ()
@@ -755,7 +770,9 @@ def is_of_others(image: BeforeImage, claim: Any, stored: Optional[Item]) -> bool
 
 def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
     """Whether none of the fields is gone that the migration removes all at once; without such fields, whether what it
-    set is as before."""
+    set is as before, or, of a repair, not there any more."""
+    if image.is_repair:
+        return not image.still_repaired(asset)
     if not any(name in migration.REMOVED_FIELDS for name in image.plan.remove_attributes):
         return all(migration.same(asset.get(name), image.before[name]) for name in image.plan.set_attributes)
     removed = [name for name in image.plan.remove_attributes if name in migration.REMOVED_FIELDS]
@@ -1035,9 +1052,13 @@ class Rollback:
 def restoration(image: BeforeImage, now: Now) -> Any:
     """The change of the asset, which holds while that is as the migration left it; while all of an archived one is as
     it was seen, for another may be archived in its place, and nobody edits it."""
-    values = {name: value for name, value in image.before.items() if value is not None and value != image.after[name]}
-    removed = tuple(name for name in image.before if image.before[name] is None and image.after[name] is not None)
     expected = dict(image.after)
+    if image.is_repair:
+        still = image.still_repaired(now.asset or {})
+        expected = {name: value for name, value in expected.items() if name in still or name in migration.OWNED_FIELDS}
+    before = {name: image.before[name] for name in expected}
+    values = {name: value for name, value in before.items() if value is not None and value != expected[name]}
+    removed = tuple(name for name, value in before.items() if value is None and expected[name] is not None)
     if now.asset and migration.is_archived(image.asset):
         keys = migration.KEY_SCHEMAS["assets_table_name"]
         expected.update((name, value) for name, value in now.asset.items() if name not in keys)

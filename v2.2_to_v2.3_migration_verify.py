@@ -458,6 +458,21 @@ def to_do(image: Any, asset: Item, bucket: str, profile: Optional[str]) -> List[
     return rows
 
 
+def was_seen_to(image: Any, problem: Problem, asset: Item, record: Optional[Item]) -> bool:
+    """Whether an attribute differs because a person did what the migration left to do."""
+    for finding in image.plan.findings:
+        value = asset.get(finding.field, {})
+        if finding.code == "pipelines_dropped" and problem.error_type == "record_content_differs":
+            if problem.field == finding.field and not record_problems(record or {}):
+                return True
+        elif problem.error_type == "asset_content_differs" and problem.field == finding.field:
+            if finding.code == "is_distributable_not_boolean" and "BOOL" in value:
+                return True
+            if finding.code == "name_or_description_missing" and "S" in value:
+                return True
+    return False
+
+
 def places(old: Dict[str, Any], new: Item, bucket: str) -> Tuple[str, str]:
     """Where files are, by their old location, and where they are to be, by the new one: a file each, or a folder."""
     key, target = migration.usable_key(old) or "", migration.usable_key(new) or ""
@@ -472,7 +487,7 @@ def copy_command(source: str, target: str, profile: Optional[str]) -> str:
     return migration.shell_text(words + (["--recursive"] if source.endswith("/") else []) + [source, target])
 
 
-def missing_problem(key: Key, twin: Optional[Item] = None) -> Problem:
+def missing_problem(key: Key, twin: Optional[Item]) -> Problem:
     """twin: the archived asset of a live one's assetId, or the other way round."""
     message = "The asset does not exist any more."
     if twin:
@@ -480,10 +495,10 @@ def missing_problem(key: Key, twin: Optional[Item] = None) -> Problem:
     return Problem(key[1], key[2], "asset_missing", "", "the asset", "absent", message)
 
 
-def restored_problems(key: Key, before: "Before", asset: Optional[Item]) -> List[Problem]:
-    """In what an asset differs from what it was before the migration."""
+def restored_problems(key: Key, before: "Before", asset: Optional[Item], twin: Optional[Item]) -> List[Problem]:
+    """In what an asset differs from what it was before the migration. twin: as missing_problem has it."""
     if asset is None:
-        return [missing_problem(key)]
+        return [missing_problem(key, twin)]
     finding = functools.partial(Problem, key[1], key[2])
     problems = []
     for name in migration.differing(before.asset, asset):
@@ -668,6 +683,8 @@ class Verification:
             if newest:
                 await self.look_for(run, image, was_taken_back)
             return
+        if newest and not archived and self.uncovered.has(twin_key[1:]):
+            await self.see_archived(run, image)
         has_legacy = any(name in asset for name in migration.REMOVED_FIELDS)
         if is_in_old_form(asset) or (has_legacy and not migration.differing(asset, image.asset)):
             # The run that wrote the journal left it alone, or it was taken back; the first pass has said so.
@@ -677,7 +694,9 @@ class Verification:
         taken = bool(record_key and twin and migration.needs_record(twin, record_key[2]))
         exchanged = self.archive.exchanged_by_others(image) if record_key and archived else []
         taken = taken and image.own_claim.was is None and not exchanged
-        problems = content_problems(image, asset, found.get(record_key), exchanged, taken) if newest else []
+        record = found.get(record_key)
+        problems = content_problems(image, asset, record, exchanged, taken) if newest else []
+        problems = [problem for problem in problems if not was_seen_to(image, problem, asset, record)]
         if was_taken_back and any(problem.error_type not in NOTES for problem in problems):
             return
         if newest:
@@ -693,6 +712,14 @@ class Verification:
         """Its asset is in one of the journals."""
         for keys in (self.uncovered, self.made_in_v23):
             keys.discard(image.key[1:])
+
+    async def see_archived(self, run: Any, image: Any) -> None:
+        """Whether an archived asset is the live one that the migration left, which users archived, and made another
+        one in its place."""
+        twin_key = migration.twin_key(image.key)
+        twin = (await run.tables.get([twin_key])).get(twin_key) or {}
+        if set(migration.differing(twin, image.whole_after)) <= {"databaseId"} and self.uncovered.discard(twin_key[1:]):
+            self.made_in_v23.add(twin_key[1:])
 
     async def look_for(self, run: Any, image: Any, was_taken_back: bool) -> None:
         """An asset that is gone, or that users have archived, as far as can be seen."""
@@ -821,7 +848,9 @@ class Restoration:
             self.tally.images += 1
             if is_in_old_form(before.asset):
                 self.new_ones.discard(key[1:])
-            for problem in restored_problems(key, before, asset):
+            twin_key = migration.twin_key(key)
+            twin = (await run.tables.get([twin_key])).get(twin_key) if asset is None else None
+            for problem in restored_problems(key, before, asset, twin):
                 self.add(problem)
         for claim, record in zip(claims, records):
             stored = found.get(record)
@@ -830,6 +859,8 @@ class Restoration:
             if not claim.wrote and not migration.looks_like_ours(stored):
                 continue
             if goes_on or await self.is_needed(run, record, migration.needs_record):
+                continue
+            if await self.owners.find_whose_history(record, ()) is not None:
                 continue
             if not claim.wrote:
                 self.unexplained.add(record[1:])
@@ -1143,7 +1174,7 @@ def next_step(
     if differing and (not_covered(summary) or "journal_damaged" in summary["notes"]):
         step = (
             "look for the journals that are missing or damaged, and verify again with all: what a later run did looks"
-            " wrong by older ones. Then mend what the report still names"
+            " wrong by older ones. Then mend what the report still names; what users have changed is theirs"
         )
         if summary["journals_not_given"]:
             typed = {**typed, "journal": all_folders(summary, storage)}

@@ -2,7 +2,7 @@
 
 import pytest
 from test_shared_ids import roll_back, run, verify
-from v22 import NULL, M, S, asset, migrated, record
+from v22 import NULL, M, S, asset, changed, migrated, record
 
 TRUE, FALSE = {"BOOL": True}, {"BOOL": False}
 
@@ -60,3 +60,23 @@ def test_what_a_user_made_of_it_since_stays(tables):
     undone = roll_back(tables, done)
     assert (undone.status, [row["outcome"] for row in undone.rows]) == (1, ["changed_since"])
     assert tables.asset("db01", "a") == migrated("a", assetName="By a user")
+
+
+@pytest.mark.parametrize("edited", [{"assetName": "By a user"}, {"assetName": "By a user", "isDistributable": FALSE}])
+def test_a_user_who_edits_what_a_later_run_repaired_does_not_hold_up_the_way_back(tables, edited):
+    old = asset("a", assetName=None, isDistributable=S("True"))
+    tables.put(old)
+    runs = [tables.migrate(), tables.migrate("--repair")]
+    tables.put(changed(tables.asset("db01", "a"), edited))
+    for writes in (True, False):
+        undone = roll_back(tables, *runs)
+        assert (undone.status, undone.rows, undone.summary["writes"] > 0) == (0, [], writes)
+        assert tables.contents() == ({("db01", "a"): changed(old, edited)}, {})
+
+
+def test_an_asset_that_users_went_on_from_keeps_its_repairs(tables):
+    tables.put(asset("a", assetName=None))
+    runs = [tables.migrate(), tables.migrate("--repair")]
+    tables.put(changed(tables.asset("db01", "a"), {"currentVersionId": "4"}))
+    before = tables.contents()
+    assert roll_back(tables, *runs).status == 1 and tables.contents() == before

@@ -1050,6 +1050,52 @@ def test_a_record_that_somebody_needs_may_be_left(tables):
     assert run(tables, "--restored", "--journal", live.journal, archived.journal).found == []
 
 
+def test_the_record_of_an_archived_asset_that_is_back_may_be_the_history_of_its_live_one(tables):
+    """Both had version 3; users made version 4 of the live one, which therefore stays."""
+    tables.put(asset("a1"), asset("a1", "db01" + DELETED))
+    journal = tables.migrate().journal
+    tables.put(changed(tables.asset("db01", "a1"), {"currentVersionId": "4"}))
+    tables.put_records(record("a1", isCurrentVersion=FALSE), record("a1", assetVersionId="4", createdBy="ann"))
+    assert roll_back(tables, journal) == 1
+    result = run(tables, "--restored", "--journal", journal)
+    assert tables.record("a1", "3") and {row[:3] for row in result.found} == {("db01", "a1", "not_restored")}
+
+
+def test_what_a_person_did_for_a_to_do_row_is_no_problem(tables):
+    odd = {"isDistributable": S("maybe"), "assetName": None}
+    dropped = version(specifiedPipelines={"L": [{"N": "7"}]})
+    assets = [asset("a1", **odd), asset("a2", **odd), asset("a3", **odd), asset("a4", currentVersion=dropped)]
+    journal = journal_of(tables, *assets)
+    assert {row[2:] for row in run(tables, "--journal", journal).found} == {
+        ("to_do", "isDistributable"), ("to_do", "assetName"), ("to_do", "specifiedPipelines")
+    }  # fmt: skip
+    tables.put(changed(tables.asset("db01", "a1"), {"isDistributable": TRUE, "assetName": "Chair"}))
+    tables.put(changed(tables.asset("db01", "a2"), {"isDistributable": S("no"), "assetName": {"N": "1"}}))
+    tables.put_records(changed(tables.record("a4", "3"), {"specifiedPipelines": {"L": [S("p7")]}}))
+    assert run(tables, "--journal", journal).found == [
+        ("db01", "a2", "asset_content_differs", "assetName"),
+        ("db01", "a2", "asset_content_differs", "isDistributable"),
+        ("db01", "a3", "to_do", "assetName"),
+        ("db01", "a3", "to_do", "isDistributable"),
+        ("db01", "a4", "to_do", "specifiedPipelines"),
+    ]
+    tables.put_records(changed(tables.record("a4", "3"), {"specifiedPipelines": {"L": [{"N": "7"}]}}))
+    assert ("db01", "a4", "record_content_differs", "specifiedPipelines") in run(tables, "--journal", journal).found
+
+
+def test_what_users_archived_and_made_anew_is_not_called_migrated_by_a_run_whose_journal_is_missing(tables):
+    journal = journal_of(tables, asset("a1"), asset("b1"))
+    tables.put(changed(tables.asset("db01", "a1"), {"databaseId": "db01" + DELETED}))
+    tables.put(migrated("a1", currentVersionId="1", description=S("another")))
+    tables.put_records(record("a1", assetVersionId="1", createdBy="ann"), record("a1", isCurrentVersion=FALSE))
+    tables.put(migrated("b1", "db01" + DELETED, description=S("of a run whose journal is missing")))
+    result = run(tables, "--journal", journal)
+    notes = {row["error_type"]: row["error_message"] for row in result.rows if not row["asset_id"]}
+    assert set(notes) == {"made_in_v23", "no_before_image"}
+    assert notes["made_in_v23"].endswith(": db01%s / a1." % DELETED)
+    assert notes["no_before_image"].endswith(": db01%s / b1." % DELETED)
+
+
 def test_records_of_users_that_no_asset_needs_are_named(tables):
     """An asset was brought back by hand, of which users had made versions; in any other database it may be needed."""
     journal = journal_of(tables, asset("a1"), asset("b1"))
@@ -1111,6 +1157,8 @@ def test_what_users_archived_since_is_not_called_still_migrated(tables):
     assert roll_back(tables, journal) == 1
     result = run(tables, "--restored", "--journal", journal)
     assert {row[:3] for row in result.found} == {("db01", "a", "asset_missing"), ("", "", "made_in_v23")}
+    (row,) = [row for row in result.rows if row["error_type"] == "asset_missing"]
+    assert row["error_message"].endswith(" There is one of its assetId under databaseId db01%s." % DELETED)
 
 
 @pytest.mark.parametrize("order", [("db01", "db01" + DELETED), ("db01" + DELETED, "db01")])
