@@ -140,6 +140,11 @@ class Journal(NamedTuple):
         return migration.to_json(self.header)
 
     @property
+    def mark(self) -> str:
+        """The same of a journal and of its copies, of no others, also of runs of one second: for a summary."""
+        return "%s %r" % (self.stem, self.header.get("opened"))
+
+    @property
     def whole(self) -> bool:
         return not self.state
 
@@ -1110,20 +1115,16 @@ def undone_journals(storage: Any, report_dir: str) -> Dict[str, str]:
     return undone
 
 
-def ended_rollbacks(storage: Any, report_dir: str) -> Iterator[Set[str]]:
-    """Of each rollback that came to its end, as its summary says, the identities of its journals: by these another one
-    could do no more."""
+def ended_rollbacks(journals: List[Journal], storage: Any, report_dir: str) -> Iterator[Dict[str, int]]:
+    """Of each rollback of these tables that came to its end, as its summary says: how many before images its journals
+    had, by their marks. By these another one could do no more."""
     for summary in rollback_summaries(storage, report_dir):
         outcomes = summary.get("outcomes", {})
         ended = summary.get("exit_status") in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS)
-        if ended and not (summary.get("error") or outcomes.get("failed") or outcomes.get("not_finished")):
-            yield {storage.journal(path).identity for path in summary.get("journals", [])}
-
-
-def has_ended(paths: Sequence[str], storage: Any, report_dir: str) -> bool:
-    """Whether one rollback by all of these journals, or more, came to its end."""
-    wanted = {storage.journal(path).identity for path in paths}
-    return any(wanted <= journals for journals in ended_rollbacks(storage, report_dir))
+        ended = ended and not (summary.get("error") or outcomes.get("failed") or outcomes.get("not_finished"))
+        ended = ended and summary.get("superseded_by_journals_not_given") == 0
+        if ended and journals and same_tables({**summary.get("settings", {}), **summary}, journals[0].header):
+            yield summary.get("images_of_journals", {})
 
 
 def is_empty(file: Any) -> bool:
@@ -1185,7 +1186,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
         rows = journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, rows, later.texts))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
-        summary = run_rollback(database, settings, site, journals, sum(counts), archive, later)
+        summary = run_rollback(database, settings, site, journals, counts, archive, later)
     migration.announce_next(*next_step(summary, typed))
     return summary["exit_status"]
 
@@ -1257,10 +1258,17 @@ def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:
 
 
 def run_rollback(
-    database: Any, settings: Any, site: Any, journals: List[Journal], total: int, archive: Archive, later: LaterImages
+    database: Any,
+    settings: Any,
+    site: Any,
+    journals: List[Journal],
+    counts: List[int],
+    archive: Archive,
+    later: LaterImages,
 ) -> Dict[str, Any]:
-    """Restore, or say what would be, and report. Returns the summary, with the exit status."""
-    start = migration.utc_now()
+    """Restore, or say what would be, and report. Returns the summary, with the exit status.
+    counts, archive: as survey has them of the journals."""
+    start, total = migration.utc_now(), sum(counts)
     prefix = "dryrun_rollback" if settings.dry_run else "rollback"
     names = DRY_RUN_OUTCOMES if settings.dry_run else {}
     folder = site.storage.folder(settings.report_dir)
@@ -1295,6 +1303,8 @@ def run_rollback(
         summary["version_records_removed"] = summary.pop("version_records_written")
         summary["before_images"] = total
         summary["journals"] = [journal.path for journal in journals]
+        summary["images_of_journals"] = {journal.mark: count for journal, count in zip(journals, counts)}
+        summary["superseded_by_journals_not_given"] = later.superseded
         summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
         summary["journals_not_given"] = later.paths
         summary["assets_of_journals_not_given"] = len(later)

@@ -252,9 +252,7 @@ class Proof:
         settings = self.settings._replace(limit=None, database_id=[])
         counts, archive = rollback.survey(self.journals)
         later = rollback.LaterImages([], {})
-        summary = rollback.run_rollback(
-            self.data.database, settings, self.site, self.journals, sum(counts), archive, later
-        )
+        summary = rollback.run_rollback(self.data.database, settings, self.site, self.journals, counts, archive, later)
         return summary["exit_status"]
 
     def compare(self) -> int:

@@ -49,7 +49,7 @@ import os
 import re
 import sys
 import threading
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 try:
     from load_migration import load_script, migration
@@ -128,6 +128,14 @@ ERROR_TYPES = collections.OrderedDict(
             "Note: Restored: a version record of users is left, and no asset needs it; delete it, or it is current"
             " beside that of a new migration.",
         ),
+        (
+            "left_by_rollback",
+            "Note: assets that a rollback left as users had made them; their content was not compared.",
+        ),
+        (
+            "gone_since",
+            "Note: assets of a run that was taken back are gone; users may have deleted or archived them.",
+        ),
         ("to_do", "Note: the migration left this to a person. The message says what to do."),
         (
             "no_before_image",
@@ -196,6 +204,8 @@ class Case(NamedTuple):
     restored: bool = False  # whether after a rollback
     damaged: Sequence[Any] = ()  # errors, of journals that are left out
     under_way: Sequence[str] = ()  # the journals of runs that change the tables meanwhile
+    rolled_back: FrozenSet[str] = frozenset()  # the marks of those journals that a rollback has taken back
+    rollback_ended: bool = False  # all of them by one
 
 
 # --------------------------------------------------------------------------------------
@@ -204,6 +214,8 @@ class Case(NamedTuple):
 
 TEXTS_OF_RECORD = ("dateCreated", "comment", "description", "createdBy")
 NOT_MIGRATED = "The asset is not migrated."
+# What users leave as it is until they archive an asset, as far as can be told from another one of its assetId.
+AS_ARCHIVED = (*migration.OWNED_FIELDS, "assetName")
 # What `new Date(text)` reads in every browser (ECMAScript: date time string format).
 ISO_DATE = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
@@ -563,15 +575,16 @@ class Verification:
         self.empty_databases = set(settings.database_id)
         self.asset_ids = {}  # type: Dict[str, None]
         self.archive = case.archive
-        # What was taken back says nothing of what users, or later runs, have made of it since.
-        ended = rollback.ended_rollbacks(case.site.storage, settings.report_dir) if case.journals else ()
-        self.taken_back = set().union(*ended)  # type: set
+        self.rolled_back = case.rolled_back
+        self.since = first_start(case.journals)
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
         self.listed = Keys()  # assets with attributes that are to be seen to
-        # Migrated assets, without those that a journal has a before image of: of the migration, and of users.
-        self.uncovered, self.made_in_v23 = Keys(), Keys()
+        # Migrated assets, without those that a journal has a before image of: of the migration, those that a rollback
+        # left as users had made them, and of users.
+        self.uncovered, self.left_by_rollback, self.made_in_v23 = Keys(), Keys(), Keys()
+        self.gone_since = Keys()  # assets of runs that were taken back
 
     # First pass: assets.
 
@@ -609,7 +622,7 @@ class Verification:
                 self.owners.add(twin_key[1], asset.asset_id, migration.version_id_of(found[twin_key]))
             problems = problems + current_record_problems(asset, found.get(record_key))
             if self.with_journals:
-                by_user = made_by_user(found.get(record_key))
+                by_user = made_by_user(found.get(record_key), self.since)
                 (self.made_in_v23 if by_user else self.uncovered).add([asset.database_id, asset.asset_id])
         elif asset.record:
             record_key = self.database.record_key(asset.record)
@@ -632,8 +645,10 @@ class Verification:
 
     def add_what_was_not_compared(self) -> None:
         """When all journals were read: how many migrated assets none of them covers."""
-        add_of_many(self.add, "no_before_image", "Migrated assets", self.uncovered)
-        add_of_many(self.add, "made_in_v23", "Assets", self.made_in_v23)
+        add_of_many(self.add, "no_before_image", "Migrated assets" + UNTOLD, self.uncovered)
+        add_of_many(self.add, "left_by_rollback", "Assets as users had made them", self.left_by_rollback)
+        add_of_many(self.add, "gone_since", "Assets of a run that was taken back", self.gone_since)
+        add_of_many(self.add, "made_in_v23", "Assets" + UNTOLD, self.made_in_v23)
 
     # Second pass: version records.
 
@@ -670,10 +685,11 @@ class Verification:
     async def verify_image(self, run: Any, image: Any) -> None:
         self.tally.any_image = True
         # Newest come first, so what was met before supersedes this before image, but not what its run has left to do.
-        newest = self.seen.add(image.key[1:])
+        # One that was taken back says nothing of what users, or later runs, have made of its asset since.
+        is_void = image.journal.mark in self.rolled_back
+        newest = not self.seen.has(image.key[1:]) if is_void else self.seen.add(image.key[1:])
         if not is_in_scope(image, self.settings) or not self.is_within_limit(image):
             return
-        was_taken_back = image.journal.file.identity in self.taken_back
         twin_key = migration.twin_key(image.key)
         record_key = self.database.record_key(image.record) if image.record else ()
         archived = migration.is_archived(image.asset)
@@ -681,7 +697,7 @@ class Verification:
         asset, twin = found.get(image.key), found.get(twin_key)
         if asset is None:
             if newest:
-                await self.look_for(run, image, was_taken_back)
+                await self.look_for(run, image, is_void)
             return
         if newest and not archived and self.uncovered.has(twin_key[1:]):
             await self.see_archived(run, image)
@@ -697,10 +713,12 @@ class Verification:
         record = found.get(record_key)
         problems = content_problems(image, asset, record, exchanged, taken) if newest else []
         problems = [problem for problem in problems if not was_seen_to(image, problem, asset, record)]
-        if was_taken_back and any(problem.error_type not in NOTES for problem in problems):
+        if is_void and any(problem.error_type not in NOTES for problem in problems):
+            if self.uncovered.discard(image.key[1:]):
+                self.left_by_rollback.add(image.key[1:])
             return
         if newest:
-            self.tally.images += 1
+            self.tally.images += self.seen.add(image.key[1:]) if is_void else 1
             self.is_told_of(image)
         for problem in problems:
             self.add(problem)
@@ -710,24 +728,26 @@ class Verification:
 
     def is_told_of(self, image: Any) -> None:
         """Its asset is in one of the journals."""
-        for keys in (self.uncovered, self.made_in_v23):
+        for keys in (self.uncovered, self.left_by_rollback, self.made_in_v23):
             keys.discard(image.key[1:])
 
-    async def see_archived(self, run: Any, image: Any) -> None:
-        """Whether an archived asset is the live one that the migration left, which users archived, and made another
-        one in its place."""
-        twin_key = migration.twin_key(image.key)
-        twin = (await run.tables.get([twin_key])).get(twin_key) or {}
-        if set(migration.differing(twin, image.whole_after)) <= {"databaseId"} and self.uncovered.discard(twin_key[1:]):
-            self.made_in_v23.add(twin_key[1:])
-
-    async def look_for(self, run: Any, image: Any, was_taken_back: bool) -> None:
-        """An asset that is gone, or that users have archived, as far as can be seen."""
+    async def see_archived(self, run: Any, image: Any) -> Optional[Item]:
+        """The archived asset of a live one's assetId, or the other way round. It is of users where it is the one that
+        the migration left, which they archived since."""
         twin_key = migration.twin_key(image.key)
         twin = (await run.tables.get([twin_key])).get(twin_key)
-        if twin and migration.is_archived(twin) and self.uncovered.discard(twin_key[1:]):
+        changed = set(migration.differing(twin or {}, image.whole_after))
+        archived_since = twin is not None and migration.is_archived(twin) and not changed.intersection(AS_ARCHIVED)
+        if archived_since and self.uncovered.discard(twin_key[1:]):
             self.made_in_v23.add(twin_key[1:])
-        if not was_taken_back:
+        return twin
+
+    async def look_for(self, run: Any, image: Any, is_void: bool) -> None:
+        """An asset that is gone, or that users have archived, as far as can be seen."""
+        twin = await self.see_archived(run, image)
+        if is_void:
+            self.gone_since.add(image.key[1:])
+        else:
             self.tally.images += 1
             self.add(missing_problem(image.key, twin))
 
@@ -743,10 +763,11 @@ class Restoration:
     """The passes after a rollback: which assets are migrated now; what was before, beside what is stored; which version
     records are left; and whose the assets are that are migrated, and in no journal."""
 
-    def __init__(self, database: Any, settings: Any, findings: Any, item_count: int) -> None:
-        self.database = database
-        self.settings = settings
-        self.item_count = item_count
+    def __init__(self, case: Case, findings: Any) -> None:
+        self.database = case.database
+        self.settings = case.settings
+        self.item_count = case.site.item_count  # about
+        self.since = first_start(case.journals)
         self.add = findings.add  # type: Callable[..., None]
         self.tally = findings.tally
         self.seen = Keys()
@@ -795,16 +816,17 @@ class Restoration:
         record = (await run.tables.get([record_key])).get(record_key) if record_key[2] else None
         if record is None:  # a rollback that was killed may leave it so, where a migration relied on it meanwhile
             self.add(version_record_missing(key[1], key[2], record_key[2]))
-        (self.made_in_v23 if made_by_user(record) else self.still_migrated).add(key[1:])
+        (self.made_in_v23 if made_by_user(record, self.since) else self.still_migrated).add(key[1:])
 
     def add_what_no_journal_explains(self) -> None:
         """When all journals were read, and the assets in the new form were told apart."""
         for page in self.left.pages(rollback.PAGE_IMAGES):
             for key in page:
                 self.unexplained.discard(key)
-        add_of_many(self.add, "still_migrated", "Assets in the new form", self.still_migrated)
-        add_of_many(self.add, "made_in_v23", "Assets in the new form", self.made_in_v23)
-        add_of_many(self.add, "record_unexplained", "Version records that no asset needs, and", self.unexplained)
+        add_of_many(self.add, "still_migrated", "Assets in the new form" + UNTOLD, self.still_migrated)
+        add_of_many(self.add, "made_in_v23", "Assets in the new form" + UNTOLD, self.made_in_v23)
+        unneeded = "Version records that no asset needs, and"
+        add_of_many(self.add, "record_unexplained", unneeded + UNTOLD, self.unexplained)
 
     async def pages(self, run: Any, journals: List):
         """Pages of keys, each with what an asset was before, None where others tell it, and the claims for it."""
@@ -828,9 +850,9 @@ class Restoration:
         before = Before(image.asset, list(image.before))
         if row is not None:
             later = Before(*json.loads(row[0]))
-            if any(not migration.same(later.asset.get(name), value) for name, value in image.after.items()):
-                return None
             asset = {name: value for name, value in {**later.asset, **image.before}.items() if value is not None}
+            if any(not migration.same(later.asset.get(name), value) for name, value in image.after.items()):
+                asset = image.asset  # users have edited it between the runs, which no rollback takes back
             before = Before(asset, later.owned + before.owned)
             self.migrated.execute("DELETE FROM migrated WHERE key = ?", (key,))
         if is_in_old_form(before.asset):
@@ -887,9 +909,9 @@ class Restoration:
         key, record = found
         self.tally.records += 1
         told = self.left.has(key[1:]) or self.unexplained.has(key[1:])
-        if told or not self.asset_ids.has(key[1:2]) or await self.is_needed(run, key, is_migrated):
+        if told or not self.asset_ids.has(key[1:2]) or await self.is_needed(run, key, has_a_version):
             return
-        if migration.looks_like_ours(record):
+        if not made_by_user(record, self.since):
             self.unexplained.add(key[1:])
             return
         message = "Version record %s, which users made, is left, and no asset needs it. Delete it by hand: %s."
@@ -905,14 +927,26 @@ class Restoration:
         return await self.owners.find(record, (), test) is not None
 
 
-def is_migrated(asset: Item, version_id: str) -> bool:
-    """Whether an asset is in the new form: then all version records of its assetId may be its history."""
-    return not is_in_old_form(asset)
+def has_a_version(asset: Item, version_id: str) -> bool:
+    """Whether an asset has a currentVersionId: then all version records of its assetId may be its history."""
+    return migration.text_of(asset.get("currentVersionId")) is not None
 
 
-def made_by_user(record: Optional[Item]) -> bool:
-    """Whether a user, by v2.3, surely made a version record."""
-    return record is not None and not migration.looks_like_ours(record)
+def first_start(journals: List[Any]) -> str:
+    """When the first of the runs started; "" without any."""
+    return min((journal.started for journal in journals), default="")
+
+
+def made_by_user(record: Optional[Item], since: str) -> bool:
+    """Whether a user, by v2.3, surely made a version record: it names a user, and was made since the first run began.
+    The migration takes names over too, with the dates of v2.2.
+    since: as ISO 8601, as v2.3 writes it; its fractions and zone aside."""
+    if record is None or migration.looks_like_ours(record):
+        return False
+    return (migration.text_of(record.get("dateCreated")) or "")[: len(since) - 1] > since[:-1]
+
+
+UNTOLD = " that no journal given tells of"
 
 
 def add_of_many(add: Callable[..., None], error_type: str, what: str, keys: "Keys") -> None:
@@ -921,7 +955,7 @@ def add_of_many(add: Callable[..., None], error_type: str, what: str, keys: "Key
     if count:
         names = ", ".join(migration.name_of(*key) for key in keys.first(migration.SHOWN_ASSETS))
         others = " and others" if count > migration.SHOWN_ASSETS else ""
-        message = "%s that no journal given tells of: %s%s." % (what, names, others)
+        message = "%s: %s%s." % (what, names, others)
         add(Problem("", "", error_type, "", "none", str(count), message), assets=count)
 
 
@@ -1090,7 +1124,9 @@ def verdict(summary: Dict[str, Any]) -> Tuple[str, str]:
 
 def not_covered(summary: Dict[str, Any]) -> bool:
     """Whether something is there that journals should tell of, and none of those given does."""
-    return any(name in summary["notes"] for name in ("no_before_image", "still_migrated", "record_unexplained"))
+    notes = ("no_before_image", "left_by_rollback", "still_migrated", "record_unexplained")
+    others = summary["journals_not_given"] + summary["journals_lost"]
+    return bool(others) or any(name in summary["notes"] for name in notes)
 
 
 def result_text(summary: Dict[str, Any]) -> str:
@@ -1141,7 +1177,7 @@ def next_step(
     if summary["restored"] and problems:
         if summary["journals_not_given"]:
             typed = {**typed, "journal": all_folders(summary, storage)}
-        elif rollback.has_ended(summary["journals"], storage, settings.report_dir):
+        elif summary["rollback_ended"]:
             if not_covered(summary):
                 step, script, flags = next_step_of_restored(summary, storage, flags, files)
                 return "see the problems in the report; " + step, script, flags
@@ -1171,7 +1207,8 @@ def next_step(
             step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
         return step, migration.SCRIPT, {**to_migrate, **chosen}
     differing = "asset_content_differs" in problems or "record_content_differs" in problems
-    if differing and (not_covered(summary) or "journal_damaged" in summary["notes"]):
+    missing = summary["journals_not_given"] or summary["journals_lost"] or "no_before_image" in summary["notes"]
+    if differing and (missing or "journal_damaged" in summary["notes"]):
         step = (
             "look for the journals that are missing or damaged, and verify again with all: what a later run did looks"
             " wrong by older ones. Then mend what the report still names; what users have changed is theirs"
@@ -1204,12 +1241,15 @@ def next_step(
             },
         )
     first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
-    if "no_before_image" in summary["notes"]:
-        others = migration.counted(summary["notes"]["no_before_image"], "migrated asset")
+    if "no_before_image" in summary["notes"] or summary["journals_lost"]:
+        others = migration.counted(summary["notes"].get("no_before_image", 0), "migrated asset")
         first = (
             "look for the journals of %s, maybe in another folder, and verify again with all: without them these are"
-            " not compared and have no way back. If they are lost: %s" % (others, first)
+            " not compared and have no way back. If they are lost: %s"
+            % (others if "no_before_image" in summary["notes"] else "the runs named above", first)
         )
+    if "left_by_rollback" in summary["notes"]:
+        first += "look at what a rollback left as users had made it, for that is not compared; then "
     return first + "look at the application, open it to its users, file %s, keep the journals" % files, None, {}
 
 
@@ -1219,6 +1259,9 @@ def next_step_of_restored(
     """flags: those that say which tables. files: which to keep."""
     notes, not_given = summary["notes"], summary["journals_not_given"]
     left, records = notes.get("still_migrated", 0), notes.get("record_unexplained", 0)
+    if not left and not records and not_given:
+        step = "nothing is left to take back by these journals; to be sure of the others, give all; file %s" % files
+        return step, os.path.basename(rollback.__file__), {**flags, "journal": all_folders(summary, storage)}
     if not left and not records:
         step = "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file %s"
         if notes.get("record_of_user"):
@@ -1288,6 +1331,7 @@ def summarise(case, findings, runs, requests, start, status, error, files, stopp
             ("restored", case.restored),
             ("stopped", stopped),
             ("under_way", list(case.under_way)),
+            ("rollback_ended", case.rollback_ended),
             ("journals", [journal.path for journal in journals]),
             ("interrupted_journals", [journal.path for journal in journals if journal.state == rollback.NOT_WHOLE]),
             ("settings", migration.public_settings(case.settings)),
@@ -1559,7 +1603,13 @@ def verify(argv: Optional[List[str]]) -> int:
     if journals:
         rows = rollback.journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
-    case = Case(database, settings, site, journals, archive, restored, skipped.damaged, under_way)
+    images = {journal.mark: count for journal, count in zip(journals, counts)}
+    ended = list(rollback.ended_rollbacks(journals, storage, settings.report_dir))
+    rolled_back = frozenset(name for name, count in images.items() if any(done.get(name) == count for done in ended))
+    by_one = any(images.items() <= done.items() for done in ended)
+    case = Case(
+        *(database, settings, site, journals, archive, restored, skipped.damaged, under_way, rolled_back, by_one)
+    )
     return run_verification(case, requests.counts, typed.get("output"), typed.get("html"), typed)
 
 
@@ -1664,7 +1714,8 @@ def run_verification(
         error = migration.despite(error, report.close)
         status = migration.exit_status_of(findings.tally.problems, stopped is not None, error)
         summary = summarise(case, findings, runs, requests, start, status, error, files, stopped)
-        missed = others if case.restored or "no_before_image" in summary["notes"] else []
+        unsaid = {"no_before_image", "made_in_v23"}.intersection(summary["notes"])
+        missed = others if case.restored or unsaid else []
         summary["journals_not_given"] = [path for path in missed if is_there(path, storage)]
         summary["journals_lost"] = [path for path in missed if path not in summary["journals_not_given"]]
         path = outputs.path_of(files["summary"])
@@ -1731,7 +1782,6 @@ def run_passes(
 
 def passes_of(case: Case, findings: Findings) -> List[Any]:
     """The passes: name, pages, what is done with an item, how many there are, about, and what comes at the end."""
-    settings, item_count = case.settings, case.site.item_count
 
     def images(run: Any) -> Any:
         return rollback.image_pages(run.reader, case.journals)
@@ -1741,9 +1791,9 @@ def passes_of(case: Case, findings: Findings) -> List[Any]:
             message = "The journals hold no before image."
             findings.add(Problem("", "", "nothing_found", "", "before images", "none", message))
 
-    total = migration.expected_assets(settings, case.site)
+    total = migration.expected_assets(case.settings, case.site)
     if case.restored:
-        restoration = Restoration(case.database, settings, findings, item_count)
+        restoration = Restoration(case, findings)
         pages = functools.partial(restoration.pages, journals=case.journals)
         at_the_end = restoration.add_what_no_journal_explains
         return [

@@ -15,7 +15,7 @@ import types
 
 import pytest
 from conftest import LOCAL, before_first, patch_execute
-from v22 import DELETED, M, N, S, asset, changed, migrated, partiql, record, version
+from v22 import BY_ANN, DELETED, M, N, S, asset, changed, migrated, partiql, record, version
 
 from load_migration import HERE, load_script, migration
 from sample_assets import sample_assets, sample_shapes
@@ -806,7 +806,7 @@ def test_what_no_rollback_can_take_back_is_not_asked_of_it_for_ever(tables, caps
     tables.put(*(asset(name) for name in "abc"))
     assert migration.main(tables.flags) == 0
     tables.put(changed(tables.asset("db01", "b"), {"currentVersionId": "4"}))
-    tables.put_records(record("c", comment="edited"), record("b", assetVersionId="4", createdBy="ann"))
+    tables.put_records(record("c", comment="edited"), record("b", assetVersionId="4", **BY_ANN))
     flags = [*tables.flags, "--journal", "backups"]
 
     def last_lines():
@@ -873,7 +873,7 @@ def test_after_a_rollback_and_a_new_migration_what_users_made_before_is_no_probl
     assert migration.main(tables.flags) == 0
     tables.put(changed(tables.asset("db01", "edited"), {"currentVersionId": "4"}))
     tables.put_records(record("edited", isCurrentVersion={"BOOL": False}))
-    tables.put_records(record("edited", assetVersionId="4", createdBy="ann"))
+    tables.put_records(record("edited", assetVersionId="4", **BY_ANN))
     archived = tables.asset("db01", "archived")
     for name in ("gone", "archived"):
         tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S(name)})
@@ -894,7 +894,8 @@ def test_after_a_rollback_and_a_new_migration_what_users_made_before_is_no_probl
     assert rollback.main([*tables.flags, "--yes", "--journal", "backups"]) == 1
     assert migration.main(tables.flags) == 0
     status, rows = verified()
-    assert (status, set(rows)) == (0, {("", "made_in_v23")})
+    assert (status, set(rows)) == (0, {("", "made_in_v23"), ("", "gone_since")})
+    assert rows["", "gone_since"].endswith(": db01 / archived, db01 / gone.")
     assert rows["", "made_in_v23"].endswith(": db01 / edited, %s / archived." % ARCHIVE)
 
 

@@ -14,7 +14,7 @@ import types
 
 import pytest
 from conftest import LOCAL
-from v22 import BUCKET, DELETED, NULL, L, M, N, S, asset, changed, migrated, record, version
+from v22 import BUCKET, BY_ANN, DELETED, NULL, L, M, N, S, asset, changed, migrated, record, version
 
 import local_dynamodb
 from load_migration import load_script, migration
@@ -830,8 +830,8 @@ def test_where_a_journal_is_missing_it_is_verified_in_part_and_what_users_made_n
     second = journal_of(tables, asset("b1"), asset("b2"))
     put_healthy(tables, "new")
     tables.put(changed(tables.asset("db01", "b2"), {"currentVersionId": "4"}))
-    made = changed(record("b2"), {"assetVersionId": "4", "createdBy": "anna"})
-    tables.put_records(changed(record("new"), {"createdBy": "anna"}), made, record("b2", isCurrentVersion=FALSE))
+    made = changed(record("b2"), {"assetVersionId": "4", **BY_ANN})
+    tables.put_records(changed(record("new"), BY_ANN), made, record("b2", isCurrentVersion=FALSE))
     both_parts = [("", "", "made_in_v23", ""), ("", "", "no_before_image", "")]
     for flags, verdict, notes in (
         (["--journal", first], "VERIFIED IN PART", {"no_before_image": 1, "made_in_v23": 2}),
@@ -1055,7 +1055,7 @@ def test_the_record_of_an_archived_asset_that_is_back_may_be_the_history_of_its_
     tables.put(asset("a1"), asset("a1", "db01" + DELETED))
     journal = tables.migrate().journal
     tables.put(changed(tables.asset("db01", "a1"), {"currentVersionId": "4"}))
-    tables.put_records(record("a1", isCurrentVersion=FALSE), record("a1", assetVersionId="4", createdBy="ann"))
+    tables.put_records(record("a1", isCurrentVersion=FALSE), record("a1", assetVersionId="4", **BY_ANN))
     assert roll_back(tables, journal) == 1
     result = run(tables, "--restored", "--journal", journal)
     assert tables.record("a1", "3") and {row[:3] for row in result.found} == {("db01", "a1", "not_restored")}
@@ -1087,13 +1087,130 @@ def test_what_users_archived_and_made_anew_is_not_called_migrated_by_a_run_whose
     journal = journal_of(tables, asset("a1"), asset("b1"))
     tables.put(changed(tables.asset("db01", "a1"), {"databaseId": "db01" + DELETED}))
     tables.put(migrated("a1", currentVersionId="1", description=S("another")))
-    tables.put_records(record("a1", assetVersionId="1", createdBy="ann"), record("a1", isCurrentVersion=FALSE))
-    tables.put(migrated("b1", "db01" + DELETED, description=S("of a run whose journal is missing")))
+    tables.put_records(record("a1", assetVersionId="1", **BY_ANN), record("a1", isCurrentVersion=FALSE))
+    tables.put(migrated("b1", "db01" + DELETED, assetName=S("of a run whose journal is missing")))
     result = run(tables, "--journal", journal)
     notes = {row["error_type"]: row["error_message"] for row in result.rows if not row["asset_id"]}
     assert set(notes) == {"made_in_v23", "no_before_image"}
     assert notes["made_in_v23"].endswith(": db01%s / a1." % DELETED)
     assert notes["no_before_image"].endswith(": db01%s / b1." % DELETED)
+
+
+def test_names_that_the_migration_took_over_are_not_those_of_users_of_v23(tables):
+    """The journal of one run is lost; v2.2 had written createdBy."""
+    named = version(createdBy=S("ann"))
+    tables.put(asset("a"), asset("b", "db02", currentVersion=named), asset("c", currentVersion=named))
+    tables.put_records(record("c", createdBy="ann"))  # of a killed run whose journal is lost
+    first = tables.migrate("--database-id", "db01").journal
+    tables.migrate("--database-id", "db02")
+    result = run(tables, "--journal", first)
+    assert (result.status, result.summary["notes"]) == (0, {"no_before_image": 1})
+    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+    assert roll_back(tables, first) == 0
+    result = run(tables, "--restored", "--journal", first)
+    assert result.summary["notes"] == {"still_migrated": 1, "record_unexplained": 1}
+    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+
+
+@pytest.mark.parametrize("scope", [[], ["--limit", "2"], ["--database-id", "db01", "--asset-id", "a"]])
+def test_a_later_run_that_was_taken_back_hides_nothing_of_an_earlier_one(tables, scope):
+    tables.put(asset("a", isDistributable=S("True")), asset("b"))
+    first, second = tables.migrate().journal, tables.migrate("--repair").journal
+    assert roll_back(tables, second) == 0
+    both = ["--journal", first, second, *scope]
+    assert run(tables, *both).found == [("db01", "a", "to_do", "isDistributable")]
+    left = tables.asset("db01", "a")
+    tables.put(changed(left, {"tags": None}))
+    assert ("db01", "a", "asset_content_differs", "tags") in run(tables, *both).found
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S("a")})
+    if "--asset-id" not in scope and "--limit" not in scope:
+        assert ("db01", "a", "asset_missing", "") in run(tables, *both).found
+
+
+@pytest.mark.parametrize("how", ["preview", "version"])
+def test_an_asset_that_was_edited_between_two_runs_was_not_taken_back(tables, how):
+    """Its later run, a repair, was; the earlier one tells what it was in v2.2."""
+    tables.put(asset("a", isDistributable=S("True")), asset("b"))
+    first = tables.migrate().journal
+    edits = {"previewLocation": M(Key="a/new.png", Bucket=BUCKET)} if how == "preview" else {"currentVersionId": "4"}
+    tables.put(changed(tables.asset("db01", "a"), edits))
+    if how == "version":
+        tables.put_records(record("a", isCurrentVersion=FALSE), record("a", assetVersionId="4", **BY_ANN))
+    second = tables.migrate("--repair").journal
+    assert roll_back(tables, first, second) == 1
+    result = run(tables, "--restored", "--journal", first, second)
+    assert result.status == 1 and {row[:3] for row in result.found} == {("db01", "a", "not_restored")}
+
+
+@pytest.mark.parametrize("left", ["asset", "nothing"])
+def test_what_a_rollback_left_is_not_compared_with_its_runs_and_said_so(tables, left):
+    """After another migration: an asset that a user had edited; it is there, or gone."""
+    tables.put(asset("a"), asset("b"))
+    first = tables.migrate().journal
+    tables.put(changed(tables.asset("db01", "a"), {"previewLocation": M(Key="a/new.png", Bucket=BUCKET)}))
+    assert roll_back(tables, first) == 1
+    second = tables.migrate().journal
+    if left == "nothing":
+        tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S("a")})
+    result = run(tables, "--journal", first, second)
+    names = {"asset": ("left_by_rollback", "VERIFIED IN PART"), "nothing": ("gone_since", "VERIFIED")}[left]
+    assert (result.status, [row[2] for row in result.found], verify.verdict(result.summary)[0]) == (
+        0,
+        [names[0]],
+        names[1],
+    )
+    assert result.rows[0]["error_message"].endswith(": db01 / a.") and result.summary["before_images"] == 1
+
+
+def test_a_rollback_by_less_than_now_has_not_done_what_it_can(tables, capsys):
+    """By a part of a journal, whose whole one was found; by the earlier of two journals alone."""
+    tables.put(*(asset("a%d" % number) for number in range(4)), asset("odd", isDistributable=S("True")))
+    done = tables.migrate()
+    repaired = tables.migrate("--repair").journal
+    text = done.journal.read_text()
+    done.journal.write_text("".join(text.splitlines(True)[:3]))
+    os.remove(str(done.journal).replace("backups", "reports").replace(".jsonl", "_summary.json"))
+
+    def next_of_restored():
+        capsys.readouterr()
+        verify.main([*tables.flags, "--restored", "--journal", str(done.journal)])
+        return capsys.readouterr().out.split("\nNext: ")[1]
+
+    assert roll_back(tables, done.journal, repaired) == 0
+    assert "still migrated" in next_of_restored()
+    done.journal.write_text(text)
+    assert "_rollback.py " in next_of_restored().splitlines()[1]
+    assert roll_back(tables, done.journal) == 0
+    assert next_of_restored().startswith("nothing is left to take back")
+
+
+def test_the_record_of_an_asset_that_had_two_version_ids_before_is_needed(tables):
+    """The application had made version 7 of it, here or in another database; a rollback leaves it so."""
+    tables.put(asset("a", currentVersionId="7"), asset("b"), asset("b", "db02", currentVersionId="7"))
+    tables.put_records(*(record(name, assetVersionId="7", **BY_ANN) for name in "ab"))
+    before = tables.contents()
+    journal = tables.migrate("--database-id", "db01").journal
+    assert roll_back(tables, journal) == 0 and tables.contents() == before
+    assert run(tables, "--restored", "--journal", journal).found == []
+
+
+def test_a_journal_beside_that_was_not_given_makes_it_in_part(tables, capsys):
+    """All its assets are those of users by now; or it has left records only, and no asset."""
+    tables.put(asset("a"), asset("b", "db02"))
+    assert migration.main([*tables.flags, "--database-id", "db01"]) == 0
+    assert migration.main([*tables.flags, "--database-id", "db02"]) == 0
+    first, second = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
+    tables.put(changed(tables.asset("db02", "b"), {"currentVersionId": "4", "tags": None}))
+    tables.put_records(record("b", isCurrentVersion=FALSE), record("b", assetVersionId="4", **BY_ANN))
+    result = run(tables, "--journal", first)
+    assert (result.summary["notes"], result.summary["journals_not_given"]) == ({"made_in_v23": 1}, [second])
+    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+    tables.put(asset("b", "db02"))
+    assert roll_back(tables, first) == 0
+    capsys.readouterr()
+    assert verify.main([*tables.flags, "--restored", "--journal", first]) == 0
+    said = capsys.readouterr().out
+    assert "VERIFIED IN PART" in said and "Next: nothing is left to take back by these journals; to be sure of" in said
 
 
 def test_records_of_users_that_no_asset_needs_are_named(tables):
@@ -1102,8 +1219,8 @@ def test_records_of_users_that_no_asset_needs_are_named(tables):
     assert roll_back(tables, journal) == 0
     tables.put(migrated("b1", "db02"))
     of_others = record("a1", assetVersionId="9")  # by a journal not given, or the application
-    tables.put_records(*(record(name, assetVersionId="4", createdBy="ann") for name in ("a1", "b1")), record("b1"))
-    tables.put_records(of_others, record("elsewhere", createdBy="ann"))
+    tables.put_records(*(record(name, assetVersionId="4", **BY_ANN) for name in ("a1", "b1")), record("b1"))
+    tables.put_records(of_others, record("elsewhere", **BY_ANN))
     for scope in ([], ["--database-id", "db01"]):
         result = run(tables, "--restored", "--journal", journal, *scope)
         expected = {("", "a1", "record_of_user", "assetVersionId"), ("", "", "record_unexplained", "")}
@@ -1115,9 +1232,7 @@ def test_records_of_users_that_no_asset_needs_are_named(tables):
 def test_the_history_of_an_asset_that_users_went_on_from_is_not_left_over(tables):
     journal = journal_of(tables, asset("a1"))
     tables.put(changed(tables.asset("db01", "a1"), {"currentVersionId": "4"}))
-    tables.put_records(
-        record("a1", isCurrentVersion={"BOOL": False}), record("a1", assetVersionId="4", createdBy="ann")
-    )
+    tables.put_records(record("a1", isCurrentVersion={"BOOL": False}), record("a1", assetVersionId="4", **BY_ANN))
     assert roll_back(tables, journal) == 1
     assert {row[2] for row in run(tables, "--restored", "--journal", journal).found} == {"not_restored"}
 
@@ -1137,7 +1252,7 @@ def test_what_users_made_and_what_the_application_touched_is_not_taken_for_migra
     location = M(Key="touched/", Bucket=BUCKET)
     touched = asset("touched", currentVersion=None, currentVersionId="7", assetLocation=location)
     tables.put(asset("a"), touched, migrated("new"))
-    tables.put_records(record("new", createdBy="ann"), record("touched", assetVersionId="7", createdBy="ann"))
+    tables.put_records(record("new", **BY_ANN), record("touched", assetVersionId="7", **BY_ANN))
     summary = run(tables).summary
     assert summary["problems"] == {"not_migrated": 1, "legacy_field": 1, "preview_location_invalid": 1}
     assert verify.verdict(summary)[1].startswith("3 assets, 1 of them migrated, and 2 version records read, ")
@@ -1286,7 +1401,8 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "exit_status": 1 if changes.get("problems") else 0, "error": None, "assets": 1, "version_records": 1,
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
-        "not_migratable": 0, "journals_not_given": [], "journals_lost": [], "under_way": [], **changes,
+        "not_migratable": 0, "journals_not_given": [], "journals_lost": [], "under_way": [], "rollback_ended": False,
+        **changes,
     }  # fmt: skip
     found, *command = verify.next_step(summary, settings, LOCAL, typed)
     assert found.startswith(step)

@@ -86,6 +86,10 @@ def migrated(asset_id, database_id="db01", **changes):
     return changed({**keys, **KEPT, **locations, "currentVersionId": S("3")}, changes)
 
 
+# What tells that v2.3 made a version record, for a user, after the migration.
+BY_ANN = {"createdBy": "ann", "dateCreated": "2099-06-24T17:59:56.123456"}
+
+
 def record(asset_id, **changes):
     """The version record of the same asset."""
     plain = {
