@@ -471,13 +471,14 @@ class World:
         self.lives[new["databaseId"]["S"], ID] = Life(new, former)
 
     def move(self, item, database_id):
-        """In the place of the asset, if any, that was there. Where both were the same before the tool came, it may come
-        back as that."""
+        """In the place of the asset, if any, that was there. Where both were the same before the tool came, and it has
+        changed that one too, so that a journal tells of it, it may come back as that."""
         life, there = self.lives[item["databaseId"]["S"], ID], self.lives.get((database_id, ID))
         moved = {**item, "databaseId": S(database_id)}
         former = life.attributes_to_come_back(item)
+        told_of = there is not None and self.asset(database_id) != there.restored
         self.put(moved)
-        if there and there.restored == {**life.restored, "databaseId": S(database_id)}:
+        if told_of and there.restored == {**life.restored, "databaseId": S(database_id)}:
             self.lives[database_id, ID] = Life(moved, former)
         self.remove(item["databaseId"]["S"])
 
