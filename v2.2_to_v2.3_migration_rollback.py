@@ -1106,12 +1106,13 @@ def rollback_summaries(storage: Any, report_dir: str) -> Iterator[Dict[str, Any]
 
 
 def undone_journals(storage: Any, report_dir: str) -> Dict[str, str]:
-    """The journals that a rollback has taken back whole, as its summary says: by their identities their names. A
+    """The journals that a rollback has taken back whole, as its summary says: by their identities their own names. A
     summary that is lost does no harm: its journals are only named once more."""
     undone = {}  # type: Dict[str, str]
     for summary in rollback_summaries(storage, report_dir):
-        for journal in map(storage.journal, summary.get("journals", []) if summary.get("undone") else []):
-            undone[journal.identity] = journal.stem
+        if summary.get("undone"):
+            names = (mark.rpartition(" ")[0] for mark in summary.get("images_of_journals", {}))
+            undone.update(zip((storage.journal(path).identity for path in summary.get("journals", [])), names))
     return undone
 
 

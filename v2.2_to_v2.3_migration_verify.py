@@ -1159,122 +1159,147 @@ LEFT_BY_ROLLBACK = (
     "a rollback by these journals has done what it can. What is left is in the report: keep what users made, or mend it"
     " by hand, as the README says under Going back. Deploy v2.2, or migrate again, before users come back, and file %s"
 )
+NextStep = Tuple[
+    str, Optional[str], Dict[str, Any]
+]  # what to do, the script for it, None where there is none, its flags
+VERIFICATION, ROLLBACK = os.path.basename(__file__), os.path.basename(rollback.__file__)
 
 
-def next_step(
-    summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]
-) -> Tuple[str, Optional[str], Dict[str, Any]]:
-    """What to do after a verification, the script for it and its flags; no script where nothing is to be typed."""
-    verify, roll_back = os.path.basename(__file__), os.path.basename(rollback.__file__)
-    flags = migration.connection_of(typed)
-    chosen = {name: typed[name] for name in ("database_id", "asset_id", "limit") if name in typed}
-    problems = summary["problems"]
+def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> NextStep:
+    """What to do after a verification."""
     if verdict(summary)[0] == "NOT FINISHED":
-        return "verify to the end", verify, typed
+        return "verify to the end", VERIFICATION, typed
     if summary["under_way"]:
-        return "let the run that is under way come to its end, then verify again", verify, typed
+        return "let the run that is under way come to its end, then verify again", VERIFICATION, typed
     files = "the report and the page" if "page" in summary["files"] else "the report"
-    if summary["restored"] and problems:
-        if summary["journals_not_given"]:
-            typed = {**typed, "journal": all_folders(summary, storage)}
-        elif summary["rollback_ended"]:
-            if not_covered(summary):
-                step, script, flags = next_step_of_restored(summary, storage, flags, files)
-                return "see the problems in the report; " + step, script, flags
-            return LEFT_BY_ROLLBACK % files, None, {}
-        step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
-        return step, roll_back, {**flags, "journal": typed["journal"]}
-    if "other_bucket" in problems and summary["other_bucket"]:
+    if summary["restored"] and summary["problems"]:
+        return next_step_of_not_restored(summary, storage, typed, files)
+    if summary["restored"]:
+        return next_step_of_restored(summary, storage, migration.connection_of(typed), files)
+    to_migrate = {**migration.connection_of(typed), **where_journals_go(summary, storage, settings)}
+    if settings.dry_run:  # a configuration says so
+        to_migrate["dry_run"] = False
+    if "not_migrated" in summary["problems"] and not bucket_in_question(summary):
+        return next_step_of_not_migrated(summary, settings, storage, typed, to_migrate)
+    if summary["problems"]:
+        return next_step_of_problems(summary, settings, storage, typed)
+    if summary["journals_not_given"]:
+        flags = {**typed, "journal": all_folders(summary, storage)}
+        return "prove the other assets too, by all journals", VERIFICATION, flags
+    if scope_of(typed):
+        return "migrate all assets, unless that was done", migration.SCRIPT, to_migrate
+    tables = migration.journal_header(settings, summary["account"], summary["region"])
+    if not typed.get("journal") and any(migration.journals_of(storage, settings.journal_dir, tables)):
+        flags = {"html": True, **typed, "journal": settings.journal_dir}
+        return "prove the content too, by the journals", VERIFICATION, flags
+    return (
+        "%slook at the application, open it to its users, file %s, keep the journals" % (first_of_all(summary), files),
+        None,
+        {},
+    )
+
+
+def scope_of(typed: Dict[str, Any]) -> Dict[str, Any]:
+    """The flags that choose assets."""
+    return {name: typed[name] for name in ("database_id", "asset_id", "limit") if name in typed}
+
+
+def bucket_in_question(summary: Dict[str, Any]) -> bool:
+    return "other_bucket" in summary["problems"] and bool(summary["other_bucket"])
+
+
+def next_step_of_not_migrated(
+    summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any], to_migrate: Dict[str, Any]
+) -> NextStep:
+    """to_migrate: the flags of a migration of all assets."""
+    count, chosen = summary["problems"]["not_migrated"], scope_of(typed)
+    journals, undone = journals_and_undone(summary, storage, settings)
+    if undone and undone[0] == journals[0]:
+        journal = undone if undone != journals else typed.get("journal") or settings.journal_dir
+        flags = {**migration.connection_of(typed), **chosen, "journal": journal, "restored": True}
+        return "the last run was rolled back; see that all is as it was before", VERIFICATION, flags
+    if "limit" in chosen and summary["not_migratable"] >= count:
+        return "migrate all assets; what failed may wait", migration.SCRIPT, to_migrate
+    step = "migrate what is not migrated yet"
+    if summary["not_migratable"]:
+        step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
+    return step, migration.SCRIPT, {**to_migrate, **chosen}
+
+
+def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> NextStep:
+    """Where all that was looked at is migrated, or its bucket is in question."""
+    if bucket_in_question(summary):
         step = (
             "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it,"
             " then migrate again" % summary["other_bucket"]
         )
-        flags = {**flags, "asset_bucket_name": summary["other_bucket"], "dry_run": True}
-        return step, roll_back, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
-    to_migrate = {**flags, **where_journals_go(summary, storage, settings)}
-    if settings.dry_run:  # a configuration says so
-        to_migrate["dry_run"] = False
-    if "not_migrated" in problems:
-        journals, undone = journals_and_undone(summary, storage, settings)
-        if undone and undone[0] == journals[0]:
-            journal = undone if undone != journals else typed.get("journal") or settings.journal_dir
-            step = "the last run was rolled back; see that all is as it was before"
-            return step, verify, {**flags, **chosen, "journal": journal, "restored": True}
-        step = "migrate what is not migrated yet"
-        if "limit" in chosen and summary["not_migratable"] >= problems["not_migrated"]:
-            return "migrate all assets; what failed may wait", migration.SCRIPT, to_migrate
-        if summary["not_migratable"]:
-            step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
-        return step, migration.SCRIPT, {**to_migrate, **chosen}
-    differing = "asset_content_differs" in problems or "record_content_differs" in problems
-    missing = summary["journals_not_given"] or summary["journals_lost"] or "no_before_image" in summary["notes"]
-    if differing and (missing or "journal_damaged" in summary["notes"]):
+        flags = {**migration.connection_of(typed), "asset_bucket_name": summary["other_bucket"], "dry_run": True}
+        return step, ROLLBACK, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
+    differing = {"asset_content_differs", "record_content_differs"}.intersection(summary["problems"])
+    missing = {"no_before_image", "journal_damaged"}.intersection(summary["notes"])
+    if differing and (missing or summary["journals_not_given"] or summary["journals_lost"]):
         step = (
             "look for the journals that are missing or damaged, and verify again with all: what a later run did looks"
             " wrong by older ones. Then mend what the report still names; what users have changed is theirs"
         )
         if summary["journals_not_given"]:
             typed = {**typed, "journal": all_folders(summary, storage)}
-        return step, verify, typed
-    if problems:
-        theirs = "; what users have changed since the migration is theirs" if summary["journals"] else ""
-        return "mend what the report names, then verify again" + theirs, verify, typed
-    if summary["restored"]:
-        return next_step_of_restored(summary, storage, flags, files)
-    if summary["journals_not_given"]:
-        return (
-            "prove the other assets too, by all journals",
-            verify,
-            {**typed, "journal": all_folders(summary, storage)},
-        )
-    if chosen:
-        return "migrate all assets, unless that was done", migration.SCRIPT, to_migrate
-    tables = migration.journal_header(settings, summary["account"], summary["region"])
-    if not typed.get("journal") and any(migration.journals_of(storage, settings.journal_dir, tables)):
-        return (
-            "prove the content too, by the journals",
-            verify,
-            {
-                "html": True,
-                **typed,
-                "journal": settings.journal_dir,
-            },
-        )
-    first = "do what the rows to_do of the report say; then " if "to_do" in summary["notes"] else ""
-    if "no_before_image" in summary["notes"] or summary["journals_lost"]:
-        others = migration.counted(summary["notes"].get("no_before_image", 0), "migrated asset")
-        first = (
+        return step, VERIFICATION, typed
+    theirs = "; what users have changed since the migration is theirs" if summary["journals"] else ""
+    return "mend what the report names, then verify again" + theirs, VERIFICATION, typed
+
+
+def first_of_all(summary: Dict[str, Any]) -> str:
+    """What is to be done before the application is opened, in words."""
+    notes, text = summary["notes"], ""
+    if "no_before_image" in notes or summary["journals_lost"]:
+        others = migration.counted(notes.get("no_before_image", 0), "migrated asset")
+        text = (
             "look for the journals of %s, maybe in another folder, and verify again with all: without them these are"
-            " not compared and have no way back. If they are lost: %s"
-            % (others if "no_before_image" in summary["notes"] else "the runs named above", first)
+            " not compared and have no way back. If they are lost: "
+            % (others if "no_before_image" in notes else "the runs named above")
         )
-    if "left_by_rollback" in summary["notes"]:
-        first += "look at what a rollback left as users had made it, for that is not compared; then "
-    return first + "look at the application, open it to its users, file %s, keep the journals" % files, None, {}
+    if "to_do" in notes:
+        text += "do what the rows to_do of the report say; then "
+    if "left_by_rollback" in notes:
+        text += "look at what a rollback left as users had made it, for that is not compared; then "
+    return text
 
 
-def next_step_of_restored(
-    summary: Dict[str, Any], storage: Any, flags: Dict[str, Any], files: str
-) -> Tuple[str, Optional[str], Dict[str, Any]]:
+def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict[str, Any], files: str) -> NextStep:
+    """After a rollback that has left something. files: which to keep."""
+    flags = migration.connection_of(typed)
+    if summary["rollback_ended"] and not summary["journals_not_given"]:
+        if not not_covered(summary):
+            return LEFT_BY_ROLLBACK % files, None, {}
+        step, script, flags = next_step_of_restored(summary, storage, flags, files)
+        return "see the problems in the report; " + step, script, flags
+    journal = all_folders(summary, storage) if summary["journals_not_given"] else typed["journal"]
+    step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
+    return step, ROLLBACK, {**flags, "journal": journal}
+
+
+def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str, Any], files: str) -> NextStep:
     """flags: those that say which tables. files: which to keep."""
     notes, not_given = summary["notes"], summary["journals_not_given"]
     left, records = notes.get("still_migrated", 0), notes.get("record_unexplained", 0)
-    if not left and not records and not_given:
-        step = "nothing is left to take back by these journals; to be sure of the others, give all; file %s" % files
-        return step, os.path.basename(rollback.__file__), {**flags, "journal": all_folders(summary, storage)}
-    if not left and not records:
-        step = "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file %s"
+    if not (left or records or not_given or summary["journals_lost"]):
+        step = (
+            "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file %s" % files
+        )
         if notes.get("record_of_user"):
             step = "delete the version records that the rows record_of_user name; " + step
-        return step % files, None, {}
-    still = "%s still migrated" % ("one asset is" if left == 1 else migration.counted(left, "asset") + " are")
-    if not left:
+        return step, None, {}
+    still = "nothing is left to take back by these journals"
+    if left:
+        still = "%s still migrated" % ("one asset is" if left == 1 else migration.counted(left, "asset") + " are")
+    elif records:
         still = "%s left" % ("one version record is" if records == 1 else "{:,} version records are".format(records))
     if not not_given:
-        step = "%s, by no journal beside those given: look for the missing one; if that is to stay, file %s"
-        return step % (still, files), None, {}
+        beside = ", by no journal beside those given" if left or records else ""
+        return "%s%s: look for the missing one; if that is to stay, file %s" % (still, beside, files), None, {}
     step = "%s: to roll back the rest too, give all journals; if that is to stay, file %s" % (still, files)
-    return step, os.path.basename(rollback.__file__), {**flags, "journal": all_folders(summary, storage)}
+    return step, ROLLBACK, {**flags, "journal": all_folders(summary, storage)}
 
 
 def all_folders(summary: Dict[str, Any], storage: Any) -> List[str]:

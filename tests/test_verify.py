@@ -1210,7 +1210,10 @@ def test_a_journal_beside_that_was_not_given_makes_it_in_part(tables, capsys):
     capsys.readouterr()
     assert verify.main([*tables.flags, "--restored", "--journal", first]) == 0
     said = capsys.readouterr().out
-    assert "VERIFIED IN PART" in said and "Next: nothing is left to take back by these journals; to be sure of" in said
+    assert (
+        "VERIFIED IN PART" in said
+        and "Next: nothing is left to take back by these journals: to roll back the rest" in said
+    )
 
 
 def test_records_of_users_that_no_asset_needs_are_named(tables):
