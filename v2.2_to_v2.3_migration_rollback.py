@@ -397,6 +397,30 @@ def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Ski
     return chosen
 
 
+def without_undone(
+    journals: List[Journal], storage: Any, report_dir: str, skipped: Skipped, afterwards: bool = False
+) -> List[Journal]:
+    """The journals without those that an earlier rollback has taken back whole: what users have made of their assets
+    since is theirs. But one that was named counts all the same, and so do all where there are no others.
+    afterwards: those of the last rollback count too, for it has just ended. skipped: gets those that are left out."""
+    undone = set(undone_journals(storage, report_dir))
+    if afterwards:
+        tables = journals[0].header if journals else {}
+        of_tables = [one for one in rollback_summaries(storage, report_dir) if of_same_tables(one, tables)]
+        undone.difference_update(
+            storage.journal(path).identity for one in of_tables[-1:] for path in one.get("journals", [])
+        )
+    left = [journal for journal in journals if journal.named or journal.file.identity not in undone]
+    for journal in journals:
+        if left and journal not in left:
+            skipped.add("undone", "Journal %s was taken back by an earlier rollback." % journal.path)
+    return left or journals
+
+
+def of_same_tables(summary: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
+    return same_tables({**summary.get("settings", {}), **summary}, header)
+
+
 class Archive:
     """The archived assets that the journals have before images of, as the migration found and as it left them; and what
     was put in the place of their version records.
@@ -518,7 +542,7 @@ class Summaries:
         for folder in sorted(folders):
             for name in summaries_in(self.storage.folder(folder), "migration_"):
                 summary = self._read(folder, name)
-                if same_tables({**summary.get("settings", {}), **summary}, journals[0].header):
+                if of_same_tables(summary, journals[0].header):
                     found.update(self._of_tasks(summary))
         return {stem: found[stem] for stem in sorted(found) if stem not in stems}
 
@@ -531,9 +555,12 @@ class Summaries:
 
 
 def summaries_in(folder: Any, beginning: str) -> List[str]:
-    """The names of the summaries of runs of a kind; none where the folder cannot be read."""
+    """The names of the summaries of runs of a kind, the oldest first; none where the folder cannot be read."""
+    end = "_summary.json"
     with contextlib.suppress(OSError, migration.MigrationError):
-        return sorted(name for name in folder.names(beginning) if name.endswith("_summary.json"))
+        return sorted(
+            (name for name in folder.names(beginning) if name.endswith(end)), key=lambda name: name[: -len(end)]
+        )
     return []
 
 
@@ -1124,7 +1151,7 @@ def ended_rollbacks(journals: List[Journal], storage: Any, report_dir: str) -> I
         ended = summary.get("exit_status") in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS)
         ended = ended and not (summary.get("error") or outcomes.get("failed") or outcomes.get("not_finished"))
         ended = ended and summary.get("superseded_by_journals_not_given") == 0
-        if ended and journals and same_tables({**summary.get("settings", {}), **summary}, journals[0].header):
+        if ended and journals and of_same_tables(summary, journals[0].header):
             yield summary.get("images_of_journals", {})
 
 
@@ -1173,6 +1200,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     site = migration.preflight(session, database, settings, journal=False)
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
+    journals = without_undone(journals, storage, settings.report_dir, skipped)
     allow_many_files()
     with contextlib.ExitStack() as locks:
         with migration.preparing():

@@ -646,8 +646,9 @@ class Verification:
     def add_what_was_not_compared(self) -> None:
         """When all journals were read: how many migrated assets none of them covers."""
         add_of_many(self.add, "no_before_image", "Migrated assets" + UNTOLD, self.uncovered)
-        add_of_many(self.add, "left_by_rollback", "Assets as users had made them", self.left_by_rollback)
-        add_of_many(self.add, "gone_since", "Assets of a run that was taken back", self.gone_since)
+        for page in self.left_by_rollback.pages(rollback.PAGE_IMAGES):
+            for key in page:
+                self.add(left_problem("left_by_rollback", key, "as users had made it", "not compared"))
         add_of_many(self.add, "made_in_v23", "Assets" + UNTOLD, self.made_in_v23)
 
     # Second pass: version records.
@@ -713,6 +714,8 @@ class Verification:
         record = found.get(record_key)
         problems = content_problems(image, asset, record, exchanged, taken) if newest else []
         problems = [problem for problem in problems if not was_seen_to(image, problem, asset, record)]
+        if is_void and not newest:
+            return
         if is_void and any(problem.error_type not in NOTES for problem in problems):
             if self.uncovered.discard(image.key[1:]):
                 self.left_by_rollback.add(image.key[1:])
@@ -745,9 +748,9 @@ class Verification:
     async def look_for(self, run: Any, image: Any, is_void: bool) -> None:
         """An asset that is gone, or that users have archived, as far as can be seen."""
         twin = await self.see_archived(run, image)
-        if is_void:
-            self.gone_since.add(image.key[1:])
-        else:
+        if is_void and self.gone_since.add(image.key[1:]):
+            self.add(left_problem("gone_since", image.key[1:], "the asset", "absent"))
+        elif not is_void:
             self.tally.images += 1
             self.add(missing_problem(image.key, twin))
 
@@ -944,6 +947,11 @@ def made_by_user(record: Optional[Item], since: str) -> bool:
     if record is None or migration.looks_like_ours(record):
         return False
     return (migration.text_of(record.get("dateCreated")) or "")[: len(since) - 1] > since[:-1]
+
+
+def left_problem(error_type: str, key: Sequence[str], expected: str, actual: str) -> Problem:
+    """A note on an asset, by its databaseId and assetId, that a run had migrated which was taken back."""
+    return Problem(key[0], key[1], error_type, "", expected, actual, "Its run was taken back by a rollback.")
 
 
 UNTOLD = " that no journal given tells of"
@@ -1622,6 +1630,8 @@ def verify(argv: Optional[List[str]]) -> int:
     checks, under_way = check_runs(settings, site, journals)
     migration.require(site.checks + checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
+    if restored:
+        journals = rollback.without_undone(journals, storage, settings.report_dir, skipped, afterwards=True)
     with migration.preparing():
         summaries = rollback.Summaries(storage, settings.report_dir)
         journals, counts, archive = survey(journals, summaries, skipped)
