@@ -793,7 +793,7 @@ def _further_findings(asset: Item) -> Tuple[Finding, ...]:
 
 def _with_repairs(asset: Item, plan: Plan) -> Plan:
     """A plan that also sets right what the migration does not own, where it is known what is meant."""
-    repairs = _repairs(asset)
+    repairs = repairs_of(asset)
     if not repairs:
         return plan
     findings = tuple(
@@ -810,7 +810,7 @@ def _with_repairs(asset: Item, plan: Plan) -> Plan:
     )
 
 
-def _repairs(asset: Item) -> Dict[str, Value]:
+def repairs_of(asset: Item) -> Dict[str, Value]:
     """What the v2.3 application would refuse, as it would have written it."""
     repairs = {}
     value = asset.get("isDistributable", {})

@@ -753,7 +753,8 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
             message += " The asset of its assetId under databaseId %s was left alone." % now.twin["databaseId"]["S"]
         return "asset_deleted", (Finding("asset_deleted", "", message),)
     changed = [name for name, value in image.after.items() if not migration.same(now.asset.get(name), value)]
-    if image.is_repair and image.still_repaired(now.asset):
+    edited = set(migration.differing(now.asset, image.whole_after))  # of another asset, more than what was repaired
+    if image.is_repair and image.still_repaired(now.asset) and edited <= set(image.plan.set_attributes):
         changed = [name for name in changed if name not in image.plan.set_attributes]
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))

@@ -80,3 +80,14 @@ def test_an_asset_that_users_went_on_from_keeps_its_repairs(tables):
     tables.put(changed(tables.asset("db01", "a"), {"currentVersionId": "4"}))
     before = tables.contents()
     assert roll_back(tables, *runs).status == 1 and tables.contents() == before
+
+
+def test_another_asset_made_in_the_place_of_a_repaired_one_is_left_alone(tables):
+    """By v2.3, with the same version number, and what the application would refuse set as the repair had set it."""
+    tables.put(asset("a", isDistributable=S("True"), description=None))
+    runs = [tables.migrate(), tables.migrate("--repair")]
+    tables.put(migrated("a", assetName="Another", description=S("Its own"), isDistributable=TRUE))
+    tables.put_records(record("a", comment="new", createdBy="ann"))
+    before = tables.contents()
+    for given in (runs[1:], runs):
+        assert roll_back(tables, *given).status == 1 and tables.contents() == before

@@ -1184,6 +1184,34 @@ def test_a_rollback_by_less_than_now_has_not_done_what_it_can(tables, capsys):
     assert next_of_restored().startswith("nothing is left to take back")
 
 
+def test_a_journal_beside_is_named_also_where_all_of_its_assets_are_gone(tables):
+    tables.put(asset("a"), asset("b", "db02"))
+    assert migration.main([*tables.flags, "--database-id", "db01"]) == 0
+    assert migration.main([*tables.flags, "--database-id", "db02"]) == 0
+    first, second = sorted(os.path.join("backups", name) for name in os.listdir("backups"))
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db02"), "assetId": S("b")})
+    result = run(tables, "--journal", first)
+    assert (result.found, result.summary["journals_not_given"]) == ([], [second])
+    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+    assert run(tables, "--journal", first, "--database-id", "db01").summary["journals_not_given"] == []
+
+
+@pytest.mark.parametrize("date", [S("unknown"), S("24/06/2025")])
+def test_a_date_that_is_none_is_no_proof_of_a_user(tables, date):
+    named = version(createdBy=S("ann"), DateModified=date)
+    tables.put(asset("a"), asset("b", "db02", currentVersion=named))
+    first = tables.migrate("--database-id", "db01").journal
+    tables.migrate("--database-id", "db02")
+    assert run(tables, "--journal", first).summary["notes"] == {"no_before_image": 1, "date_not_recognised": 1}
+
+
+def test_an_archived_asset_whose_live_one_is_as_it_was_left_is_not_that_one(tables):
+    tables.put(asset("a"), asset("a", "db01" + DELETED), asset("b"))
+    tables.migrate("--database-id", "db01" + DELETED)
+    journal = tables.migrate("--database-id", "db01").journal
+    assert "no_before_image" in run(tables, "--journal", journal).summary["notes"]
+
+
 def test_the_record_of_an_asset_that_had_two_version_ids_before_is_needed(tables):
     """The application had made version 7 of it, here or in another database; a rollback leaves it so."""
     tables.put(asset("a", currentVersionId="7"), asset("b"), asset("b", "db02", currentVersionId="7"))
@@ -1476,5 +1504,7 @@ def test_an_asset_that_was_migrated_and_then_repaired(tables, taken_back):
     # Without the older journal both are still migrated.
     still = {"still_migrated": 2} if taken_back == 1 else {}
     assert (result.status, result.summary["notes"], result.summary["before_images"]) == (0, still, taken_back)
-    tables.put(changed(tables.asset("db01", "a1"), {"isDistributable": FALSE}))
-    assert ("db01", "a1", "not_restored", "isDistributable") in run(tables, "--restored", "--journal", *journals).found
+    # What the repair made of it was not taken back; what a user made of it since is not to be.
+    for value, error_type in ((TRUE, "not_restored"), (FALSE, "edited_since")):
+        tables.put(changed(tables.asset("db01", "a1"), {"isDistributable": value}))
+        assert ("db01", "a1", error_type, "isDistributable") in run(tables, "--restored", "--journal", *journals).found
