@@ -472,17 +472,14 @@ def to_do(image: Any, asset: Item, bucket: str, profile: Optional[str]) -> List[
 
 def was_seen_to(image: Any, problem: Problem, asset: Item, record: Optional[Item]) -> bool:
     """Whether an attribute differs because a person did what the migration left to do."""
-    for finding in image.plan.findings:
-        value = asset.get(finding.field, {})
-        if finding.code == "pipelines_dropped" and problem.error_type == "record_content_differs":
-            names, planned = ((item or {}).get(finding.field, {}).get("L", []) for item in (record, image.record))
-            if problem.field == finding.field and all(name in names for name in planned) and "S" in names[-1]:
-                return True
-        elif problem.error_type == "asset_content_differs" and problem.field == finding.field:
-            if finding.code == "is_distributable_not_boolean" and "BOOL" in value:
-                return True
-            if finding.code == "name_or_description_missing" and "S" in value:
-                return True
+    codes = {finding.code for finding in image.plan.findings if finding.field == problem.field}
+    if problem.error_type == "asset_content_differs":
+        value = asset.get(problem.field, {})
+        wanted = {"is_distributable_not_boolean": "BOOL", "name_or_description_missing": "S"}
+        return any(wanted.get(code) in value for code in codes)
+    if problem.error_type == "record_content_differs" and "pipelines_dropped" in codes:
+        names, planned = ((item or {}).get(problem.field, {}).get("L", []) for item in (record, image.record))
+        return bool(names) and all("S" in name for name in names) and all(name in names for name in planned)
     return False
 
 
