@@ -4898,9 +4898,8 @@ class Progress:
         """finished: assets; counts: how many of each kind, in words; run: tells its units and why it waits."""
         now = time.monotonic()
         self.samples.append((now, finished, run.write_units))
-        pace = self.pace()
-        if self.stopping:  # what is not begun is dropped by now
-            pace = "stopping, {:,} still under way".format(run.under_way)
+        # Half a second after the stop what is not begun is dropped.
+        pace = "stopping, {:,} still under way".format(run.under_way) if self.stopping else self.pace()
         self.stopping = run.stopping
         reason = redacted(run.waiting_for())
         if reason:

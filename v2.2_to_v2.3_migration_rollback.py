@@ -398,17 +398,16 @@ def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Ski
 
 
 def without_undone(
-    journals: List[Journal], storage: Any, report_dir: str, skipped: Skipped, afterwards: bool = False
+    journals: List[Journal], summaries: "Summaries", skipped: Skipped, afterwards: bool = False
 ) -> List[Journal]:
     """The journals without those that an earlier rollback has taken back whole: what users have made of their assets
     since is theirs. But one that was named counts all the same, and so do all where there are no others.
     afterwards: those of the last rollback count too, for it has just ended. skipped: gets those that are left out."""
-    undone = set(undone_journals(storage, report_dir))
+    undone = set(undone_journals(summaries))
     if afterwards:
-        tables = journals[0].header if journals else {}
-        of_tables = [one for one in rollback_summaries(storage, report_dir) if of_same_tables(one, tables)]
+        last = [one for one in summaries.rollbacks() if of_same_tables(one, journals[0].header)][-1:]
         undone.difference_update(
-            storage.journal(path).identity for one in of_tables[-1:] for path in one.get("journals", [])
+            summaries.storage.journal(path).identity for one in last for path in one.get("journals", [])
         )
     left = [journal for journal in journals if journal.named or journal.file.identity not in undone]
     for journal in journals:
@@ -545,6 +544,11 @@ class Summaries:
                 if of_same_tables(summary, journals[0].header):
                     found.update(self._of_tasks(summary))
         return {stem: found[stem] for stem in sorted(found) if stem not in stems}
+
+    def rollbacks(self) -> Iterator[Dict[str, Any]]:
+        """Those of the rollbacks that had their reports in the folder of this run, the oldest first."""
+        for name in summaries_in(self.storage.folder(self.report_dir), "rollback_"):
+            yield self._read(self.report_dir, name)
 
     def _of_tasks(self, summary: Dict[str, Any]) -> Dict[str, Tuple[str, int]]:
         """Of a run, or of each task of a job: by its journal's own name, the path of that and how many before images it
@@ -753,9 +757,10 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
             message += " The asset of its assetId under databaseId %s was left alone." % now.twin["databaseId"]["S"]
         return "asset_deleted", (Finding("asset_deleted", "", message),)
     changed = [name for name, value in image.after.items() if not migration.same(now.asset.get(name), value)]
-    edited = set(migration.differing(now.asset, image.whole_after))  # of another asset, more than what was repaired
-    if image.is_repair and image.still_repaired(now.asset) and edited <= set(image.plan.set_attributes):
-        changed = [name for name in changed if name not in image.plan.set_attributes]
+    if changed and image.is_repair and image.still_repaired(now.asset):
+        edited = migration.differing(now.asset, image.whole_after)
+        if set(edited) <= set(image.plan.set_attributes):  # of another asset more differs than what was repaired
+            changed = []
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
         message = (
@@ -1116,7 +1121,7 @@ def journals_not_given(
 ) -> Tuple[List[Journal], Dict[str, int]]:
     """Of the files, as journals_beside has them, those neither empty nor undone: an interrupted migration that was run
     again has two. And, as Summaries have it, those that are elsewhere, or lost, by their paths."""
-    undone = undone_journals(storage, summaries.report_dir)
+    undone = undone_journals(summaries)
     given = {journal.run for journal in journals if journal.whole}
     beside = journals_in(((file, True) for file in files if not is_empty(file)), Skipped())
     beside = [journal for journal in beside if journal.run not in given]
@@ -1127,27 +1132,22 @@ def journals_not_given(
     )
 
 
-def rollback_summaries(storage: Any, report_dir: str) -> Iterator[Dict[str, Any]]:
-    """What the rollbacks that had their reports in a folder say of themselves."""
-    for name in summaries_in(storage.folder(report_dir), "rollback_"):
-        yield read_summary(storage, report_dir, name)
-
-
-def undone_journals(storage: Any, report_dir: str) -> Dict[str, str]:
+def undone_journals(summaries: Summaries) -> Dict[str, str]:
     """The journals that a rollback has taken back whole, as its summary says: by their identities their own names. A
     summary that is lost does no harm: its journals are only named once more."""
     undone = {}  # type: Dict[str, str]
-    for summary in rollback_summaries(storage, report_dir):
+    for summary in summaries.rollbacks():
         if summary.get("undone"):
             names = (mark.rpartition(" ")[0] for mark in summary.get("images_of_journals", {}))
-            undone.update(zip((storage.journal(path).identity for path in summary.get("journals", [])), names))
+            journals = map(summaries.storage.journal, summary.get("journals", []))
+            undone.update(zip((journal.identity for journal in journals), names))
     return undone
 
 
-def ended_rollbacks(journals: List[Journal], storage: Any, report_dir: str) -> Iterator[Dict[str, int]]:
+def ended_rollbacks(journals: List[Journal], summaries: Summaries) -> Iterator[Dict[str, int]]:
     """Of each rollback of these tables that came to its end, as its summary says: how many before images its journals
     had, by their marks. By these another one could do no more."""
-    for summary in rollback_summaries(storage, report_dir):
+    for summary in summaries.rollbacks():
         outcomes = summary.get("outcomes", {})
         ended = summary.get("exit_status") in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS)
         ended = ended and not (summary.get("error") or outcomes.get("failed") or outcomes.get("not_finished"))
@@ -1201,7 +1201,8 @@ def roll_back(argv: Optional[List[str]]) -> int:
     site = migration.preflight(session, database, settings, journal=False)
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
-    journals = without_undone(journals, storage, settings.report_dir, skipped)
+    summaries = Summaries(storage, settings.report_dir)
+    journals = without_undone(journals, summaries, skipped)
     allow_many_files()
     with contextlib.ExitStack() as locks:
         with migration.preparing():
@@ -1209,7 +1210,6 @@ def roll_back(argv: Optional[List[str]]) -> int:
             for file in [journal.file for journal in journals] + beside:
                 file.take(locks)
             counts, archive = survey(journals)
-            summaries = Summaries(storage, settings.report_dir)
             require_images(journals, counts, summaries)
             archive.add_live_twins(journals)
             later = LaterImages(*journals_not_given(journals, beside, storage, summaries))

@@ -703,7 +703,7 @@ class Verification:
         has_legacy = any(name in asset for name in migration.REMOVED_FIELDS)
         if is_in_old_form(asset) or (has_legacy and not migration.differing(asset, image.asset)):
             # The run that wrote the journal left it alone, or it was taken back; the first pass has said so.
-            self.is_told_of(image)
+            self.tick_off(image)
             return
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
         taken = bool(record_key and twin and migration.needs_record(twin, record_key[2]))
@@ -722,15 +722,15 @@ class Verification:
             return
         if newest:
             self.tally.images += self.seen.add(image.key[1:]) if is_void else 1
-            self.is_told_of(image)
+            self.tick_off(image)
         for problem in problems:
             self.add(problem)
         for row in to_do(image, asset, self.bucket, self.settings.aws_profile):
             if self.listed.add([*image.key[1:], row.field]):
                 self.add(row)
 
-    def is_told_of(self, image: Any) -> None:
-        """Its asset is in one of the journals."""
+    def tick_off(self, image: Any) -> None:
+        """Its asset is not one of those that no journal tells of."""
         for keys in (self.uncovered, self.left_by_rollback, self.made_in_v23):
             keys.discard(image.key[1:])
 
@@ -917,9 +917,11 @@ class Restoration:
         if not made_by_user(record, self.since):
             self.unexplained.add(key[1:])
             return
-        message = "Version record %s, which users made, is left, and no asset needs it. Delete it by hand: %s."
-        row = Problem("", key[1], "record_of_user", "assetVersionId", "absent", display({"M": record}), "")
-        self.add(row._replace(message=message % (key[2], rollback.place_of(key))))
+        message = "Version record %s, which users made, is left, and no asset needs it. Delete it by hand: %s." % (
+            key[2],
+            rollback.place_of(key),
+        )
+        self.add(Problem("", key[1], "record_of_user", "assetVersionId", "absent", display({"M": record}), message))
 
     async def is_needed(self, run: Any, record: Key, test: Callable[[Item, str], bool]) -> bool:
         """Whether test(asset, version id of the record) holds for an asset of a record's assetId."""
@@ -1003,6 +1005,8 @@ class Keys:
 
     def discard(self, key: Iterable[str]) -> bool:
         """Returns whether it was there."""
+        if self.unused:
+            return False
         return self.rows.execute("DELETE FROM keys WHERE key = ?", (migration.to_json(list(key)),)).rowcount == 1
 
     def pages(self, count: int) -> Iterator[List[List[str]]]:
@@ -1168,13 +1172,12 @@ LEFT_BY_ROLLBACK = (
     "a rollback by these journals has done what it can. What is left is in the report: keep what users made, or mend it"
     " by hand, as the README says under Going back. Deploy v2.2, or migrate again, before users come back, and file %s"
 )
-NextStep = Tuple[
-    str, Optional[str], Dict[str, Any]
-]  # what to do, the script for it, None where there is none, its flags
+# What to do in words, the script for it, None where nothing is to be typed, and its flags.
+Advice = Tuple[str, Optional[str], Dict[str, Any]]
 VERIFICATION, ROLLBACK = os.path.basename(__file__), os.path.basename(rollback.__file__)
 
 
-def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> NextStep:
+def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> Advice:
     """What to do after a verification."""
     if verdict(summary)[0] == "NOT FINISHED":
         return "verify to the end", VERIFICATION, typed
@@ -1219,7 +1222,7 @@ def bucket_in_question(summary: Dict[str, Any]) -> bool:
 
 def next_step_of_not_migrated(
     summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any], to_migrate: Dict[str, Any]
-) -> NextStep:
+) -> Advice:
     """to_migrate: the flags of a migration of all assets."""
     count, chosen = summary["problems"]["not_migrated"], scope_of(typed)
     journals, undone = journals_and_undone(summary, storage, settings)
@@ -1235,7 +1238,7 @@ def next_step_of_not_migrated(
     return step, migration.SCRIPT, {**to_migrate, **chosen}
 
 
-def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> NextStep:
+def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> Advice:
     """Where all that was looked at is migrated, or its bucket is in question."""
     if bucket_in_question(summary):
         step = (
@@ -1275,7 +1278,7 @@ def first_of_all(summary: Dict[str, Any]) -> str:
     return text
 
 
-def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict[str, Any], files: str) -> NextStep:
+def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict[str, Any], files: str) -> Advice:
     """After a rollback that has left something. files: which to keep."""
     flags = migration.connection_of(typed)
     if summary["rollback_ended"] and not summary["journals_not_given"]:
@@ -1288,7 +1291,7 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
     return step, ROLLBACK, {**flags, "journal": journal}
 
 
-def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str, Any], files: str) -> NextStep:
+def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str, Any], files: str) -> Advice:
     """flags: those that say which tables. files: which to keep."""
     notes, not_given = summary["notes"], summary["journals_not_given"]
     left, records = notes.get("still_migrated", 0), notes.get("record_unexplained", 0)
@@ -1333,7 +1336,7 @@ def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) ->
     tables = migration.journal_header(settings, summary["account"], summary["region"])
     of_tables = [journal.path for journal, _ in migration.journals_of(storage, settings.journal_dir, tables)]
     journals = summary["journals"] or sorted(of_tables, reverse=True)
-    undone = rollback.undone_journals(storage, settings.report_dir)
+    undone = rollback.undone_journals(rollback.Summaries(storage, settings.report_dir))
     return journals, [path for path in journals if storage.journal(path).identity in undone]
 
 
@@ -1631,20 +1634,22 @@ def verify(argv: Optional[List[str]]) -> int:
     checks, under_way = check_runs(settings, site, journals)
     migration.require(site.checks + checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
+    summaries = rollback.Summaries(storage, settings.report_dir)
     if restored:
-        journals = rollback.without_undone(journals, storage, settings.report_dir, skipped, afterwards=True)
+        journals = rollback.without_undone(journals, summaries, skipped, afterwards=True)
     with migration.preparing():
-        summaries = rollback.Summaries(storage, settings.report_dir)
         journals, counts, archive = survey(journals, summaries, skipped)
     if journals:
         rows = rollback.journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
-    images = {journal.mark: count for journal, count in zip(journals, counts)}
-    ended = list(rollback.ended_rollbacks(journals, storage, settings.report_dir))
-    rolled_back = frozenset(name for name, count in images.items() if any(done.get(name) == count for done in ended))
-    by_one = any(images.items() <= done.items() for done in ended)
+    images = {journal.mark: count for journal, count in zip(journals, counts)}.items()
+    ended = [done.items() for done in rollback.ended_rollbacks(journals, summaries)]
     case = Case(
-        *(database, settings, site, journals, archive, restored, skipped.damaged, under_way, rolled_back, by_one)
+        *(database, settings, site, journals, archive, restored),
+        damaged=skipped.damaged,
+        under_way=under_way,
+        rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
+        rollback_ended=any(images <= done for done in ended),
     )
     return run_verification(case, requests.counts, typed.get("output"), typed.get("html"), typed)
 
