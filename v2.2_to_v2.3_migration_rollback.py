@@ -179,8 +179,8 @@ class BeforeImage:
     @property
     def is_repair(self) -> bool:
         """Whether its run has only set right, by --repair, what the migration does not own."""
-        changed = {*self.plan.set_attributes, *self.plan.remove_attributes}
-        return self.record is None and not changed.intersection(migration.OWNED_FIELDS)
+        changed = (*self.plan.set_attributes, *self.plan.remove_attributes)
+        return self.record is None and not set(migration.OWNED_FIELDS).intersection(changed)
 
     def still_repaired(self, asset: Item) -> List[str]:
         """What is still as a repair left it: what users have edited since is theirs."""

@@ -403,20 +403,24 @@ def owner_of(owners: Dict[str, Optional[str]], version_id: str) -> str:
 # What a journal proves.
 
 
-def content_problems(
-    image: Any, asset: Item, record: Optional[Item], exchanged: List[Item], taken: bool
-) -> List[Problem]:
-    """Every attribute in which an asset, or its version record, differs from what its before image becomes.
+def asset_content_problems(image: Any, asset: Item) -> List[Problem]:
+    """Every attribute in which an asset differs from what its before image becomes."""
+    expected = image.whole_after
+    return [
+        Problem(
+            *(asset["databaseId"]["S"], asset["assetId"]["S"], "asset_content_differs", name),
+            *contrast(expected.get(name), asset.get(name)),
+            "%s is not what the migration leaves." % name,
+        )
+        for name in migration.differing(expected, asset)
+    ]
+
+
+def record_content_problems(image: Any, record: Optional[Item], exchanged: List[Item], taken: bool) -> List[Problem]:
+    """Every attribute in which the version record differs from that which an asset's before image becomes.
     exchanged: what others put in the place of its record, and what they replaced.
     taken: the live asset of an archived one's assetId has its record, and nobody knows what that is to be."""
-    finding = functools.partial(Problem, asset["databaseId"]["S"], asset["assetId"]["S"])
-    expected = image.whole_after
-    problems = []
-    for name in migration.differing(expected, asset):
-        message = "%s is not what the migration leaves." % name
-        problems.append(finding("asset_content_differs", name, *contrast(expected.get(name), asset.get(name)), message))
-    if image.record is None:
-        return problems
+    finding = functools.partial(Problem, *image.key[1:])
     version_id = image.record["assetVersionId"]["S"]
     planned = image.own_claim.now
     wrong = migration.differing(planned, record or {}) if record else ["assetVersionId"]
@@ -427,12 +431,16 @@ def content_problems(
     if wrong and record and (taken or any(not migration.differing(record, other) for other in exchanged)):
         message = "Another asset has the same assetId and version, so both share the version record %s." % version_id
         actual = "that of the other one, which differs in %s" % ", ".join(wrong)
-        return problems + [finding("archived_twin", "assetVersionId", "a record of its own", actual, message)]
-    for name in wrong:
-        message = "%s of version record %s is not what the migration left." % (name, version_id)
-        values = contrast(planned.get(name), (record or {}).get(name))
-        problems.append(finding("record_content_differs", name, *values, message))
-    return problems
+        return [finding("archived_twin", "assetVersionId", "a record of its own", actual, message)]
+    message = "%s of version record %s is not what the migration left."
+    return [
+        finding(
+            *("record_content_differs", name),
+            *contrast(planned.get(name), (record or {}).get(name)),
+            message % (name, version_id),
+        )
+        for name in wrong
+    ]
 
 
 # What becomes of a finding of the migration afterwards, by its code: what is expected ("" of files: a place), and what
@@ -580,6 +588,7 @@ class Verification:
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
+        self.repaired = Keys()  # assets of which the journals met so far tell repairs alone
         self.listed = Keys()  # assets with attributes that are to be seen to
         # Migrated assets, without those that a journal has a before image of: of the migration, those that a rollback
         # left as users had made them, and of users.
@@ -689,13 +698,17 @@ class Verification:
         # One that was taken back says nothing of what users, or later runs, have made of its asset since.
         is_void = image.journal.mark in self.rolled_back
         newest = not self.seen.has(image.key[1:]) if is_void else self.seen.add(image.key[1:])
+        # The version record of an asset that was only repaired since is told by an older one.
+        tells_record = newest or (not is_void and image.record is not None and self.repaired.discard(image.key[1:]))
+        if newest and not is_void and image.is_repair:
+            self.repaired.add(image.key[1:])
         if not is_in_scope(image, self.settings) or not self.is_within_limit(image):
             return
         twin_key = migration.twin_key(image.key)
         record_key = self.database.record_key(image.record) if image.record else ()
         archived = migration.is_archived(image.asset)
         found = await run.tables.get([image.key] + [record_key] * bool(record_key) + [twin_key] * archived)
-        asset, twin = found.get(image.key), found.get(twin_key)
+        asset, record = found.get(image.key), found.get(record_key)
         if asset is None:
             if newest:
                 await self.look_for(run, image, is_void)
@@ -705,15 +718,24 @@ class Verification:
             # The run that wrote the journal left it alone, or it was taken back; the first pass has said so.
             self.tick_off(image)
             return
-        # A later run, whose journal was not given, may have had the live asset take the record that this one made.
-        taken = bool(record_key and twin and migration.needs_record(twin, record_key[2]))
-        exchanged = self.archive.exchanged_by_others(image) if record_key and archived else []
-        taken = taken and image.own_claim.was is None and not exchanged
-        record = found.get(record_key)
-        problems = content_problems(image, asset, record, exchanged, taken) if newest else []
+        problems = asset_content_problems(image, asset) if newest else []
+        if record_key and tells_record and (newest or migration.needs_record(asset, record_key[2])):
+            problems += self.problems_of_record(image, record, found.get(twin_key))
         problems = [problem for problem in problems if not was_seen_to(image, problem, asset, record)]
         if problems and not archived and self.uncovered.has(twin_key[1:]):
             await self.see_archived(run, image)
+        self.add_findings(image, asset, problems, newest, is_void)
+
+    def problems_of_record(self, image: Any, record: Optional[Item], twin: Optional[Item]) -> List[Problem]:
+        """twin: the live asset of an archived one's assetId."""
+        exchanged = self.archive.exchanged_by_others(image) if migration.is_archived(image.asset) else []
+        # A later run, whose journal was not given, may have had the live asset take the record that this one made.
+        version_id = image.record["assetVersionId"]["S"]
+        taken = twin is not None and image.own_claim.was is None and migration.needs_record(twin, version_id)
+        return record_content_problems(image, record, exchanged, taken and not exchanged)
+
+    def add_findings(self, image: Any, asset: Item, problems: List[Problem], newest: bool, is_void: bool) -> None:
+        """problems: in which the asset of a before image, or its version record, is not as the migration left it."""
         if is_void and not newest:
             return
         if is_void and any(problem.error_type not in NOTES for problem in problems):

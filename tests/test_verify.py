@@ -1128,6 +1128,25 @@ def test_a_later_run_that_was_taken_back_hides_nothing_of_an_earlier_one(tables,
         assert ("db01", "a", "asset_missing", "") in run(tables, *both).found
 
 
+@pytest.mark.parametrize("database", ["db01", "db01#deleted"])
+@pytest.mark.parametrize("repairs", [1, 2])
+def test_the_version_record_of_an_asset_that_was_only_repaired_since_is_compared(tables, database, repairs):
+    tables.put(asset("a", database, isDistributable=S("True"), description=NULL), asset("b"))
+    runs = [tables.migrate()]
+    for name, odd in [("isDistributable", S("True")), ("assetName", NULL)][:repairs]:
+        tables.put(changed(tables.asset(database, "a"), {name: odd}))
+        runs.append(tables.migrate("--repair"))
+    journals = ["--journal", *(done.journal for done in runs)]
+    assert run(tables, *journals).found == []
+    tables.put_records(record("a", comment="another"))
+    assert run(tables, *journals).found == [(database, "a", "record_content_differs", "comment")]
+    # Users have gone on from it: it is history, and the newest version is theirs.
+    tables.put(changed(tables.asset(database, "a"), {"currentVersionId": "4"}))
+    tables.put_records(record("a", isCurrentVersion=FALSE), record("a", assetVersionId="4", **BY_ANN))
+    found = run(tables, *journals).found
+    assert found == [(database, "a", "asset_content_differs", "currentVersionId")]
+
+
 @pytest.mark.parametrize("how", ["preview", "version"])
 def test_an_asset_that_was_edited_between_two_runs_was_not_taken_back(tables, how):
     """Its later run, a repair, was; the earlier one tells what it was in v2.2."""
