@@ -405,13 +405,11 @@ def owner_of(owners: Dict[str, Optional[str]], version_id: str) -> str:
 
 def asset_content_problems(image: Any, asset: Item) -> List[Problem]:
     """Every attribute in which an asset differs from what its before image becomes."""
+    finding = functools.partial(Problem, image.key[1], image.key[2], "asset_content_differs")
     expected = image.whole_after
+    message = "%s is not what the migration leaves."
     return [
-        Problem(
-            *(asset["databaseId"]["S"], asset["assetId"]["S"], "asset_content_differs", name),
-            *contrast(expected.get(name), asset.get(name)),
-            "%s is not what the migration leaves." % name,
-        )
+        finding(name, *contrast(expected.get(name), asset.get(name)), message % name)
         for name in migration.differing(expected, asset)
     ]
 
@@ -420,7 +418,7 @@ def record_content_problems(image: Any, record: Optional[Item], exchanged: List[
     """Every attribute in which the version record differs from that which an asset's before image becomes.
     exchanged: what others put in the place of its record, and what they replaced.
     taken: the live asset of an archived one's assetId has its record, and nobody knows what that is to be."""
-    finding = functools.partial(Problem, *image.key[1:])
+    finding = functools.partial(Problem, image.key[1], image.key[2])
     version_id = image.record["assetVersionId"]["S"]
     planned = image.own_claim.now
     wrong = migration.differing(planned, record or {}) if record else ["assetVersionId"]
@@ -433,10 +431,12 @@ def record_content_problems(image: Any, record: Optional[Item], exchanged: List[
         actual = "that of the other one, which differs in %s" % ", ".join(wrong)
         return [finding("archived_twin", "assetVersionId", "a record of its own", actual, message)]
     message = "%s of version record %s is not what the migration left."
+    present = record or {}
     return [
         finding(
-            *("record_content_differs", name),
-            *contrast(planned.get(name), (record or {}).get(name)),
+            "record_content_differs",
+            name,
+            *contrast(planned.get(name), present.get(name)),
             message % (name, version_id),
         )
         for name in wrong
