@@ -921,11 +921,12 @@ class KeptRecords:
 class ClaimedRecords:
     """Takes back what was done to version records for assets. Which of them stay, and why, is in `kept`."""
 
-    def __init__(self, owners: Any, tally: Any) -> None:
+    def __init__(self, owners: Any, tally: Any, archive: Archive) -> None:
         self.owners = owners
         self.database = owners.database
         self.tables = owners.tables
         self.tally = tally
+        self.archive = archive
         self.kept = KeptRecords()
 
     async def settle(self, image: BeforeImage, now: Now, outcome: str, untouched: bool) -> Optional[List[str]]:
@@ -955,9 +956,15 @@ class ClaimedRecords:
         owed, held = self.kept.of(key)
         reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now, outcome)
         twin_needs = now.twin is not None and migration.needs_record(now.twin, key[2])
-        if twin_needs and outcome == "asset_deleted":
-            reason = HELD  # it may be the same asset, archived, that needs it
+        if twin_needs and self.may_be_archived_since(image, now, outcome):
+            reason = HELD
         return Step(judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs), whose)
+
+    def may_be_archived_since(self, image: BeforeImage, now: Now, outcome: str) -> bool:
+        """Whether the twin may be an image's asset, archived since: there is none in its place, or another."""
+        gone = outcome == "asset_deleted"
+        other = outcome == "nothing_to_restore" and not migration.is_archived(image.asset)
+        return gone or (other and not self.archive.explains(migration.twin_key(image.key), now.twin or {}))
 
     async def take_back(
         self, image: BeforeImage, claim: Any, stored: Item, step: Step, untouched: bool
@@ -1026,7 +1033,7 @@ class Rollback:
         self.database = run.reader.database
         self.tables = run.tables
         self.owners = migration.Owners(run.tables, run.reader)
-        self.records = ClaimedRecords(self.owners, tally)
+        self.records = ClaimedRecords(self.owners, tally, archive)
         self.settings = settings
         self.tally = tally
         self.archive = archive

@@ -100,6 +100,9 @@ FOUND = {
     "archived over an older one whose record it had": [
         Create(ARCHIVE2), Create("db02", "1", 1), Migrate(), Archive("db02"), RollBack(),
     ],
+    "archived over an older one whose record it had, and another one of v2.2 in its place": [
+        Create(ARCHIVE2, "2"), Create("db02", "2", 1), Migrate(), Archive("db02"), Create("db02"), RollBack(),
+    ],
     "archived, and made anew": [
         Create("db01"), Migrate(), Archive("db01"), Create("db01", v23=True), RollBack(),
     ],
