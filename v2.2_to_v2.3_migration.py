@@ -949,6 +949,15 @@ def version_id_of(asset: Item) -> Optional[str]:
     return record["assetVersionId"]["S"] if record else text_of(asset.get("currentVersionId"))
 
 
+def is_before(version_id: str, other: str) -> bool:
+    """Whether a version of an asset may be older than another one."""
+    names = (version_id, other)
+    if version_id == other or not all(map(is_version_number, names)):
+        return version_id != other
+    first, second = (int(name.replace("v", "")) for name in names)
+    return first <= second  # "v3" and "3" are one number, and two versions
+
+
 def needs_record(asset: Item, version_id: str) -> bool:
     """Whether an asset needs the version record of this id (spec.md section 3, guarantee 4): it is that of its
     currentVersionId. Not where the migration has still to make the record for it, and would if it were gone."""
@@ -3573,11 +3582,11 @@ class Owners:
 
     async def find_whose_history(self, record: Key, besides: Sequence[str]) -> Optional[str]:
         """The databaseId of an asset of a record's assetId whose history the record may be, for the application has
-        made the version that it has now; None where there is none other than under `besides`."""
+        made the version that it has now, and counts upwards; None where there is none other than under `besides`."""
         for keys in self._keys(record, besides):
             for key, asset in (await self.tables.get(keys)).items():
                 version_id = text_of(asset.get("currentVersionId"))
-                if version_id in (None, record[2]) or record_to_make(asset) is not None:
+                if version_id is None or not is_before(record[2], version_id) or record_to_make(asset) is not None:
                     continue
                 current = (record[0], record[1], version_id)
                 found = (await self.tables.get([current])).get(current)

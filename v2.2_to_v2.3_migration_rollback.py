@@ -402,13 +402,14 @@ def without_undone(
 ) -> List[Journal]:
     """The journals without those that an earlier rollback has taken back whole: what users have made of their assets
     since is theirs. But one that was named counts all the same, and so do all where there are no others.
-    afterwards: those of the last rollback count too, for it has just ended. skipped: gets those that are left out."""
+    afterwards: those of the last rollback count too, for it has just ended, and of all that came after the last run.
+    skipped: gets those that are left out."""
     undone = set(undone_journals(summaries))
     if afterwards:
-        last = [one for one in summaries.rollbacks() if of_same_tables(one, journals[0].header)][-1:]
-        undone.difference_update(
-            summaries.storage.journal(path).identity for one in last for path in one.get("journals", [])
-        )
+        rollbacks = [one for one in summaries.rollbacks() if of_same_tables(one, journals[0].header)]
+        last_run = max(journal.started for journal in journals)
+        for one in [one for one in rollbacks if one.get("started", "") > last_run] or rollbacks[-1:]:
+            undone.difference_update(summaries.storage.journal(path).identity for path in one.get("journals", []))
     left = [journal for journal in journals if journal.named or journal.file.identity not in undone]
     for journal in journals:
         if left and journal not in left:

@@ -14,8 +14,8 @@
 3. With --journal, every before image is transformed again and compared with what is stored, attribute by
    attribute, also those that must not have changed. A version record is to be what the journal says that it came
    to, also where the asset found or kept another's. Whatever users changed since differs too: prove a migration
-   before they come back. Of several journals the newest before image of an asset counts. What a person still has to do
-   is derived from the before images too, whichever run has met it.
+   before they come back. Of several journals the newest before image of an asset counts, and for its version record
+   the newest that has one. What a person still has to do is derived from the before images too, whichever run met it.
 
 With --restored, after a rollback, every before image's asset is to be as it was, and of the version records that the
 migration made only those may be left that an asset needs. Version records of users that no asset needs are named. Other
@@ -139,8 +139,8 @@ ERROR_TYPES = collections.OrderedDict(
         ("to_do", "Note: the migration left this to a person. The message says what to do."),
         (
             "no_before_image",
-            "Note: migrated assets are in none of the journals given: their content was not compared, and they have no"
-            " way back.",
+            "Note: migrated assets are in none of the journals given, or only in that of a repair: their content was not"
+            " compared, and they have no way back.",
         ),
         (
             "edited_since",
@@ -566,6 +566,14 @@ class Tally:
         return sum(count for name, count in self.types.items() if name in NOTES)
 
 
+class Told(NamedTuple):
+    """What is told by a before image, and by none that is newer."""
+
+    asset: bool
+    record: bool  # the asset's version record
+    is_void: bool  # its run was taken back
+
+
 class Verification:
     """The three passes. Each has its pages and a coroutine for an item of them."""
 
@@ -588,7 +596,8 @@ class Verification:
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
-        self.repaired = Keys()  # assets of which the journals met so far tell repairs alone
+        self.without_record = Keys()  # assets of which the before images met so far have no version record
+        self.as_taken_back = Keys()  # assets that are as a run left them that was taken back
         self.listed = Keys()  # assets with attributes that are to be seen to
         # Migrated assets, without those that a journal has a before image of: of the migration, those that a rollback
         # left as users had made them, and of users.
@@ -692,16 +701,23 @@ class Verification:
     def is_within_limit(self, image: Any) -> bool:
         return self.settings.limit is None or self.limited.has(image.key[1:])
 
+    def told_by(self, image: Any) -> Told:
+        """The newest before images come first. One that was taken back says nothing of what users, or later runs, have
+        made of its asset since."""
+        key = image.key[1:]
+        if image.journal.mark in self.rolled_back:
+            newest = not image.is_repair and not self.seen.has(key)
+            return Told(newest, newest, True)
+        newest = self.seen.add(key)
+        if image.record is not None:
+            return Told(newest, self.without_record.discard(key) or newest, False)
+        if newest:
+            self.without_record.add(key)
+        return Told(newest, newest or self.without_record.has(key), False)
+
     async def verify_image(self, run: Any, image: Any) -> None:
         self.tally.any_image = True
-        # Newest come first, so what was met before supersedes this before image, but not what its run has left to do.
-        # One that was taken back says nothing of what users, or later runs, have made of its asset since.
-        is_void = image.journal.mark in self.rolled_back
-        newest = not self.seen.has(image.key[1:]) if is_void else self.seen.add(image.key[1:])
-        # The version record of an asset that was only repaired since is told by an older one.
-        tells_record = newest or (not is_void and image.record is not None and self.repaired.discard(image.key[1:]))
-        if newest and not is_void and image.is_repair:
-            self.repaired.add(image.key[1:])
+        told = self.told_by(image)
         if not is_in_scope(image, self.settings) or not self.is_within_limit(image):
             return
         twin_key = migration.twin_key(image.key)
@@ -710,21 +726,22 @@ class Verification:
         found = await run.tables.get([image.key] + [record_key] * bool(record_key) + [twin_key] * archived)
         asset, record = found.get(image.key), found.get(record_key)
         if asset is None:
-            if newest:
-                await self.look_for(run, image, is_void)
+            if told.asset:
+                await self.look_for(run, image, told.is_void)
             return
         has_legacy = any(name in asset for name in migration.REMOVED_FIELDS)
         if is_in_old_form(asset) or (has_legacy and not migration.differing(asset, image.asset)):
             # The run that wrote the journal left it alone, or it was taken back; the first pass has said so.
             self.tick_off(image)
             return
-        problems = asset_content_problems(image, asset) if newest else []
-        if record_key and tells_record and (newest or migration.needs_record(asset, record_key[2])):
+        problems = asset_content_problems(image, asset) if told.asset else []
+        # Where users went on before a later run, the older version record is history.
+        if record_key and told.record and (told.asset or migration.needs_record(asset, record_key[2])):
             problems += self.problems_of_record(image, record, found.get(twin_key))
         problems = [problem for problem in problems if not was_seen_to(image, problem, asset, record)]
         if problems and not archived and self.uncovered.has(twin_key[1:]):
             await self.see_archived(run, image)
-        self.add_findings(image, asset, problems, newest, is_void)
+        self.add_findings(image, asset, problems, told)
 
     def problems_of_record(self, image: Any, record: Optional[Item], twin: Optional[Item]) -> List[Problem]:
         """twin: the live asset of an archived one's assetId."""
@@ -734,26 +751,33 @@ class Verification:
         taken = twin is not None and image.own_claim.was is None and migration.needs_record(twin, version_id)
         return record_content_problems(image, record, exchanged, taken and not exchanged)
 
-    def add_findings(self, image: Any, asset: Item, problems: List[Problem], newest: bool, is_void: bool) -> None:
+    def add_findings(self, image: Any, asset: Item, problems: List[Problem], told: Told) -> None:
         """problems: in which the asset of a before image, or its version record, is not as the migration left it."""
-        if is_void and not newest:
-            return
-        if is_void and any(problem.error_type not in NOTES for problem in problems):
-            if self.uncovered.discard(image.key[1:]):
-                self.left_by_rollback.add(image.key[1:])
-            return
-        if newest:
-            self.tally.images += self.seen.add(image.key[1:]) if is_void else 1
+        key = image.key[1:]
+        if not told.is_void:
+            self.tally.images += told.asset
+            if told.record:
+                self.tick_off(image)
+        elif not told.asset or any(problem.error_type not in NOTES for problem in problems):
+            if image.is_repair or not self.uncovered.discard(key):
+                return
+            self.left_by_rollback.add(key)
+            problems = []
+        elif self.as_taken_back.add(key):
+            self.tally.images += 1
             self.tick_off(image)
+        else:
+            return
         for problem in problems:
             self.add(problem)
-        for row in to_do(image, asset, self.bucket, self.settings.aws_profile):
-            if self.listed.add([*image.key[1:], row.field]):
+        for row in to_do(image, asset, self.bucket, self.settings.aws_profile):  # also of a superseded before image
+            if self.listed.add([*key, row.field]):
                 self.add(row)
 
     def tick_off(self, image: Any) -> None:
-        """Its asset is not one of those that no journal tells of."""
-        for keys in (self.uncovered, self.left_by_rollback, self.made_in_v23):
+        """Its asset is not one of those that no journal tells of. A repair tells of no migration."""
+        others = () if image.is_repair else (self.uncovered, self.left_by_rollback)
+        for keys in (self.made_in_v23, *others):
             keys.discard(image.key[1:])
 
     async def see_archived(self, run: Any, image: Any) -> Optional[Item]:

@@ -1,6 +1,7 @@
 """The verification finds exactly what is wrong with a migrated table, and nothing else."""
 
 import asyncio
+import collections
 import csv
 import itertools
 import json
@@ -1145,6 +1146,79 @@ def test_the_version_record_of_an_asset_that_was_only_repaired_since_is_compared
     tables.put_records(record("a", isCurrentVersion=FALSE), record("a", assetVersionId="4", **BY_ANN))
     found = run(tables, *journals).found
     assert found == [(database, "a", "asset_content_differs", "currentVersionId")]
+
+
+def test_so_it_is_where_a_later_run_only_removed_what_is_of_v22(tables):
+    tables.put(asset("a"))
+    runs = [tables.migrate()]
+    tables.put(changed(tables.asset("db01", "a"), {"pipelineId": ""}))
+    runs.append(tables.migrate())
+    journals = ["--journal", *(done.journal for done in runs)]
+    assert run(tables, *journals).found == []
+    tables.put_records(record("a", createdBy="eve"))
+    assert run(tables, *journals).found == [("db01", "a", "record_content_differs", "createdBy")]
+
+
+def test_an_asset_that_a_rollback_left_and_a_later_run_repaired(tables):
+    """Only the run that was taken back tells what it was in v2.2, and what a person has to do."""
+    tables.put(asset("a", isDistributable=S("True"), assetLocation=M(Key="elsewhere/x.glb")), asset("b"))
+    runs = [tables.migrate()]
+    tables.put(changed(tables.asset("db01", "a"), {"previewLocation": M(Key="a/new.png", Bucket=BUCKET)}))
+    assert roll_back(tables, runs[0].journal) == 1
+    runs += [tables.migrate("--repair")]
+    result = run(tables, "--journal", *(done.journal for done in runs))
+    assert sorted(result.found) == [("db01", "a", "left_by_rollback", ""), ("db01", "a", "to_do", "assetLocation")]
+    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+
+
+def test_the_journal_of_a_repair_tells_of_no_migration(tables):
+    tables.put(asset("a", isDistributable=S("True")), asset("b"))
+    runs = [tables.migrate(), tables.migrate("--repair")]
+    tables.put(migrated("new", description=NULL))
+    tables.put_records(record("new", **BY_ANN))
+    runs.append(tables.migrate("--repair"))
+    result = run(tables, "--journal", *(done.journal for done in runs))
+    assert (result.found, result.summary["before_images"]) == ([], 3)
+    result = run(tables, "--journal", *(done.journal for done in runs[1:]))
+    assert (result.status, result.summary["notes"]) == (0, {"no_before_image": 2})
+    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+
+
+@pytest.fixture
+def one_image_after_the_other(monkeypatch):
+    """As in a large table, where the before images of one asset are far apart."""
+    look = verify.Verification.verify_image
+    locks = collections.defaultdict(asyncio.Lock)
+
+    async def look_in_turn(self, run, image):
+        async with locks[self]:
+            await look(self, run, image)
+
+    monkeypatch.setattr(verify.Verification, "verify_image", look_in_turn)
+
+
+def test_a_repair_that_was_taken_back_and_entered_by_hand_hides_no_record(tables, one_image_after_the_other):
+    tables.put(asset("a", isDistributable=S("True")))
+    runs = [tables.migrate(), tables.migrate("--repair")]
+    assert roll_back(tables, runs[1].journal) == 0
+    tables.put(changed(tables.asset("db01", "a"), {"isDistributable": TRUE}))
+    journals = ["--journal", *(done.journal for done in runs)]
+    assert run(tables, *journals).found == []
+    tables.put_records(record("a", comment="another"))
+    assert run(tables, *journals).found == [("db01", "a", "record_content_differs", "comment")]
+
+
+def test_after_a_rollback_for_each_journal_all_are_compared(tables):
+    tables.put(asset("a"), asset("b", "db02"))
+    for name in ("db01", "db02"):
+        assert migration.main([*tables.flags, "--database-id", name]) == 0
+    for journal in sorted(pathlib.Path("backups").iterdir()):
+        assert roll_back(tables, journal) == 0
+    for summary in pathlib.Path("reports").glob("rollback_*_summary.json"):  # in another second than the last run
+        summary.write_text(json.dumps({**json.loads(summary.read_text()), "started": "2099-01-01T00:00:00Z"}))
+    assert run(tables, "--restored", "--journal", "backups").summary["before_images"] == 2
+    tables.put(asset("a", assetLocation=S("another")))
+    assert run(tables, "--restored", "--journal", "backups").status == 1
 
 
 @pytest.mark.parametrize("how", ["preview", "version"])

@@ -122,6 +122,9 @@ FOUND = {
         Create(ARCHIVE1), Create("db02", "1", 1),
         Migrate(events=((2, Archive("db02")), (3, Create("db02", v23=True)))), Migrate(), RollBack(),
     ],
+    "killed after the record of an archived asset whose live one is of v2.3, and older": [
+        Create("db01", v23=True), Create(ARCHIVE1, "2"), Migrate(events=((2, KILLED_AFTER),)), RollBack(), Migrate(),
+    ],
     "a lost answer": [
         Create("db01"), Create(ARCHIVE2), Migrate(events=((1, ANSWER_LOST),)), RollBack(),
     ],
