@@ -139,8 +139,8 @@ ERROR_TYPES = collections.OrderedDict(
         ("to_do", "Note: the migration left this to a person. The message says what to do."),
         (
             "no_before_image",
-            "Note: migrated assets are in none of the journals given, or only in that of a repair: their content was not"
-            " compared, and they have no way back.",
+            "Note: migrated assets are in none of the journals given, or only in that of a repair: their content was"
+            " not compared, and they have no way back.",
         ),
         (
             "edited_since",
