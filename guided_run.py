@@ -214,7 +214,7 @@ class Steps:
         said = migration.read_next(self.next_step)
         killed = status > 128 and status != migration.EXIT_INTERRUPTED
         if killed:
-            text = "error: %s was killed, by signal %d.\n  Fix: see what did that, such as a lack of memory."
+            text = "\nerror: %s was killed, by signal %d.\n  Fix: see what did that, such as a lack of memory."
             migration.announce(text % (script, status - 128), sys.stderr)
         stopped = killed or status == migration.EXIT_FAILED_ASSETS and not said  # by an error
         if not said:

@@ -668,8 +668,9 @@ def run_command(command, environment=None):
 
 
 def _pass_on(process, signum):
-    # A terminal gives Ctrl-C to the command too; passing it on would make two of one, which means "at once".
-    if signum != signal.SIGTERM and _terminal_signals_all():
+    # A terminal gives Ctrl-C to the command too; passing it on would make two of one, which means "at once". Of two
+    # hangups the second means nothing.
+    if signum not in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) and _terminal_signals_all():
         return
     if process.poll() is None:
         process.send_signal(signum)

@@ -339,7 +339,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that reports wrong usage the way every other error is reported."""
 
     def error(self, message):
-        raise SettingsError(message, "%s`%s --help` lists the flags." % (self._meant(message), self.prog))
+        raise SettingsError(message, "%s`--help` lists the flags." % self._meant(message))
 
     def _meant(self, message):
         """What argparse's message lets one guess of what was meant."""
@@ -353,7 +353,10 @@ class Parser(argparse.ArgumentParser):
         near = [name for flag in flags for name in difflib.get_close_matches(flag, known, 1)]
         loose = message.partition("unrecognized arguments: ")[2]
         near += ["--limit " + loose] if loose.isdigit() and "--limit" in known else []
-        near += ["--config " + shlex.quote(loose)] if re.match(r"[^-].*\.json\Z", loose) else []
+        if re.match(r"[^-].*\.json\Z", loose):
+            if not os.path.exists(loose):
+                return "put a name that has blanks in quotes. "
+            near.append("--config " + shlex.quote(loose))
         return "did you mean %s? " % near[0] if near else ""
 
 
@@ -5327,7 +5330,9 @@ def ask(question: str, default: bool) -> Optional[bool]:
             prompt("\n")
             raise KeyboardInterrupt
         answer = answers.get(line.strip().lower())
-        if answer is not None:
+        if answer is None:
+            prompt("Please answer y or n. ")
+        else:
             LOG.info("%s %s", question, "yes" if answer else "no", extra={"announced": True})
             return answer
 

@@ -120,6 +120,7 @@ class Journal(NamedTuple):
     header: Dict[str, Any]
     state: str  # as state_of has it
     named: bool  # itself, not only the folder that it lies in
+    taken_back: bool = False  # whole, by an earlier rollback, and it is not named
 
     @property
     def path(self) -> str:
@@ -401,7 +402,7 @@ def without_undone(
     journals: List[Journal], summaries: "Summaries", skipped: Skipped, afterwards: bool = False
 ) -> List[Journal]:
     """The journals without those that an earlier rollback has taken back whole: what users have made of their assets
-    since is theirs. But one that was named counts all the same, and so do all where there are no others.
+    since is theirs. One that was named counts all the same. Where there are no others all are returned, as taken back.
     afterwards: those of the last rollback count too, for it has just ended, and of all that came after the last run.
     skipped: gets those that are left out."""
     undone = set(undone_journals(summaries))
@@ -414,7 +415,7 @@ def without_undone(
     for journal in journals:
         if left and journal not in left:
             skipped.add("undone", "Journal %s was taken back by an earlier rollback." % journal.path)
-    return left or journals
+    return left or [journal._replace(taken_back=True) for journal in journals]
 
 
 def of_same_tables(summary: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
@@ -748,6 +749,12 @@ class Now(NamedTuple):
     records: List[Optional[Item]]  # for each of its claims
 
 
+MIGRATED_AGAIN = (
+    "An earlier rollback took it back, and a run whose journal was not given has migrated it again: give that one. To"
+    " have it as it was before the earlier run all the same, name the file of that run's journal."
+)
+
+
 def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tuple[Any, ...]]:
     """What becomes of the asset: an outcome, "restored" where it is to be written; and findings."""
     if image.superseded:
@@ -762,6 +769,8 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
         edited = migration.differing(now.asset, image.whole_after)
         if set(edited) <= set(image.plan.set_attributes):  # of another asset more differs than what was repaired
             changed = []
+    if not changed and image.journal.taken_back:
+        return "changed_since", (Finding("changed_since", "", MIGRATED_AGAIN),)
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
         message = (
@@ -1268,7 +1277,7 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
         return "finish what is left", script, typed
     would_write = summary["version_records_removed"] or any(map(outcomes.get, ("would_restore", "would_keep_record")))
     if summary["dry_run"] and would_write:
-        return "roll back", script, migration.for_real(typed)
+        return "; then ".join([*what_is_missing(summary), "roll back"]), script, migration.for_real(typed)
     if outcomes.get("failed") or outcomes.get("would_fail"):
         return "look at what failed, mend it, and run this again", script, typed
     if summary["other_buckets"]:
@@ -1286,13 +1295,18 @@ def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:
     if summary["dry_run"]:
         yield "there is nothing to roll back"
     yield "see that everything is as it was before" if done else "see that all but what users made is as it was before"
+    yield from what_is_missing(summary)
+
+
+def what_is_missing(summary: Dict[str, Any]) -> Iterator[str]:
+    """What a rollback by these journals leaves, because others tell of it."""
     if summary["migrated_in_no_journal"]:
         assets = migration.counted(summary["migrated_in_no_journal"], "asset")
         yield "see whose %s in no journal here are: of users, or of a run whose journal is missing" % assets
     if summary["journals_not_given"]:
         others = summary["assets_of_journals_not_given"]
-        left = "still migrated, by those not given: up to %s" % migration.counted(others, "asset")
-        yield left if others else "what the journals that are lost or elsewhere tell of is not in it"
+        left = "look at the journals not given, by which up to %s may be migrated" % migration.counted(others, "asset")
+        yield left if others else "look for the journals not given: what their runs did is not in this"
 
 
 def run_rollback(

@@ -478,9 +478,14 @@ def to_do(image: Any, asset: Item, bucket: str, profile: Optional[str]) -> List[
     return rows
 
 
+# Where the migration finds what it writes to an attribute of a version record, where that has another name.
+SOURCES = {"dateCreated": "currentVersion.DateModified"}
+
+
 def was_seen_to(image: Any, problem: Problem, asset: Item, record: Optional[Item]) -> bool:
     """Whether an attribute differs because a person did what the migration left to do."""
-    codes = {finding.code for finding in image.plan.findings if finding.field == problem.field}
+    source = SOURCES.get(problem.field, problem.field)
+    codes = {finding.code for finding in image.plan.findings if finding.field == source}
     if problem.error_type == "asset_content_differs":
         value = asset.get(problem.field, {})
         wanted = {"is_distributable_not_boolean": "BOOL", "name_or_description_missing": "S"}
@@ -488,6 +493,8 @@ def was_seen_to(image: Any, problem: Problem, asset: Item, record: Optional[Item
     if problem.error_type == "record_content_differs" and "pipelines_dropped" in codes:
         names, planned = ((item or {}).get(problem.field, {}).get("L", []) for item in (record, image.record))
         return bool(names) and all("S" in name for name in names) and all(name in names for name in planned)
+    if problem.error_type == "record_content_differs" and "date_not_recognised" in codes:
+        return is_iso_date(migration.text_of((record or {}).get(problem.field)) or "")
     return False
 
 
@@ -519,7 +526,11 @@ def restored_problems(key: Key, before: "Before", asset: Optional[Item], twin: O
         return [missing_problem(key, twin)]
     finding = functools.partial(Problem, key[1], key[2])
     problems = []
+    # By the journal of a run that is not given.
+    taken_back_further = is_in_old_form(asset) and not is_in_old_form(before.asset)
     for name in migration.differing(before.asset, asset):
+        if taken_back_further and name in migration.OWNED_FIELDS:
+            continue
         values = contrast(before.asset.get(name), asset.get(name))
         # What a repair set right and users have edited since is theirs.
         edited = name not in migration.OWNED_FIELDS and asset.get(name) != migration.repairs_of(before.asset).get(name)
@@ -740,7 +751,7 @@ class Verification:
             problems += self.problems_of_record(image, record, found.get(twin_key))
         problems = [problem for problem in problems if not was_seen_to(image, problem, asset, record)]
         if problems and not archived and self.uncovered.has(twin_key[1:]):
-            await self.see_archived(run, image)
+            await self.see_archived(run, image, told.is_void)
         self.add_findings(image, asset, problems, told)
 
     def problems_of_record(self, image: Any, record: Optional[Item], twin: Optional[Item]) -> List[Problem]:
@@ -780,20 +791,20 @@ class Verification:
         for keys in (self.made_in_v23, *others):
             keys.discard(image.key[1:])
 
-    async def see_archived(self, run: Any, image: Any) -> Optional[Item]:
+    async def see_archived(self, run: Any, image: Any, is_void: bool) -> Optional[Item]:
         """The archived asset of a live one's assetId, or the other way round. It is of users where it is the one that
-        the migration left, which they archived since."""
+        the migration left, which they archived since; where the run was taken back, it may have been migrated anew."""
         twin_key = migration.twin_key(image.key)
         twin = (await run.tables.get([twin_key])).get(twin_key)
         changed = set(migration.differing(twin or {}, image.whole_after))
         archived_since = twin is not None and migration.is_archived(twin) and not changed.intersection(AS_ARCHIVED)
         if archived_since and self.uncovered.discard(twin_key[1:]):
-            self.made_in_v23.add(twin_key[1:])
+            (self.left_by_rollback if is_void else self.made_in_v23).add(twin_key[1:])
         return twin
 
     async def look_for(self, run: Any, image: Any, is_void: bool) -> None:
         """An asset that is gone, or that users have archived, as far as can be seen."""
-        twin = await self.see_archived(run, image)
+        twin = await self.see_archived(run, image, is_void)
         if is_void and self.gone_since.add(image.key[1:]):
             self.add(left_problem("gone_since", image.key[1:], "the asset", "absent"))
         elif not is_void:
@@ -1310,12 +1321,16 @@ def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, 
 def first_of_all(summary: Dict[str, Any]) -> str:
     """What is to be done before the application is opened, in words."""
     notes, text = summary["notes"], ""
-    if "no_before_image" in notes or summary["journals_lost"]:
-        others = migration.counted(notes.get("no_before_image", 0), "migrated asset")
+    if "no_before_image" in notes:
         text = (
             "look for the journals of %s, maybe in another folder, and verify again with all: without them these are"
-            " not compared and have no way back. If they are lost: "
-            % (others if "no_before_image" in notes else "the runs named above")
+            " not compared and have no way back. If they are lost, or users made these assets before the first run: "
+            % migration.counted(notes["no_before_image"], "migrated asset")
+        )
+    elif summary["journals_lost"]:
+        text = (
+            "look for the journals of the runs named above, maybe in another folder, and verify again with all: without"
+            " them nobody sees what of their assets is gone. If they are lost: "
         )
     if "to_do" in notes:
         text += "do what the rows to_do of the report say; then "
@@ -1355,7 +1370,8 @@ def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str
         still = "%s left" % ("one version record is" if records == 1 else "{:,} version records are".format(records))
     if not not_given:
         beside = ", by no journal beside those given" if left or records else ""
-        return "%s%s: look for the missing one; if that is to stay, file %s" % (still, beside, files), None, {}
+        step = "%s%s: look for the missing one, unless users made them; if that is to stay, file %s"
+        return step % (still, beside, files), None, {}
     step = "%s: to roll back the rest too, give all journals; if that is to stay, file %s" % (still, files)
     return step, ROLLBACK, {**flags, "journal": all_folders(summary, storage)}
 

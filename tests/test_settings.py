@@ -217,7 +217,7 @@ def test_a_misspelt_flag_gets_its_nearest_name(capsys):
         (["\u2014dry-run"], "did you mean --dry-run? `"),
         (["--xyzzy"], "`"),
         (["--limit", "ten"], "give a whole number, such as --limit 10. `"),
-        (["my config.json"], "did you mean --config 'my config.json'? `"),
+        (["my config.json"], "put a name that has blanks in quotes. `"),
         (["10"], "did you mean --limit 10? `"),
         (["--asset-bucket", "My Bucket"], "give it as `aws s3 ls` shows it: small letters, "),
     ):

@@ -1221,6 +1221,29 @@ def test_after_a_rollback_for_each_journal_all_are_compared(tables):
     assert run(tables, "--restored", "--journal", "backups").status == 1
 
 
+def test_what_a_rollback_took_back_further_than_the_journals_given_tell_is_no_problem(tables):
+    tables.put(asset("a", isDistributable=S("True"), assetLocation=M(Key="a/x.glb")))
+    first, second = tables.migrate().journal, tables.migrate("--repair").journal
+    assert roll_back(tables, first, second) == 0
+    assert run(tables, "--restored", "--journal", second).found == []
+    tables.put(asset("a", isDistributable=TRUE))
+    found = run(tables, "--restored", "--journal", second).found
+    assert found == [("db01", "a", "not_restored", "isDistributable")]
+
+
+def test_a_date_that_a_person_set_right_is_no_problem(tables):
+    tables.put(asset("a", currentVersion=version(DateModified="2023-05-04 10:11")))
+    done = tables.migrate()
+    assert run(tables, "--journal", done.journal).found == [("db01", "a", "date_not_recognised", "dateCreated")]
+    for date, found in (
+        ("2023-05-04T10:11:00Z", []),
+        ("May 4", [("db01", "a", "record_content_differs", "dateCreated")]),
+    ):
+        tables.put_records(record("a", dateCreated=date))
+        result = run(tables, "--journal", done.journal)
+        assert [row for row in result.found if row[2] != "date_not_recognised"] == found
+
+
 @pytest.mark.parametrize("how", ["preview", "version"])
 def test_an_asset_that_was_edited_between_two_runs_was_not_taken_back(tables, how):
     """Its later run, a repair, was; the earlier one tells what it was in v2.2."""

@@ -442,7 +442,7 @@ def test_that_a_step_was_killed_is_said_for_it_could_not(guide, capsys):
     assert guide("migrate", guide.config()) == 128 + signal.SIGKILL
     assert guide.calls == [(MIGRATION, "")]
     said = capsys.readouterr()
-    assert said.err.startswith("error: %s was killed, by signal 9.\n  Fix: " % MIGRATION)
+    assert said.err.startswith("\nerror: %s was killed, by signal 9.\n  Fix: " % MIGRATION)
     assert said.out.splitlines()[-1] == guided_run.TYPE_AGAIN.text.strip()
 
 
