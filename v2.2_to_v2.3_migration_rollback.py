@@ -183,6 +183,12 @@ class BeforeImage:
         changed = (*self.plan.set_attributes, *self.plan.remove_attributes)
         return self.record is None and not set(migration.OWNED_FIELDS).intersection(changed)
 
+    @property
+    def is_of_migrated(self) -> bool:
+        """Whether its run found the asset migrated, as far as can be seen: what the migration sets was set."""
+        names = set(migration.OWNED_FIELDS).intersection(self.plan.set_attributes)
+        return self.record is None and all(migration.same(self.before[name], self.after[name]) for name in names)
+
     def still_repaired(self, asset: Item) -> List[str]:
         """What is still as a repair left it: what users have edited since is theirs."""
         return [name for name, value in self.plan.set_attributes.items() if migration.same(asset.get(name), value)]
@@ -403,14 +409,13 @@ def without_undone(
 ) -> List[Journal]:
     """The journals without those that an earlier rollback has taken back whole: what users have made of their assets
     since is theirs. One that was named counts all the same. Where there are no others all are returned, as taken back.
-    afterwards: those of the last rollback count too, for it has just ended, and of all that came after the last run.
-    skipped: gets those that are left out."""
+    afterwards: those of the last rollback count too, for it has just ended. skipped: gets those that are left out."""
     undone = set(undone_journals(summaries))
     if afterwards:
-        rollbacks = [one for one in summaries.rollbacks() if of_same_tables(one, journals[0].header)]
-        last_run = max(journal.started for journal in journals)
-        for one in [one for one in rollbacks if one.get("started", "") > last_run] or rollbacks[-1:]:
-            undone.difference_update(summaries.storage.journal(path).identity for path in one.get("journals", []))
+        last = [one for one in summaries.rollbacks() if of_same_tables(one, journals[0].header)][-1:]
+        undone.difference_update(
+            summaries.storage.journal(path).identity for one in last for path in one.get("journals", [])
+        )
     left = [journal for journal in journals if journal.named or journal.file.identity not in undone]
     for journal in journals:
         if left and journal not in left:

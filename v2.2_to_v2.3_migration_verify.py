@@ -206,6 +206,9 @@ class Case(NamedTuple):
     under_way: Sequence[str] = ()  # the journals of runs that change the tables meanwhile
     rolled_back: FrozenSet[str] = frozenset()  # the marks of those journals that a rollback has taken back
     rollback_ended: bool = False  # all of them by one
+    left_out: Sequence[
+        str
+    ] = ()  # journals that an earlier rollback has taken back: after another one they do not count
 
 
 # --------------------------------------------------------------------------------------
@@ -475,7 +478,22 @@ def to_do(image: Any, asset: Item, bucket: str, profile: Optional[str]) -> List[
                 advice += ": " + copy_command(actual, expected, profile)
             message = "%s %s" % (finding.message, advice)
             rows.append(Problem(image.key[1], image.key[2], "to_do", name, expected, actual, message))
+    if not any(row.field == "assetLocation" for row in rows):
+        rows += to_look_for_in_its_bucket(image, asset, bucket, profile)
     return rows
+
+
+def to_look_for_in_its_bucket(image: Any, asset: Item, bucket: str, profile: Optional[str]) -> List[Problem]:
+    """Where an old location in the asset's own folder named another bucket, of which the migration says nothing."""
+    old, new = (item.get("assetLocation", {}) for item in (image.asset, image.whole_after))
+    old_bucket = migration.text_of(old.get("M", {}).get("Bucket"))
+    replaced = old_bucket not in (None, bucket) and migration.usable_key(old) and not migration.same(old, new)
+    if not replaced or not migration.same(asset.get("assetLocation"), new):
+        return []
+    actual, expected = places(old, new, bucket)
+    message = "Its bucket was %s. If its files are there alone, copy them: %s"
+    message %= old_bucket, copy_command(actual, expected, profile)
+    return [Problem(image.key[1], image.key[2], "to_do", "assetLocation", expected, actual, message)]
 
 
 # Where the migration finds what it writes to an attribute of a version record, where that has another name.
@@ -487,9 +505,8 @@ def was_seen_to(image: Any, problem: Problem, asset: Item, record: Optional[Item
     source = SOURCES.get(problem.field, problem.field)
     codes = {finding.code for finding in image.plan.findings if finding.field == source}
     if problem.error_type == "asset_content_differs":
-        value = asset.get(problem.field, {})
-        wanted = {"is_distributable_not_boolean": "BOOL", "name_or_description_missing": "S"}
-        return any(wanted.get(code) in value for code in codes)
+        kind = {"isDistributable": "BOOL", "assetName": "S", "description": "S"}.get(problem.field)
+        return kind in asset.get(problem.field, {}) and kind not in image.whole_after.get(problem.field, {})
     if problem.error_type == "record_content_differs" and "pipelines_dropped" in codes:
         names, planned = ((item or {}).get(problem.field, {}).get("L", []) for item in (record, image.record))
         return bool(names) and all("S" in name for name in names) and all(name in names for name in planned)
@@ -607,8 +624,8 @@ class Verification:
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
-        self.without_record = Keys()  # assets of which the before images met so far have no version record
-        self.as_taken_back = Keys()  # assets that are as a run left them that was taken back
+        self.without_record = Keys()  # assets that the before images met so far found migrated
+        self.seen_taken_back = Keys()  # those of runs that were taken back
         self.listed = Keys()  # assets with attributes that are to be seen to
         # Migrated assets, without those that a journal has a before image of: of the migration, those that a rollback
         # left as users had made them, and of users.
@@ -715,14 +732,14 @@ class Verification:
     def told_by(self, image: Any) -> Told:
         """The newest before images come first. One that was taken back says nothing of what users, or later runs, have
         made of its asset since."""
-        key = image.key[1:]
+        key, has_record = image.key[1:], image.record is not None
         if image.journal.mark in self.rolled_back:
-            newest = not image.is_repair and not self.seen.has(key)
-            return Told(newest, newest, True)
+            newest = has_record and not self.seen.has(key) and self.seen_taken_back.add(key)
+            return Told(newest, newest or (has_record and self.without_record.has(key)), True)
         newest = self.seen.add(key)
-        if image.record is not None:
+        if has_record:
             return Told(newest, self.without_record.discard(key) or newest, False)
-        if newest:
+        if newest and image.is_of_migrated:
             self.without_record.add(key)
         return Told(newest, newest or self.without_record.has(key), False)
 
@@ -769,14 +786,12 @@ class Verification:
             self.tally.images += told.asset
             if told.record:
                 self.tick_off(image)
-        elif not told.asset or any(problem.error_type not in NOTES for problem in problems):
-            if image.is_repair or not self.uncovered.discard(key):
-                return
-            self.left_by_rollback.add(key)
-            problems = []
-        elif self.as_taken_back.add(key):
+        elif told.asset and all(problem.error_type in NOTES for problem in problems):
             self.tally.images += 1
             self.tick_off(image)
+        elif self.was_left(image, asset, told):
+            self.left_by_rollback.add(key)
+            problems = []
         else:
             return
         for problem in problems:
@@ -785,11 +800,22 @@ class Verification:
             if self.listed.add([*key, row.field]):
                 self.add(row)
 
+    def was_left(self, image: Any, asset: Item, told: Told) -> bool:
+        """Whether the rollback of an image's run left its asset, and no other run given tells of its migration."""
+        if told.asset:
+            return self.uncovered.discard(image.key[1:])
+        needed = told.record and migration.needs_record(asset, image.record["assetVersionId"]["S"])
+        if needed:
+            self.uncovered.discard(image.key[1:])
+        return needed
+
     def tick_off(self, image: Any) -> None:
         """Its asset is not one of those that no journal tells of. A repair tells of no migration."""
-        others = () if image.is_repair else (self.uncovered, self.left_by_rollback)
-        for keys in (self.made_in_v23, *others):
-            keys.discard(image.key[1:])
+        self.made_in_v23.discard(image.key[1:])
+        if not image.is_repair:
+            self.uncovered.discard(image.key[1:])
+        if image.record is not None:
+            self.left_by_rollback.discard(image.key[1:])
 
     async def see_archived(self, run: Any, image: Any, is_void: bool) -> Optional[Item]:
         """The archived asset of a live one's assetId, or the other way round. It is of users where it is the one that
@@ -1217,6 +1243,9 @@ def result_text(summary: Dict[str, Any]) -> str:
     not_given = summary["journals_not_given"] + summary["journals_lost"]
     interrupted = summary["interrupted_journals"] if not_covered(summary) else []
     lines += rollback.journal_warnings(interrupted, not_given)
+    if summary["journals_left_out"]:
+        text = "  not compared: what %s tell of, taken back by an earlier rollback; name them to compare that too"
+        lines.append(text % ", ".join(summary["journals_left_out"]))
     return "\n".join(lines)
 
 
@@ -1432,6 +1461,8 @@ def summarise(case, findings, runs, requests, start, status, error, files, stopp
             ("under_way", list(case.under_way)),
             ("rollback_ended", case.rollback_ended),
             ("journals", [journal.path for journal in journals]),
+            ("journals_taken_back", [journal.path for journal in journals if journal.mark in case.rolled_back]),
+            ("journals_left_out", list(case.left_out)),
             ("interrupted_journals", [journal.path for journal in journals if journal.state == rollback.NOT_WHOLE]),
             ("settings", migration.public_settings(case.settings)),
             ("files", files),
@@ -1587,10 +1618,9 @@ def facts_html(summary: Dict[str, Any]) -> str:
 
 
 def journals_text(summary: Dict[str, Any]) -> str:
-    interrupted = summary["interrupted_journals"]
-    return ", ".join(
-        "%s %s" % (path, rollback.NOT_WHOLE) if path in interrupted else path for path in summary["journals"]
-    )
+    state = dict.fromkeys(summary["journals_taken_back"], " (taken back by a rollback)")
+    state.update(dict.fromkeys(summary["interrupted_journals"], " " + rollback.NOT_WHOLE))
+    return ", ".join(path + state.get(path, "") for path in summary["journals"])
 
 
 def counts_html(summary: Dict[str, Any]) -> str:
@@ -1697,8 +1727,10 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.require(site.checks + checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = rollback.Summaries(storage, settings.report_dir)
+    opened = [journal.path for journal in journals]
     if restored:
         journals = rollback.without_undone(journals, summaries, skipped, afterwards=True)
+    left_out = [path for path in opened if path not in {journal.path for journal in journals}]
     with migration.preparing():
         journals, counts, archive = survey(journals, summaries, skipped)
     if journals:
@@ -1712,6 +1744,7 @@ def verify(argv: Optional[List[str]]) -> int:
         under_way=under_way,
         rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
         rollback_ended=any(images <= done for done in ended),
+        left_out=left_out,
     )
     return run_verification(case, requests.counts, typed.get("output"), typed.get("html"), typed)
 

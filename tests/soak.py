@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -107,7 +108,7 @@ def alone(engine, rng, folder):
             kills=rng.randint(0, 3), requests=requests, signals=SIGNALS,
         )  # fmt: skip
         assert back[-1] == 0, "the rollback ends with %s: %s" % (back[-1], scene.rows())
-        check_same(tables.contents(), before)
+        check_same(without_doubted(tables.contents(), scene.rows()), without_doubted(before, scene.rows()))
         return "%d assets, %d records, runs %s and back %s, %s" % (
             len(assets), len(records), forth, back, faulted(front),
         )  # fmt: skip
@@ -155,6 +156,17 @@ def killed_in_company(engine, rng, folder):
         return "%d assets, runs %s, back %d, then %d, %s, %s" % (
             len(assets), statuses, back, again, acted(writers), faulted(front),
         )  # fmt: skip
+
+
+def without_doubted(contents, rows):
+    """Without the version records of which a rollback says that another asset may have made them: after a lost answer
+    nobody knows which of two assets, that would make the same one, did."""
+    doubted = {
+        (row["asset_id"], re.match("The version record (.*?) stays: ", row["message"]).group(1))
+        for row in rows
+        if row["code"] == "record_stays" and row["message"].endswith(" may have made it.")
+    }
+    return contents[0], {key: record for key, record in contents[1].items() if key not in doubted}
 
 
 def small_worlds(engine, rng, folder):

@@ -209,7 +209,9 @@ def test_limit_0_survives():
     assert resolved(limit=0).limit == 0 and resolved({"limit": 0}).limit == 0 and resolved().limit is None
 
 
-def test_a_misspelt_flag_gets_its_nearest_name(capsys):
+def test_a_misspelt_flag_gets_its_nearest_name(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there is.json").write_text("{}")
     for argv, fix in (
         (["--dryrun"], "did you mean --dry-run? `"),
         (["--limit", "3", "--databse-id=db01"], "did you mean --database-id? `"),
@@ -217,7 +219,8 @@ def test_a_misspelt_flag_gets_its_nearest_name(capsys):
         (["\u2014dry-run"], "did you mean --dry-run? `"),
         (["--xyzzy"], "`"),
         (["--limit", "ten"], "give a whole number, such as --limit 10. `"),
-        (["my config.json"], "put a name that has blanks in quotes. `"),
+        (["there is.json"], "did you mean --config 'there is.json'? `"),
+        (["config.json"], "put a name that has blanks in quotes. `"),
         (["10"], "did you mean --limit 10? `"),
         (["--asset-bucket", "My Bucket"], "give it as `aws s3 ls` shows it: small letters, "),
     ):

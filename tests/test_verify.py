@@ -905,6 +905,8 @@ def test_what_a_person_has_to_do_is_known_without_any_report(tables):
         asset("odd", isDistributable=S("False"), description=None, tags=None),
         asset("pipes", currentVersion=version(specifiedPipelines=L("p1", N(1)))),
         asset("previews"),
+        asset("inside", assetLocation=M(Key="inside/x.glb", Bucket="former")),
+        asset("here", assetLocation=M(Key="here/x.glb", Bucket=BUCKET)),
     )
     second = tables.migrate()
     result = run(tables, "--journal", first.journal, second.journal)
@@ -913,6 +915,7 @@ def test_what_a_person_has_to_do_is_known_without_any_report(tables):
     assert set(messages) == {
         ("file", "assetLocation"), ("folder", "assetLocation"), ("preview", "previewLocation"),
         ("odd", "isDistributable"), ("odd", "description"), ("pipes", "specifiedPipelines"), ("previews", "assetId"),
+        ("inside", "assetLocation"),
     }  # fmt: skip
     assert messages["file", "assetLocation"].endswith(
         "Copy its files: aws s3 cp 's3://%s/old/radio 1.glb' 's3://%s/file/radio 1.glb'" % (BUCKET, BUCKET)
@@ -923,8 +926,14 @@ def test_what_a_person_has_to_do_is_known_without_any_report(tables):
     assert messages["preview", "previewLocation"].endswith(
         "aws s3 cp s3://former/previews/p.png s3://%s/previews/p.png" % BUCKET
     )
+    copied = "aws s3 cp s3://former/inside/x.glb s3://%s/inside/x.glb" % BUCKET
+    assert (
+        messages["inside", "assetLocation"]
+        == "Its bucket was former. If its files are there alone, copy them: " + copied
+    )
     values = {row["asset_id"]: (row["actual"], row["expected"]) for row in result.rows if row["field"] != "description"}
     assert values == {
+        "inside": ("s3://former/inside/x.glb", "s3://%s/inside/x.glb" % BUCKET),
         "file": ("s3://%s/old/radio 1.glb" % BUCKET, "s3://%s/file/radio 1.glb" % BUCKET),
         "folder": ("s3://former/old/", "s3://%s/folder/" % BUCKET),
         "preview": ("s3://former/previews/p.png", "s3://%s/previews/p.png" % BUCKET),
@@ -1159,16 +1168,71 @@ def test_so_it_is_where_a_later_run_only_removed_what_is_of_v22(tables):
     assert run(tables, *journals).found == [("db01", "a", "record_content_differs", "createdBy")]
 
 
-def test_an_asset_that_a_rollback_left_and_a_later_run_repaired(tables):
+LEFT = [("db01", "a", "left_by_rollback", ""), ("db01", "a", "to_do", "assetLocation")]
+
+
+@pytest.mark.parametrize("edits", [{}, {"pipelineId": ""}])
+def test_an_asset_that_a_rollback_left_and_a_later_run_found_migrated(tables, edits):
     """Only the run that was taken back tells what it was in v2.2, and what a person has to do."""
     tables.put(asset("a", isDistributable=S("True"), assetLocation=M(Key="elsewhere/x.glb")), asset("b"))
     runs = [tables.migrate()]
-    tables.put(changed(tables.asset("db01", "a"), {"previewLocation": M(Key="a/new.png", Bucket=BUCKET)}))
+    preview = {"previewLocation": M(Key="a/new.png", Bucket=BUCKET)}
+    tables.put(changed(tables.asset("db01", "a"), {**edits, **preview}))
     assert roll_back(tables, runs[0].journal) == 1
     runs += [tables.migrate("--repair")]
     result = run(tables, "--journal", *(done.journal for done in runs))
-    assert sorted(result.found) == [("db01", "a", "left_by_rollback", ""), ("db01", "a", "to_do", "assetLocation")]
-    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+    assert (sorted(result.found), verify.verdict(result.summary)[0]) == (LEFT, "VERIFIED IN PART")
+
+
+def test_an_asset_that_rollbacks_of_two_runs_left(tables):
+    """The second one found it migrated."""
+    tables.put(asset("a", assetLocation=M(Key="elsewhere/x.glb")))
+    runs = [tables.migrate()]
+    tables.put(changed(tables.asset("db01", "a"), {"pipelineId": ""}))
+    runs += [tables.migrate()]
+    left = tables.asset("db01", "a")
+    tables.put(changed(left, {"previewLocation": M(Key="a/new.png", Bucket=BUCKET)}))
+    assert roll_back(tables, *(done.journal for done in runs)) == 1
+    tables.put(left)
+    tables.put_records(record("a", comment="another"))
+    result = run(tables, "--journal", *(done.journal for done in runs))
+    assert (sorted(result.found), verify.verdict(result.summary)[0]) == (LEFT, "VERIFIED IN PART")
+
+
+def test_an_older_run_that_was_taken_back_does_not_tell_what_a_newer_one_left(tables):
+    tables.put(asset("a", tags=L("old")))
+    runs = [tables.migrate()]
+    assert roll_back(tables, runs[0].journal) == 0
+    as_first = migrated("a", tags=L("old"))
+    tables.put(asset("a", tags=L("new"), previewLocation=M(Key="previews/q.png")))
+    runs.append(tables.migrate())
+    tables.put(as_first)
+    assert roll_back(tables, runs[1].journal) == 1
+    result = run(tables, "--journal", *(done.journal for done in runs))
+    assert [row[2] for row in result.found] == ["left_by_rollback"]
+
+
+def test_what_is_entered_after_a_repair_of_something_else_is_no_problem(tables):
+    tables.put(asset("a", isDistributable=S("odd"), description=NULL))
+    runs = [tables.migrate(), tables.migrate("--repair")]
+    journals = ["--journal", *(done.journal for done in runs)]
+    assert run(tables, *journals).found == [("db01", "a", "to_do", "isDistributable")]
+    tables.put(changed(tables.asset("db01", "a"), {"isDistributable": FALSE}))
+    assert run(tables, *journals).found == []
+    tables.put(changed(tables.asset("db01", "a"), {"isDistributable": FALSE, "description": S("damaged")}))
+    assert run(tables, *journals).found == [("db01", "a", "asset_content_differs", "description")]
+
+
+def test_a_version_record_of_the_application_is_not_compared_with_an_older_plan(tables):
+    """A run that was killed had read the asset before the application touched it."""
+    tables.put(asset("a", currentVersion=version(Version="1")))
+    first = tables.migrate("--asset-id", "a", "--database-id", "db01").journal
+    tables.client.delete_item(TableName=tables.versions, Key={"assetId": S("a"), "assetVersionId": S("1")})
+    touched = {"currentVersion": None, "versions": None, "currentVersionId": "1"}
+    tables.put(changed(asset("a"), touched))
+    tables.put_records(record("a", assetVersionId="1", comment="hers", **BY_ANN))
+    second = tables.migrate().journal
+    assert run(tables, "--journal", first, second).found == []
 
 
 def test_the_journal_of_a_repair_tells_of_no_migration(tables):
@@ -1208,17 +1272,18 @@ def test_a_repair_that_was_taken_back_and_entered_by_hand_hides_no_record(tables
     assert run(tables, *journals).found == [("db01", "a", "record_content_differs", "comment")]
 
 
-def test_after_a_rollback_for_each_journal_all_are_compared(tables):
+def test_it_says_what_it_does_not_compare_after_a_rollback_for_each_journal(tables, capsys):
     tables.put(asset("a"), asset("b", "db02"))
     for name in ("db01", "db02"):
         assert migration.main([*tables.flags, "--database-id", name]) == 0
-    for journal in sorted(pathlib.Path("backups").iterdir()):
-        assert roll_back(tables, journal) == 0
-    for summary in pathlib.Path("reports").glob("rollback_*_summary.json"):  # in another second than the last run
-        summary.write_text(json.dumps({**json.loads(summary.read_text()), "started": "2099-01-01T00:00:00Z"}))
-    assert run(tables, "--restored", "--journal", "backups").summary["before_images"] == 2
-    tables.put(asset("a", assetLocation=S("another")))
-    assert run(tables, "--restored", "--journal", "backups").status == 1
+    first, second = sorted(map(str, pathlib.Path("backups").iterdir()))
+    assert roll_back(tables, first) == 0 and roll_back(tables, second) == 0
+    capsys.readouterr()
+    assert run(tables, "--restored", "--journal", "backups").summary["journals_left_out"] == [first]
+    assert (
+        "\n  not compared: what %s tell of, taken back by an earlier rollback; name" % first in capsys.readouterr().out
+    )
+    assert run(tables, "--restored", "--journal", first, second).summary["before_images"] == 2
 
 
 def test_what_a_rollback_took_back_further_than_the_journals_given_tell_is_no_problem(tables):
@@ -1550,6 +1615,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
         "not_migratable": 0, "journals_not_given": [], "journals_lost": [], "under_way": [], "rollback_ended": False,
+        "journals_left_out": [],
         **changes,
     }  # fmt: skip
     found, *command = verify.next_step(summary, settings, LOCAL, typed)

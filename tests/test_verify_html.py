@@ -47,6 +47,8 @@ def summary_of(problems, **changes):
         "journals": [],
         "interrupted_journals": [],
         "journals_not_given": [],
+        "journals_taken_back": [],
+        "journals_left_out": [],
         "journals_lost": [],
         "settings": {
             "endpoint_url": None,
