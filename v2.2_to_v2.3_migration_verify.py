@@ -745,6 +745,8 @@ class Verification:
 
     async def verify_image(self, run: Any, image: Any) -> None:
         self.tally.any_image = True
+        if image.superseded:  # in its own run, which planned the asset anew
+            return
         told = self.told_by(image)
         if not is_in_scope(image, self.settings) or not self.is_within_limit(image):
             return
@@ -928,7 +930,10 @@ class Restoration:
 
     def before(self, image: Any) -> Optional[Before]:
         """What an asset was before, once all journals from an image on have been read; None where that was known, or
-        is not known yet. The newest come first: a rollback takes one back, and then what is older."""
+        is not known yet. The newest come first: a rollback takes one back, and then what is older, but nothing that was
+        superseded in its own run."""
+        if image.superseded:
+            return None
         key = migration.to_json(image.key)
         row = self.migrated.execute("SELECT before FROM migrated WHERE key = ?", (key,)).fetchone()
         if row is None and not self.seen.add(image.key[1:]):

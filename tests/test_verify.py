@@ -14,7 +14,7 @@ import sys
 import types
 
 import pytest
-from conftest import LOCAL
+from conftest import LOCAL, before_first
 from v22 import BUCKET, BY_ANN, DELETED, NULL, L, M, N, S, asset, changed, migrated, record, version
 
 import local_dynamodb
@@ -1221,6 +1221,22 @@ def test_what_is_entered_after_a_repair_of_something_else_is_no_problem(tables):
     assert run(tables, *journals).found == []
     tables.put(changed(tables.asset("db01", "a"), {"isDistributable": FALSE, "description": S("damaged")}))
     assert run(tables, *journals).found == [("db01", "a", "asset_content_differs", "description")]
+
+
+def test_a_before_image_that_its_own_run_superseded_tells_nothing(tables, monkeypatch):
+    """The application touched one asset after it was read, users of v2.2 moved the file of another one."""
+    tables.put(asset("a", currentVersion=version(Version="1")), asset("b", assetLocation=M(Key="pipelines/x.glb")))
+
+    def touch():
+        touched = {"currentVersion": None, "versions": None, "currentVersionId": "1"}
+        tables.put(changed(asset("a"), touched), asset("b", assetLocation=M(Key="b/x.glb")))
+        tables.put_records(record("a", assetVersionId="1", comment="hers", **BY_ANN))
+
+    before_first(monkeypatch, "UPDATE", touch)
+    done = tables.migrate()
+    assert run(tables, "--journal", done.journal).found == []
+    assert roll_back(tables, done.journal) == 0
+    assert run(tables, "--restored", "--journal", done.journal).found == []
 
 
 def test_a_version_record_of_the_application_is_not_compared_with_an_older_plan(tables):
