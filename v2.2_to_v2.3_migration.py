@@ -3931,11 +3931,12 @@ def twin_findings(message: str) -> Tuple[Finding, ...]:
 
 
 def shared_findings(record: Item, present: Item) -> Tuple[Finding, ...]:
-    message = "It shares the version record %s with another asset of this assetId: dateCreated is %s, not %s." % (
-        record["assetVersionId"]["S"],
-        shown(present.get("dateCreated", NULL)),
-        shown(record["dateCreated"]),
+    message = (
+        "The version record %s was there already, of an asset of another database or an earlier run:"
+        " dateCreated is %s, not %s."
     )
+    dates = (shown(item.get("dateCreated", NULL)) for item in (present, record))
+    message %= (record["assetVersionId"]["S"], *dates)
     return (Finding("shared_version_record", "dateCreated", message),)
 
 
@@ -4686,8 +4687,8 @@ WARNINGS = collections.OrderedDict(
         ),
         (
             "shared_version_record",
-            "an asset of another database has the same assetId, version and content, with another date;"
-            " both use that record",
+            "its version record was there already with another date, of an asset of another database that has the same"
+            " assetId, version and content, or of an earlier run; both use it",
         ),
         (
             "record_stays",

@@ -68,7 +68,11 @@ NOT_RESTORED = ("record_kept", "changed_since", "asset_deleted", "failed")
 # What the codes of findings mean, on the last screen.
 FAILURES = collections.OrderedDict(
     [
-        ("changed_since", "the asset is not as the migration left it, or may be another one; it was not touched"),
+        (
+            "changed_since",
+            "the asset is not as the migration left it, may be another one, or was migrated again since; it was not"
+            " touched",
+        ),
         ("asset_deleted", "the asset is gone or was archived; it was not brought back"),
         (
             "version_record_changed",
@@ -868,7 +872,7 @@ def outcome_with(steps: Sequence[str], outcome: str) -> str:
 
 def by_hand(record: Key) -> str:
     """What to do about a version record that stays."""
-    text = "If it is not wanted, delete it by hand, or a new migration says version_conflict: %s."
+    text = "If it is not wanted, delete it by hand, or a new migration uses it, or says version_conflict: %s."
     return text % place_of(record)
 
 
@@ -1270,9 +1274,15 @@ def add_kept_records(rollback: Rollback) -> None:
         rollback.tally.report.add(database_id, asset_id, outcome, finding)
 
 
-def in_no_journal(rollback: Rollback, later: LaterImages) -> int:
-    """How many assets had a currentVersionId when the keys were read, and no journal has a before image of them."""
-    return sum(key not in later for key in rollback.owners.keys.with_version())
+def in_no_journal(rollback: Rollback, later: LaterImages) -> Tuple[int, List[str]]:
+    """How many assets had a currentVersionId when the keys were read, and no journal has a before image of them; and
+    the names of the first."""
+    count, first = 0, []
+    for key in rollback.owners.keys.with_version():
+        if key not in later:
+            count += 1
+            first += [migration.name_of(*key)] if count <= migration.SHOWN_ASSETS else []
+    return count, first
 
 
 def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Optional[str], Dict[str, Any]]:
@@ -1281,6 +1291,9 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
     if summary["exit_status"] == migration.EXIT_INTERRUPTED:
         return "finish what is left", script, typed
     would_write = summary["version_records_removed"] or any(map(outcomes.get, ("would_restore", "would_keep_record")))
+    if summary["taken_back_before"] and outcomes.get("changed_since"):
+        again = ["look for the journal of the run that migrated again", "roll back by that"]
+        return "; then ".join(again), script, typed
     if summary["dry_run"] and would_write:
         return "; then ".join([*what_is_missing(summary), "roll back"]), script, migration.for_real(typed)
     if outcomes.get("failed") or outcomes.get("would_fail"):
@@ -1307,7 +1320,7 @@ def what_is_missing(summary: Dict[str, Any]) -> Iterator[str]:
     """What a rollback by these journals leaves, because others tell of it."""
     if summary["migrated_in_no_journal"]:
         assets = migration.counted(summary["migrated_in_no_journal"], "asset")
-        yield "see whose %s in no journal here are: of users, or of a run whose journal is missing" % assets
+        yield "see what is in no journal here: %s, of users, or of a run whose journal is missing" % assets
     if summary["journals_not_given"]:
         others = summary["assets_of_journals_not_given"]
         left = "look at the journals not given, by which up to %s may be migrated" % migration.counted(others, "asset")
@@ -1365,7 +1378,9 @@ def run_rollback(
         summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
         summary["journals_not_given"] = later.paths
         summary["assets_of_journals_not_given"] = len(later)
-        summary["migrated_in_no_journal"] = 0 if run.stopped or error else in_no_journal(rollback, later)
+        in_none = (0, []) if run.stopped or error else in_no_journal(rollback, later)
+        summary["migrated_in_no_journal"], summary["first_in_no_journal"] = in_none
+        summary["taken_back_before"] = all(journal.taken_back for journal in journals)
         buckets = {journal.header["asset_bucket_name"] for journal in later.journals}
         summary["other_buckets"] = sorted(buckets - {settings.asset_bucket_name})
         # Whole: what is left of it, no later rollback by these journals alone would take back.
@@ -1416,6 +1431,8 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     if summary["migrated_in_no_journal"]:
         meaning = "with a currentVersionId, in no journal here: of users in v2.3, or of a run whose journal is missing"
         lines.append(migration.count_line(summary["migrated_in_no_journal"], meaning))
+        others = ", and others" if len(summary["first_in_no_journal"]) < summary["migrated_in_no_journal"] else ""
+        lines.append(" " * 15 + ", ".join(summary["first_in_no_journal"]) + others)
     for title, known in (
         ("Not restored, or not wholly, by before images", FAILURES),
         ("Warnings", WARNINGS),

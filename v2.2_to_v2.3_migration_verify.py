@@ -130,7 +130,8 @@ ERROR_TYPES = collections.OrderedDict(
         ),
         (
             "left_by_rollback",
-            "Note: assets that a rollback left as users had made them; their content was not compared.",
+            "Note: assets that a rollback left as users had made them, or that a run whose journal was not given has"
+            " migrated again; their content was not compared.",
         ),
         (
             "gone_since",
@@ -1369,7 +1370,7 @@ def first_of_all(summary: Dict[str, Any]) -> str:
     if "to_do" in notes:
         text += "do what the rows to_do of the report say; then "
     if "left_by_rollback" in notes:
-        text += "look at what a rollback left as users had made it, for that is not compared; then "
+        text += "look at the rows left_by_rollback of the report, for these assets are not compared; then "
     return text
 
 

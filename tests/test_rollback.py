@@ -858,7 +858,7 @@ def test_a_missing_journal_is_not_forgotten_for_what_users_made(tables, capsys):
     assert rollback.main([*flags, "--yes"]) == 1
     step = capsys.readouterr().out.split("\nNext: ")[1]
     assert step.startswith(
-        "see that all but what users made is as it was before; see whose 1 asset in no journal here are"
+        "see that all but what users made is as it was before; see what is in no journal here: 1 asset, "
     )
     assert verify.main([*flags, "--restored"]) == 1
     step = capsys.readouterr().out.split("\nNext: ")[1]
@@ -962,6 +962,7 @@ def test_it_says_how_many_assets_are_in_the_new_form_and_in_no_journal(tables, c
         assert rollback.main([*tables.flags, "--yes", *dry, "--journal", *given]) == 0
         result = capsys.readouterr().out
         assert in_none in result and (not_given in result) is shown
+        assert ", db01 / made-by-v23\n" in result
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
@@ -1251,9 +1252,11 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
          "R --config c --journal a --journal b --no-dry-run"),
         ({"dry_run": True, "version_records_removed": 1}, {"dry_run": True, "journal": ["a"]}, "roll back",
          "R --journal a"),
+        ({"taken_back_before": True, "outcomes": {"changed_since": 2}}, {"journal": ["a"]},
+         "look for the journal of the run that migrated again; then roll back by that", "R --journal a"),
         ({"dry_run": True, "version_records_removed": 1, "migrated_in_no_journal": 2},
          {"dry_run": True, "journal": ["a"]},
-         "see whose 2 assets in no journal here are: of users, or of a run whose journal is missing; then roll back",
+         "see what is in no journal here: 2 assets, of users, or of a run whose journal is missing; then roll back",
          "R --journal a"),
         ({"other_buckets": ["b"], "journals_not_given": ["k"], "assets_of_journals_not_given": 1}, {"journal": ["a"]},
          "take back what was migrated with the bucket b, if that is to go too",
@@ -1280,7 +1283,7 @@ def test_the_next_step(monkeypatch, changes, typed, step, words):
     monkeypatch.setattr(migration, "python_name", lambda: "python")
     monkeypatch.chdir(HERE)
     summary = {"exit_status": 0, "dry_run": False, "outcomes": {}, "version_records_removed": 0}
-    summary.update(journals_not_given=[], other_buckets=[], migrated_in_no_journal=0)
+    summary.update(journals_not_given=[], other_buckets=[], migrated_in_no_journal=0, taken_back_before=False)
     found, *command = rollback.next_step({**summary, **changes}, typed)
     scripts = {"R": os.path.basename(SCRIPT), "V": migration.VERIFICATION_SCRIPT}
     assert (found, migration.command_text(*command)) == (step, "python " + scripts[words[0]] + words[1:])
@@ -1290,6 +1293,7 @@ def test_the_result_says_how_far_it_came_and_what_was_not_restored_apart():
     outcomes = {**dict.fromkeys(rollback.OUTCOMES, 0), "restored": 60, "changed_since": 3, "not_finished": 37}
     summary = {"codes": {"changed_since": 3}, "dry_run": False, "before_images": 100, "files": {}}
     summary.update(journals_not_given=[], assets_of_journals_not_given=0, migrated_in_no_journal=0)
+    summary.update(first_in_no_journal=["db01 / a", "db01 / b"])
     summary.update(interrupted_journals=["cut.jsonl"], version_records_removed=60, duration_seconds=7.04)
     result = rollback.result_text(summary, outcomes)
     # What a part that is missing tells of would be migrated, and in no journal.
