@@ -207,9 +207,7 @@ class Case(NamedTuple):
     under_way: Sequence[str] = ()  # the journals of runs that change the tables meanwhile
     rolled_back: FrozenSet[str] = frozenset()  # the marks of those journals that a rollback has taken back
     rollback_ended: bool = False  # all of them by one
-    left_out: Sequence[
-        str
-    ] = ()  # journals that an earlier rollback has taken back: after another one they do not count
+    left_out: Sequence[str] = ()  # journals that a rollback before the last one has taken back
 
 
 # --------------------------------------------------------------------------------------
@@ -799,7 +797,7 @@ class Verification:
             return
         for problem in problems:
             self.add(problem)
-        for row in to_do(image, asset, self.bucket, self.settings.aws_profile):  # also of a superseded before image
+        for row in to_do(image, asset, self.bucket, self.settings.aws_profile):  # whichever run it was
             if self.listed.add([*key, row.field]):
                 self.add(row)
 
