@@ -614,7 +614,7 @@ def _plan_of_migration(asset: Item, bucket: str, now: str, facts: Facts) -> Plan
         attributes,
         legacy + removed,
         expected,
-        tuple(findings + id_findings + record_findings + location_findings) + _further_findings(asset),
+        tuple(findings + id_findings + record_findings + location_findings) + further_findings(asset),
     )
 
 
@@ -626,7 +626,7 @@ def _plan_of_touched_asset(asset: Item, bucket: str, legacy: Tuple[str, ...]) ->
         del attributes["assetLocation"]
         findings = [finding for finding in findings if finding.field != "assetLocation"]
     expected = {name: asset.get(name) for name in OWNED_FIELDS}
-    return Plan("migrated", None, attributes, legacy + removed, expected, tuple(findings) + _further_findings(asset))
+    return Plan("migrated", None, attributes, legacy + removed, expected, tuple(findings) + further_findings(asset))
 
 
 def _plan_of_conflicting_ids(
@@ -778,7 +778,7 @@ def usable_key(location: Optional[Value]) -> Optional[str]:
     return text_of(location) or text_of(location.get("M", {}).get("Key"))
 
 
-def _further_findings(asset: Item) -> Tuple[Finding, ...]:
+def further_findings(asset: Item) -> Tuple[Finding, ...]:
     """What is not ours to change but hurts after the upgrade."""
     findings = []
     if "isDistributable" in asset and "BOOL" not in asset["isDistributable"]:
@@ -957,8 +957,10 @@ def is_before(version_id: str, other: str) -> bool:
     names = (version_id, other)
     if version_id == other or not all(map(is_version_number, names)):
         return version_id != other
-    first, second = (int(name.replace("v", "")) for name in names)
-    return first <= second  # "v3" and "3" are one number, and two versions
+    with contextlib.suppress(ValueError):  # of more digits than Python takes
+        first, second = (int(name.replace("v", "")) for name in names)
+        return first <= second  # "v3" and "3" are one number, and two versions
+    return True
 
 
 def needs_record(asset: Item, version_id: str) -> bool:

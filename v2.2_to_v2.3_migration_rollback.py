@@ -187,12 +187,6 @@ class BeforeImage:
         changed = (*self.plan.set_attributes, *self.plan.remove_attributes)
         return self.record is None and not set(migration.OWNED_FIELDS).intersection(changed)
 
-    @property
-    def is_of_migrated(self) -> bool:
-        """Whether its run found the asset migrated, as far as can be seen: what the migration sets was set."""
-        names = set(migration.OWNED_FIELDS).intersection(self.plan.set_attributes)
-        return self.record is None and all(migration.same(self.before[name], self.after[name]) for name in names)
-
     def still_repaired(self, asset: Item) -> List[str]:
         """What is still as a repair left it: what users have edited since is theirs."""
         return [name for name, value in self.plan.set_attributes.items() if migration.same(asset.get(name), value)]
@@ -759,8 +753,8 @@ class Now(NamedTuple):
 
 
 MIGRATED_AGAIN = (
-    "An earlier rollback took it back, and a run whose journal was not given has migrated it again: give that one. To"
-    " have it as it was before the earlier run all the same, name the file of that run's journal."
+    "An earlier rollback took it back, and a run whose journal was not given has migrated it again, or somebody by"
+    " hand: give that one. To have it as it was before the earlier run all the same, name that run's journal."
 )
 
 
@@ -980,10 +974,12 @@ class ClaimedRecords:
         return Step(judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs), whose)
 
     def may_be_archived_since(self, image: BeforeImage, now: Now, outcome: str) -> bool:
-        """Whether the twin may be an image's asset, archived since: there is none in its place, or another."""
-        gone = outcome == "asset_deleted"
-        other = outcome == "nothing_to_restore" and not migration.is_archived(image.asset)
-        return gone or (other and not self.archive.explains(migration.twin_key(image.key), now.twin or {}))
+        """Whether the twin may be an image's asset, archived since: there is none in its place; or there is another
+        one, and the twin is not the archived asset that the journals tell of."""
+        if outcome != "nothing_to_restore" or migration.is_archived(image.asset):
+            return outcome == "asset_deleted"
+        twin_key = migration.twin_key(image.key)
+        return self.archive.has(twin_key) and not self.archive.explains(twin_key, now.twin or {})
 
     async def take_back(
         self, image: BeforeImage, claim: Any, stored: Item, step: Step, untouched: bool

@@ -489,7 +489,8 @@ def to_look_for_in_its_bucket(image: Any, asset: Item, bucket: str, profile: Opt
     replaced = old_bucket not in (None, bucket) and migration.usable_key(old) and not migration.same(old, new)
     if not replaced or not migration.same(asset.get("assetLocation"), new):
         return []
-    actual, expected = places(old, new, bucket)
+    actual, _ = places(old, new, bucket)
+    expected = "s3://%s/%s" % (bucket, migration.usable_key(old))
     message = "Its bucket was %s. If its files are there alone, copy them: %s"
     message %= old_bucket, copy_command(actual, expected, profile)
     return [Problem(image.key[1], image.key[2], "to_do", "assetLocation", expected, actual, message)]
@@ -504,8 +505,9 @@ def was_seen_to(image: Any, problem: Problem, asset: Item, record: Optional[Item
     source = SOURCES.get(problem.field, problem.field)
     codes = {finding.code for finding in image.plan.findings if finding.field == source}
     if problem.error_type == "asset_content_differs":
+        left = {finding.field for finding in migration.further_findings(image.whole_after)}
         kind = {"isDistributable": "BOOL", "assetName": "S", "description": "S"}.get(problem.field)
-        return kind in asset.get(problem.field, {}) and kind not in image.whole_after.get(problem.field, {})
+        return problem.field in left and kind in asset.get(problem.field, {})
     if problem.error_type == "record_content_differs" and "pipelines_dropped" in codes:
         names, planned = ((item or {}).get(problem.field, {}).get("L", []) for item in (record, image.record))
         return bool(names) and all("S" in name for name in names) and all(name in names for name in planned)
@@ -542,15 +544,13 @@ def restored_problems(key: Key, before: "Before", asset: Optional[Item], twin: O
         return [missing_problem(key, twin)]
     finding = functools.partial(Problem, key[1], key[2])
     problems = []
-    # By the journal of a run that is not given.
-    taken_back_further = is_in_old_form(asset) and not is_in_old_form(before.asset)
+    # A repair found it migrated, and the run that had migrated it, which is not given, was taken back too.
+    taken_back_further = is_in_old_form(asset) and not any(name in before.asset for name in migration.REMOVED_FIELDS)
     for name in migration.differing(before.asset, asset):
-        if taken_back_further and name in migration.OWNED_FIELDS:
-            continue
         values = contrast(before.asset.get(name), asset.get(name))
         # What a repair set right and users have edited since is theirs.
         edited = name not in migration.OWNED_FIELDS and asset.get(name) != migration.repairs_of(before.asset).get(name)
-        if name in before.owned and not edited:
+        if name in before.owned and not edited and not (taken_back_further and name in migration.OWNED_FIELDS):
             problems.append(finding("not_restored", name, *values, "%s is not as it was." % name))
         else:
             message = "%s was changed since, which a rollback leaves so." % name
@@ -623,7 +623,8 @@ class Verification:
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
-        self.without_record = Keys()  # assets that the before images met so far found migrated
+        self.without_record = Keys()  # assets whose newest before image has none, and no older one has told of theirs
+        self.legacy_left = Keys()  # of these which fields of v2.2 that run found
         self.seen_taken_back = Keys()  # those of runs that were taken back
         self.listed = Keys()  # assets with attributes that are to be seen to
         # Migrated assets, without those that a journal has a before image of: of the migration, those that a rollback
@@ -731,16 +732,29 @@ class Verification:
     def told_by(self, image: Any) -> Told:
         """The newest before images come first. One that was taken back says nothing of what users, or later runs, have
         made of its asset since."""
-        key, has_record = image.key[1:], image.record is not None
+        key = image.key[1:]
+        tells_record = image.record is not None and self.without_record.has(key) and self.was_migrated_by(image)
         if image.journal.mark in self.rolled_back:
-            newest = has_record and not self.seen.has(key) and self.seen_taken_back.add(key)
-            return Told(newest, newest or (has_record and self.without_record.has(key)), True)
+            newest = image.record is not None and not self.seen.has(key) and self.seen_taken_back.add(key)
+            return Told(newest, newest or tells_record, True)
         newest = self.seen.add(key)
-        if has_record:
-            return Told(newest, self.without_record.discard(key) or newest, False)
-        if newest and image.is_of_migrated:
+        if newest and image.record is None:
             self.without_record.add(key)
-        return Told(newest, newest or self.without_record.has(key), False)
+            for name in ("any", *migration.REMOVED_FIELDS):
+                if name in image.asset or (name == "any" and not image.is_repair):
+                    self.legacy_left.add([*key, name])
+        elif tells_record:
+            self.without_record.discard(key)
+        return Told(newest, newest or tells_record, False)
+
+    def was_migrated_by(self, image: Any) -> bool:
+        """Whether the newest run on an asset, which made no version record, found it as an image's run left it: without
+        a field that this removed, other than those that the application removes where it comes first."""
+        removed = {*migration.REMOVED_FIELDS}.intersection(image.plan.remove_attributes) - {
+            "currentVersion",
+            "versions",
+        }
+        return not all(self.legacy_left.has([*image.key[1:], name]) for name in removed or ("any",))
 
     async def verify_image(self, run: Any, image: Any) -> None:
         self.tally.any_image = True
@@ -764,13 +778,16 @@ class Verification:
             self.tick_off(image)
             return
         problems = asset_content_problems(image, asset) if told.asset else []
-        # Where users went on before a later run, the older version record is history.
-        if record_key and told.record and (told.asset or migration.needs_record(asset, record_key[2])):
+        if record_key and told.record and (told.asset or self.is_as_made(asset, record, record_key)):
             problems += self.problems_of_record(image, record, found.get(twin_key))
         problems = [problem for problem in problems if not was_seen_to(image, problem, asset, record)]
         if problems and not archived and self.uncovered.has(twin_key[1:]):
             await self.see_archived(run, image, told.is_void)
         self.add_findings(image, asset, problems, told)
+
+    def is_as_made(self, asset: Item, record: Optional[Item], record_key: Key) -> bool:
+        """Whether users have not gone on from a version before a later run, nor made another asset with that one."""
+        return migration.needs_record(asset, record_key[2]) and not made_by_user(record, self.since)
 
     def problems_of_record(self, image: Any, record: Optional[Item], twin: Optional[Item]) -> List[Problem]:
         """twin: the live asset of an archived one's assetId."""
@@ -785,7 +802,7 @@ class Verification:
         key = image.key[1:]
         if not told.is_void:
             self.tally.images += told.asset
-            if told.record:
+            if told.record or image.record is None:
                 self.tick_off(image)
         elif told.asset and all(problem.error_type in NOTES for problem in problems):
             self.tally.images += 1

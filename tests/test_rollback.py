@@ -900,6 +900,26 @@ def test_after_a_rollback_and_a_new_migration_what_users_made_before_is_no_probl
     assert rows["", "made_in_v23"].endswith(": db01 / edited.")
 
 
+def test_the_record_of_an_archived_twin_comes_back_after_a_rollback_that_was_killed(tables):
+    """Between the asset and its record. The journal of the archived asset's run is not given."""
+    tables.put(asset("a", ARCHIVE))
+    tables.migrate("--database-id", ARCHIVE)
+    of_archived = tables.record("a", "3")
+    live = asset("a", currentVersion=version(Comment="live"))
+    tables.put(live)
+    done = tables.migrate("--database-id", "db01")
+    tables.put(live)
+    assert rollback.main([*tables.flags, "--yes", "--journal", str(done.journal)]) == 0
+    assert tables.record("a", "3") == of_archived
+
+
+def test_a_version_of_more_digits_than_python_takes_ends_nothing(tables):
+    tables.put(asset("a"), migrated("a", "db02", currentVersionId="9" * 5000))
+    done = tables.migrate("--database-id", "db01")
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S("a")})
+    assert rollback.main([*tables.flags, "--yes", "--journal", str(done.journal)]) == 1  # it is gone
+
+
 def test_a_folder_of_journals_that_were_taken_back_does_not_undo_what_was_migrated_since(tables):
     """The later run's journal is lost. One that is named is taken back all the same."""
     tables.put(asset("a"), asset("b"))
