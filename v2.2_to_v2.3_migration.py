@@ -58,7 +58,7 @@ import weakref
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 TOOL_VERSION = "1.0.0"
 USER_AGENT = "vams-migration/%s" % TOOL_VERSION
@@ -4208,23 +4208,54 @@ def journals_of_tables(
     storage: Storage, settings: Settings, account: Optional[str], region: str
 ) -> Tuple[List[Any], List[Check]]:
     """The journals in the folder of runs on these tables; and a warning for each other versions table and each other
-    bucket that runs on this assets table had: a typing error, now or then."""
+    bucket that runs on this assets table had: a typing error, now or then. But not where that was taken back."""
     facts = journal_header(settings, account, region)
     table = facts.pop("asset_versions_table_name")
     wanted = {"asset_versions_table_name": table, "asset_bucket_name": settings.asset_bucket_name}
-    journals, others = [], {}  # type: List[Any], Dict[Tuple[str, str], str]
+    journals, others = [], collections.OrderedDict()  # type: List[Any], Dict[Tuple[str, str], List[Any]]
     for journal, header in journals_of(storage, settings.journal_dir, facts):
         if header["asset_versions_table_name"] == table:
             journals.append(journal)
         for key in wanted:
             if header[key] != wanted[key]:
-                others.setdefault((key, header[key]), journal.path)
+                others.setdefault((key, header[key]), []).append(journal)
+    undone = journals_taken_back(storage, settings.report_dir) if others else set()
     text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
-    fix = "check %s. If the other one was wrong, roll that run back with it, unless that was done."
-    return journals, [
-        Check("warning", text % (key, name, wanted[key], path), fix % SETTINGS[key].flag)
-        for (key, name), path in others.items()
-    ]
+    fix = "check %s. If the other one was wrong, roll that run back with it."
+    checks = []
+    for (key, name), found in others.items():
+        left = [journal.path for journal in found if journal.identity not in undone]
+        if left:
+            checks.append(Check("warning", text % (key, name, wanted[key], left[0]), fix % SETTINGS[key].flag))
+    return journals, checks
+
+
+def journals_taken_back(storage: Storage, report_dir: str) -> Set[Any]:
+    """The identities of the journals that a rollback has taken back whole, as its summary there says."""
+    found = set()  # type: Set[Any]
+    for name in summaries_in(storage.folder(report_dir), "rollback_"):
+        summary = read_summary(storage, report_dir, name)
+        if summary.get("undone"):
+            found.update(storage.journal(path).identity for path in summary.get("journals", []))
+    return found
+
+
+def summaries_in(folder: Any, beginning: str) -> List[str]:
+    """The names of the summaries of runs of a kind, the oldest first; none where the folder cannot be read."""
+    end = "_summary.json"
+    with contextlib.suppress(OSError, MigrationError):
+        return sorted(
+            (name for name in folder.names(beginning) if name.endswith(end)), key=lambda name: name[: -len(end)]
+        )
+    return []
+
+
+def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
+    """{} where there is none that can be read."""
+    try:
+        return dict(json.loads(str(storage.folder(folder).read(name), "utf-8")))
+    except (OSError, ValueError, TypeError, MigrationError):
+        return {}
 
 
 def journals_of(

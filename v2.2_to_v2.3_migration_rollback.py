@@ -314,7 +314,8 @@ def journals_in(files: Iterable[Tuple[Any, bool]], skipped: Skipped) -> List[Jou
                 raise
             skipped.add_error(file.path, error)
             continue
-        if file.identity not in journals:
+        known = journals.get(file.identity)
+        if known is None or named > known.named:  # it may lie in a folder given, too
             journals[file.identity] = Journal(file, header, state_of(file), named)
     if skipped.causes and not journals:
         skipped.require_undamaged()
@@ -521,7 +522,7 @@ class Summaries:
         """report_dir: of this run. A journal says where that of its own run was."""
         self.storage = storage
         self.report_dir = report_dir
-        self._read = functools.lru_cache(maxsize=None)(functools.partial(read_summary, storage))
+        self._read = functools.lru_cache(maxsize=None)(functools.partial(migration.read_summary, storage))
 
     def of(self, journal: Journal) -> Dict[str, Any]:
         """{} where there is none."""
@@ -544,7 +545,7 @@ class Summaries:
         stems = {journal.stem for journal in journals}
         found = {}  # type: Dict[str, Tuple[str, int]]
         for folder in sorted(folders):
-            for name in summaries_in(self.storage.folder(folder), "migration_"):
+            for name in migration.summaries_in(self.storage.folder(folder), "migration_"):
                 summary = self._read(folder, name)
                 if of_same_tables(summary, journals[0].header):
                     found.update(self._of_tasks(summary))
@@ -552,7 +553,7 @@ class Summaries:
 
     def rollbacks(self) -> Iterator[Dict[str, Any]]:
         """Those of the rollbacks that had their reports in the folder of this run, the oldest first."""
-        for name in summaries_in(self.storage.folder(self.report_dir), "rollback_"):
+        for name in migration.summaries_in(self.storage.folder(self.report_dir), "rollback_"):
             yield self._read(self.report_dir, name)
 
     def _of_tasks(self, summary: Dict[str, Any]) -> Dict[str, Tuple[str, int]]:
@@ -563,26 +564,8 @@ class Summaries:
         return {self.storage.journal(run["journal"]).stem: (run["journal"], images_held(run)) for run in runs}
 
 
-def summaries_in(folder: Any, beginning: str) -> List[str]:
-    """The names of the summaries of runs of a kind, the oldest first; none where the folder cannot be read."""
-    end = "_summary.json"
-    with contextlib.suppress(OSError, migration.MigrationError):
-        return sorted(
-            (name for name in folder.names(beginning) if name.endswith(end)), key=lambda name: name[: -len(end)]
-        )
-    return []
-
-
 def same_tables(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     return all(facts.get(name) == others.get(name) for name in SAME_TABLES)
-
-
-def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
-    """{} where there is none that can be read."""
-    try:
-        return dict(json.loads(str(storage.folder(folder).read(name), "utf-8")))
-    except (OSError, ValueError, TypeError, migration.MigrationError):
-        return {}
 
 
 def images_held(said: Dict[str, Any]) -> int:

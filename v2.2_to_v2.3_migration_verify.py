@@ -206,7 +206,7 @@ class Case(NamedTuple):
     damaged: Sequence[Any] = ()  # errors, of journals that are left out
     under_way: Sequence[str] = ()  # the journals of runs that change the tables meanwhile
     rolled_back: FrozenSet[str] = frozenset()  # the marks of those journals that a rollback has taken back
-    rollback_ended: bool = False  # all of them by one
+    rollback_ended: bool = False  # all of them
     left_out: Sequence[str] = ()  # journals that a rollback before the last one has taken back
 
 
@@ -1265,7 +1265,7 @@ def result_text(summary: Dict[str, Any]) -> str:
     interrupted = summary["interrupted_journals"] if not_covered(summary) else []
     lines += rollback.journal_warnings(interrupted, not_given)
     if summary["journals_left_out"]:
-        text = "  not compared: what %s tell of, taken back by an earlier rollback; name them to compare that too"
+        text = "  not compared: %s, taken back by an earlier rollback; compared where a journal is named itself"
         lines.append(text % ", ".join(summary["journals_left_out"]))
     return "\n".join(lines)
 
@@ -1764,7 +1764,7 @@ def verify(argv: Optional[List[str]]) -> int:
         damaged=skipped.damaged,
         under_way=under_way,
         rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
-        rollback_ended=any(images <= done for done in ended),
+        rollback_ended=bool(ended) and images <= set().union(*ended),
         left_out=left_out,
     )
     return run_verification(case, requests.counts, typed.get("output"), typed.get("html"), typed)

@@ -115,8 +115,15 @@ def test_that_an_earlier_run_had_another_versions_table_or_bucket_is_said(tables
         said = "an earlier run on this assets table had the %s stage-versions, not %s: journal backups" % (name, ours)
         shown = capfd.readouterr().out
         assert said in shown and "check --%s." % key in shown
-    assert main(*tables.flags, *folder, "--" + key, "stage-versions", "--dry-run") == 0
+    others = ["--" + key, "stage-versions"]
+    assert main(*tables.flags, *folder, *others, "--dry-run") == 0
     assert "an earlier run" not in capfd.readouterr().out
+    # Nor where it was taken back.
+    rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+    assert rollback.main([*tables.flags, "--journal", "backups", *others, "--yes"]) == 0
+    for script in (migration, verify):
+        script.main(tables.flags + ([] if script is verify else ["--dry-run"]))
+        assert "an earlier run" not in capfd.readouterr().out
 
 
 def test_the_journal_of_another_run_may_vanish_while_it_is_looked_at(tables, monkeypatch):

@@ -1354,10 +1354,9 @@ def test_it_says_what_it_does_not_compare_after_a_rollback_for_each_journal(tabl
     assert roll_back(tables, first) == 0 and roll_back(tables, second) == 0
     capsys.readouterr()
     assert run(tables, "--restored", "--journal", "backups").summary["journals_left_out"] == [first]
-    assert (
-        "\n  not compared: what %s tell of, taken back by an earlier rollback; name" % first in capsys.readouterr().out
-    )
-    assert run(tables, "--restored", "--journal", first, second).summary["before_images"] == 2
+    assert "\n  not compared: %s, taken back by an earlier rollback; compared where" % first in capsys.readouterr().out
+    for given in ([first, second], ["backups", first], [first, "backups"]):
+        assert run(tables, "--restored", "--journal", *given).summary["before_images"] == 2
 
 
 def test_what_a_rollback_took_back_further_than_the_journals_given_tell_is_no_problem(tables):
