@@ -58,7 +58,7 @@ import weakref
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 TOOL_VERSION = "1.0.0"
 USER_AGENT = "vams-migration/%s" % TOOL_VERSION
@@ -4219,7 +4219,8 @@ def journals_of_tables(
         for key in wanted:
             if header[key] != wanted[key]:
                 others.setdefault((key, header[key]), []).append(journal)
-    undone = journals_taken_back(storage, settings.report_dir) if others else set()
+    read = functools.partial(read_summary, storage)
+    undone = undone_journals(storage, rollback_summaries(storage, settings.report_dir, read)) if others else {}
     text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
     fix = "check %s. If the other one was wrong, roll that run back with it."
     checks = []
@@ -4230,14 +4231,22 @@ def journals_of_tables(
     return journals, checks
 
 
-def journals_taken_back(storage: Storage, report_dir: str) -> Set[Any]:
-    """The identities of the journals that a rollback has taken back whole, as its summary there says."""
-    found = set()  # type: Set[Any]
-    for name in summaries_in(storage.folder(report_dir), "rollback_"):
-        summary = read_summary(storage, report_dir, name)
+def undone_journals(storage: Storage, rollbacks: Iterable[Mapping[str, Any]]) -> Dict[Any, str]:
+    """The journals that a rollback has taken back whole, as its summary says: by their identities their own names. A
+    summary that is lost does no harm: its journals are only named once more."""
+    undone = {}  # type: Dict[Any, str]
+    for summary in rollbacks:
         if summary.get("undone"):
-            found.update(storage.journal(path).identity for path in summary.get("journals", []))
-    return found
+            names = (mark.rpartition(" ")[0] for mark in summary.get("images_of_journals", {}))
+            journals = map(storage.journal, summary.get("journals", []))
+            undone.update(zip((journal.identity for journal in journals), names))
+    return undone
+
+
+def rollback_summaries(storage: Storage, report_dir: str, read: Callable[[str, str], Any]) -> Iterator[Any]:
+    """What read(folder, name) makes of each summary there of a rollback, the oldest first."""
+    for name in summaries_in(storage.folder(report_dir), "rollback_"):
+        yield read(report_dir, name)
 
 
 def summaries_in(folder: Any, beginning: str) -> List[str]:

@@ -409,7 +409,7 @@ def without_undone(
     """The journals without those that an earlier rollback has taken back whole: what users have made of their assets
     since is theirs. One that was named counts all the same. Where there are no others all are returned, as taken back.
     afterwards: those of the last rollback count too, for it has just ended. skipped: gets those that are left out."""
-    undone = set(undone_journals(summaries))
+    undone = set(summaries.undone())
     if afterwards:
         last = [one for one in summaries.rollbacks() if of_same_tables(one, journals[0].header)][-1:]
         undone.difference_update(
@@ -553,8 +553,11 @@ class Summaries:
 
     def rollbacks(self) -> Iterator[Dict[str, Any]]:
         """Those of the rollbacks that had their reports in the folder of this run, the oldest first."""
-        for name in migration.summaries_in(self.storage.folder(self.report_dir), "rollback_"):
-            yield self._read(self.report_dir, name)
+        return migration.rollback_summaries(self.storage, self.report_dir, self._read)
+
+    def undone(self) -> Dict[Any, str]:
+        """As migration.undone_journals has it."""
+        return migration.undone_journals(self.storage, self.rollbacks())
 
     def _of_tasks(self, summary: Dict[str, Any]) -> Dict[str, Tuple[str, int]]:
         """Of a run, or of each task of a job: by its journal's own name, the path of that and how many before images it
@@ -1126,7 +1129,7 @@ def journals_not_given(
 ) -> Tuple[List[Journal], Dict[str, int]]:
     """Of the files, as journals_beside has them, those neither empty nor undone: an interrupted migration that was run
     again has two. And, as Summaries have it, those that are elsewhere, or lost, by their paths."""
-    undone = undone_journals(summaries)
+    undone = summaries.undone()
     given = {journal.run for journal in journals if journal.whole}
     beside = journals_in(((file, True) for file in files if not is_empty(file)), Skipped())
     beside = [journal for journal in beside if journal.run not in given]
@@ -1135,18 +1138,6 @@ def journals_not_given(
         [journal for journal in beside if journal.file.identity not in undone],
         dict(missing[stem] for stem in missing if stem not in undone.values()),
     )
-
-
-def undone_journals(summaries: Summaries) -> Dict[str, str]:
-    """The journals that a rollback has taken back whole, as its summary says: by their identities their own names. A
-    summary that is lost does no harm: its journals are only named once more."""
-    undone = {}  # type: Dict[str, str]
-    for summary in summaries.rollbacks():
-        if summary.get("undone"):
-            names = (mark.rpartition(" ")[0] for mark in summary.get("images_of_journals", {}))
-            journals = map(summaries.storage.journal, summary.get("journals", []))
-            undone.update(zip((journal.identity for journal in journals), names))
-    return undone
 
 
 def ended_rollbacks(journals: List[Journal], summaries: Summaries) -> Iterator[Dict[str, int]]:

@@ -624,7 +624,7 @@ class Verification:
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
         self.without_record = Keys()  # assets whose newest before image has none, and no older one has told of theirs
-        self.legacy_left = Keys()  # of these which fields of v2.2 that run found
+        self.legacy_left = Keys()  # of these each field of v2.2 that run found, and "" where it did more than repair
         self.seen_taken_back = Keys()  # those of runs that were taken back
         self.listed = Keys()  # assets with attributes that are to be seen to
         # Migrated assets, without those that a journal has a before image of: of the migration, those that a rollback
@@ -740,9 +740,9 @@ class Verification:
         newest = self.seen.add(key)
         if newest and image.record is None:
             self.without_record.add(key)
-            for name in ("any", *migration.REMOVED_FIELDS):
-                if name in image.asset or (name == "any" and not image.is_repair):
-                    self.legacy_left.add([*key, name])
+            fields = [name for name in migration.REMOVED_FIELDS if name in image.asset]
+            for name in fields + [""] * (not image.is_repair):
+                self.legacy_left.add([*key, name])
         elif tells_record:
             self.without_record.discard(key)
         return Told(newest, newest or tells_record, False)
@@ -754,7 +754,7 @@ class Verification:
             "currentVersion",
             "versions",
         }
-        return not all(self.legacy_left.has([*image.key[1:], name]) for name in removed or ("any",))
+        return not all(self.legacy_left.has([*image.key[1:], name]) for name in removed or ("",))
 
     async def verify_image(self, run: Any, image: Any) -> None:
         self.tally.any_image = True
@@ -1448,7 +1448,7 @@ def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) ->
     tables = migration.journal_header(settings, summary["account"], summary["region"])
     of_tables = [journal.path for journal, _ in migration.journals_of(storage, settings.journal_dir, tables)]
     journals = summary["journals"] or sorted(of_tables, reverse=True)
-    undone = rollback.undone_journals(rollback.Summaries(storage, settings.report_dir))
+    undone = rollback.Summaries(storage, settings.report_dir).undone()
     return journals, [path for path in journals if storage.journal(path).identity in undone]
 
 
@@ -1748,10 +1748,12 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.require(site.checks + checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = rollback.Summaries(storage, settings.report_dir)
-    opened = [journal.path for journal in journals]
+    left_out = []  # type: List[str]
     if restored:
+        opened = [journal.path for journal in journals]
         journals = rollback.without_undone(journals, summaries, skipped, afterwards=True)
-    left_out = [path for path in opened if path not in {journal.path for journal in journals}]
+        kept = {journal.path for journal in journals}
+        left_out = [path for path in opened if path not in kept]
     with migration.preparing():
         journals, counts, archive = survey(journals, summaries, skipped)
     if journals:
