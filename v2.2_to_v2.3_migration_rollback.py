@@ -447,14 +447,18 @@ class Archive:
             row = [migration.to_json(value) for value in (record, database_id, claim)]
             self.database.execute("INSERT INTO exchanges VALUES (?, ?, ?)", row)
 
-    def exchanged_by_others(self, image: BeforeImage) -> List[Item]:
-        """What other assets put in the place of an image's version record, and what they replaced."""
+    def exchanges_by_others(self, image: BeforeImage) -> List[Any]:
+        """Claims of other assets, which put theirs in the place of an image's version record."""
         record = [image.key[2], image.record["assetVersionId"]["S"]]
         rows = self.database.execute(
             "SELECT claim FROM exchanges WHERE record = ? AND database_id != ?",
             [migration.to_json(value) for value in (record, image.key[1])],
         )
-        return [item for (text,) in rows for item in json.loads(text)[:2]]
+        return [Claim(*json.loads(text)) for (text,) in rows]
+
+    def was_put_by_another(self, image: BeforeImage, stored: Item) -> bool:
+        """Whether a version record is what another asset put in the place of an image's."""
+        return any(not migration.differing(stored, claim.now) for claim in self.exchanges_by_others(image))
 
     def add(self, image: BeforeImage) -> None:
         self.empty = False
@@ -957,7 +961,10 @@ class ClaimedRecords:
         twin_needs = now.twin is not None and migration.needs_record(now.twin, key[2])
         if twin_needs and self.may_be_archived_since(image, now, outcome):
             reason = HELD
-        return Step(judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs), whose)
+        what = judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs)
+        if what == CHANGED and self.archive.was_put_by_another(image, stored):
+            what = HELD  # until that image's turn: of two runs at once the journal read first may tell only of this one
+        return Step(what, whose)
 
     def may_be_archived_since(self, image: BeforeImage, now: Now, outcome: str) -> bool:
         """Whether the twin may be an image's asset, archived since: there is none in its place; or there is another

@@ -791,7 +791,8 @@ class Verification:
 
     def problems_of_record(self, image: Any, record: Optional[Item], twin: Optional[Item]) -> List[Problem]:
         """twin: the live asset of an archived one's assetId."""
-        exchanged = self.archive.exchanged_by_others(image) if migration.is_archived(image.asset) else []
+        claims = self.archive.exchanges_by_others(image) if migration.is_archived(image.asset) else []
+        exchanged = [record for claim in claims for record in (claim.was, claim.now)]
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
         version_id = image.record["assetVersionId"]["S"]
         taken = twin is not None and image.own_claim.was is None and migration.needs_record(twin, version_id)

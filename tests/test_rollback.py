@@ -1513,6 +1513,57 @@ def test_memory_does_not_grow_with_records_of_others_in_the_journal(tables):
         tracemalloc.stop()
 
 
+def journals_of_two_attempts(tables, inserter, exchanger, newer):
+    """As two attempts of a task on Spark leave them: `inserter` makes the archived asset's record, on which the other
+    relies; `exchanger` puts that of the live asset in its place, on which the other relies. Returns their folder."""
+    header, archived, live, exchange = lines_of(tables.migrate())
+    claim = json.loads(exchange)["claim"]
+    assert claim["was"]["isCurrentVersion"] == {"BOOL": False} and ARCHIVE in archived
+
+    def relied(name, database_id):
+        same = {"was": claim[name], "now": claim[name], "certain": True}
+        return json.dumps({"claim": same, "database_id": database_id}) + "\n"
+
+    folder = tables.folder / "attempts"
+    folder.mkdir()
+    for number in (0, 1):
+        of_attempt = json.loads(header)
+        of_attempt.update(stem="a%d" % number, opened=of_attempt["opened"] + (number == newer))
+        lines = [json.dumps(of_attempt) + "\n", archived]
+        lines += [] if number == inserter else [relied("was", ARCHIVE)]
+        lines += [live, exchange if number == exchanger else relied("now", "db01")]
+        (folder / ("a%d.jsonl" % number)).write_text("".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("inserter, exchanger, newer", itertools.product((0, 1), repeat=3))
+def test_one_journal_may_tell_of_a_record_and_another_of_what_was_put_in_its_place(tables, inserter, exchanger, newer):
+    tables.put(LIVE, ARCHIVED)
+    before = tables.contents()
+    undone = roll_back(tables, journals_of_two_attempts(tables, inserter, exchanger, newer))
+    assert tables.contents() == before
+    assert (undone.status, undone.outcomes) == (0, {"restored": 2, "nothing_to_restore": 2})
+
+
+RECORD_STAYS = ("version_record_changed", "record_stays")
+
+
+@pytest.mark.parametrize("inserter, exchanger, newer", itertools.product((0, 1), repeat=3))
+@pytest.mark.parametrize("changed_record", [False, True])
+def test_what_was_put_in_its_place_stays_while_it_is_needed(tables, inserter, exchanger, newer, changed_record):
+    """The live asset is not as it was left, or a user changed the record."""
+    tables.put(LIVE, ARCHIVED)
+    folder = journals_of_two_attempts(tables, inserter, exchanger, newer)
+    if changed_record:
+        tables.put_records({**tables.record("twin", "3"), "comment": S("of a user")})
+    else:
+        edit(tables, LIVE, previewLocation=None)
+    left = tables.record("twin", "3")
+    undone = roll_back(tables, folder)
+    assert tables.record("twin", "3") == left
+    assert {row["code"] for row in undone.rows} & {*(RECORD_STAYS if changed_record else ["changed_since"])}
+
+
 def test_a_journal_for_each_of_many_tasks(tables, capsys):
     """As a job on Spark leaves them: more of them than files that may be open, and than a screen holds."""
     import resource
