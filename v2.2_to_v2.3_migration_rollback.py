@@ -159,6 +159,12 @@ class Journal(NamedTuple):
         return self.started, self.header.get("opened", 0.0)
 
 
+def is_overruled(record: Item) -> bool:
+    """Whether a version record, put in the place of another, is still that of an archived asset, not current any more:
+    what is put there for a live asset is current."""
+    return record["isCurrentVersion"] == migration.NOT_CURRENT
+
+
 class BeforeImage:
     """An asset as it was before the migration, with the plan that was made from it then.
 
@@ -447,18 +453,13 @@ class Archive:
             row = [migration.to_json(value) for value in (record, database_id, claim)]
             self.database.execute("INSERT INTO exchanges VALUES (?, ?, ?)", row)
 
-    def exchanges_by_others(self, image: BeforeImage) -> List[Any]:
-        """Claims of other assets, which put theirs in the place of an image's version record."""
-        record = [image.key[2], image.record["assetVersionId"]["S"]]
+    def exchanges_by_others(self, image: BeforeImage, record: Key) -> List[Any]:
+        """Claims of other assets than an image's, which put theirs in the place of a version record."""
         rows = self.database.execute(
             "SELECT claim FROM exchanges WHERE record = ? AND database_id != ?",
-            [migration.to_json(value) for value in (record, image.key[1])],
+            [migration.to_json(value) for value in (record[1:], image.key[1])],
         )
         return [Claim(*json.loads(text)) for (text,) in rows]
-
-    def was_put_by_another(self, image: BeforeImage, stored: Item) -> bool:
-        """Whether a version record is what another asset put in the place of an image's."""
-        return any(not migration.differing(stored, claim.now) for claim in self.exchanges_by_others(image))
 
     def add(self, image: BeforeImage) -> None:
         self.empty = False
@@ -766,10 +767,13 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
         return "changed_since", (Finding("changed_since", "", MIGRATED_AGAIN),)
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
-        message = (
-            "It may be another asset than the migration left: these attributes differ, and its version record is"
-            " another one, or an asset of its assetId was archived or made since: %s." % names
-        )
+        message = "It may be another asset than the migration left: "
+        if names:
+            message += "these attributes differ, and its version record is another one, or an asset of its assetId"
+            message += " was archived or made since: %s." % names
+        else:
+            message += "that under databaseId %s looked like it, and may have been archived since."
+            message %= migration.twin_database(image.key[1])
         return "changed_since", (Finding("changed_since", names, message),)
     if not changed:
         return "restored", ()
@@ -822,31 +826,35 @@ def was_not_migrated(image: BeforeImage, asset: Item) -> bool:
 
 
 def judge_record(
-    claim: Any, own: bool, stored: Item, owed: Optional[Item], reason: Optional[str], twin_needs: bool
+    claim: Any, own: bool, stored: Item, owed: Sequence[Item], reason: Optional[str], twin_needs: bool
 ) -> str:
     """What becomes of a stored version record that was claimed for an asset, now that this is taken back.
 
     What is there     and the asset made it       replaced it     only relied on it
-    as we left it     DELETE                      PUT_BACK        NOT_OURS; DELETE where a journal of ours made it
-    as it was before  -                           GONE            (the same)
+    as we left it     DELETE                      PUT_BACK        NOT_OURS
+    as it was before  -                           GONE            NOT_OURS
+    one that is owed  DELETE                      DELETE          DELETE
     something else    CHANGED                     CHANGED         NOT_OURS
     It stays for a reason, where there is one, instead of DELETE and PUT_BACK; and with a reason, or a need of the
-    twin, the other cases need not be reported.
+    twin, the other cases need not be reported. What is owed is not put back, but for the twin's need.
 
-    own: it is the asset's own, not that of its archived twin. owed: what a journal of ours has made under its key and
-    could not remove before. reason: NEEDED, IN_DOUBT or HELD, where nothing must be done to it. twin_needs: the asset's
-    twin needs a record under its key, its own or another.
+    own: it is the asset's own, not that of its archived twin. owed: what journals of ours have put under its key for
+    other assets, and could not remove at their turns. reason: NEEDED, IN_DOUBT or HELD, where nothing must be done to
+    it. twin_needs: the asset's twin needs a record under its key, its own or another.
     """
-    if claim.was and claim.wrote and not migration.differing(stored, claim.was):
-        return GONE
-    if not claim.wrote:
-        if owed is None or migration.differing(stored, owed):
-            return GONE if reason or twin_needs else NOT_OURS
-    elif migration.differing(stored, claim.now):
-        return GONE if reason or twin_needs or not own else CHANGED
-    elif claim.was is not None and (twin_needs or not own):
-        return reason or PUT_BACK
+    if claim.wrote and not migration.differing(stored, claim.now):
+        if claim.was is not None and (twin_needs or not (own or is_among(owed, claim.was))):
+            return reason or PUT_BACK
+    elif not is_among(owed, stored):
+        if claim.was and claim.wrote and not migration.differing(stored, claim.was):
+            return GONE
+        unreported = reason or twin_needs or (claim.wrote and not own)
+        return GONE if unreported else CHANGED if claim.wrote else NOT_OURS
     return reason or (NEEDED if twin_needs else DELETE)
+
+
+def is_among(records: Iterable[Item], record: Item) -> bool:
+    return any(not migration.differing(one, record) for one in records)
 
 
 def outcome_with(steps: Sequence[str], outcome: str) -> str:
@@ -873,38 +881,43 @@ def _shown(value: Optional[Value]) -> str:
 
 
 class KeptRecords:
-    """Version records that could not be removed when their asset was taken back: why, and what a journal of ours made.
+    """Version records that could not be removed when their asset was taken back: why, and what journals of ours put
+    there.
 
     They are removed when that is not so any more; what is left at the end is reported. On disk.
     """
 
     def __init__(self) -> None:
         self.database = migration.temporary_database(
-            "CREATE TABLE kept (key TEXT PRIMARY KEY, made TEXT, held INTEGER, row TEXT) WITHOUT ROWID"
+            "CREATE TABLE kept (key TEXT PRIMARY KEY, held INTEGER, row TEXT) WITHOUT ROWID"
         )
+        self.database.execute("CREATE TABLE owed (key TEXT, record TEXT, PRIMARY KEY (key, record)) WITHOUT ROWID")
 
     def hold(self, key: Key) -> None:
         """An asset that is not taken back relies on it."""
         self._set(key, "held = 1")
 
-    def add(self, key: Key, made: Optional[Item], row: Optional[Tuple[str, str, str, str]]) -> None:
-        """made: by an asset of ours, None where that is not known. row: what is to be reported: databaseId, assetId,
-        outcome of the asset, and why the record stays; None: nothing."""
-        if made:
-            self._set(key, "made = ?", migration.to_json(made))
-        if row:
-            self._set(key, "row = ?", migration.to_json(row))
+    def owe(self, key: Key, record: Item) -> None:
+        """A journal of ours put it there."""
+        row = (migration.to_json(key), migration.to_json(record))
+        self.database.execute("INSERT OR IGNORE INTO owed VALUES (?, ?)", row)
 
-    def _set(self, key: Key, assignments: str, *values: str) -> None:
+    def report(self, key: Key, *row: str) -> None:
+        """row: databaseId, assetId, outcome of the asset, and why the record stays."""
+        self._set(key, "row = ?", migration.to_json(row))
+
+    def _set(self, key: Key, assignment: str, *values: str) -> None:
         text = migration.to_json(key)
-        self.database.execute("INSERT OR IGNORE INTO kept VALUES (?, NULL, 0, NULL)", (text,))
-        self.database.execute("UPDATE kept SET %s WHERE key = ?" % assignments, values + (text,))
+        self.database.execute("INSERT OR IGNORE INTO kept VALUES (?, 0, NULL)", (text,))
+        self.database.execute("UPDATE kept SET %s WHERE key = ?" % assignment, values + (text,))
 
-    def of(self, key: Key) -> Tuple[Optional[Item], bool]:
-        """What a journal of ours made under a key, None where that is not known; and whether it is held."""
-        query = "SELECT made, held FROM kept WHERE key = ?"
-        row = self.database.execute(query, (migration.to_json(key),)).fetchone() or (None, 0)
-        return json.loads(row[0]) if row[0] else None, bool(row[1])
+    def is_held(self, key: Key) -> bool:
+        query = "SELECT 1 FROM kept WHERE key = ? AND held"
+        return self.database.execute(query, (migration.to_json(key),)).fetchone() is not None
+
+    def owed(self, key: Key) -> List[Item]:
+        rows = self.database.execute("SELECT record FROM owed WHERE key = ?", (migration.to_json(key),))
+        return [json.loads(text) for (text,) in rows]
 
     def remove(self, key: Key) -> None:
         self.database.execute("DELETE FROM kept WHERE key = ? AND NOT held", (migration.to_json(key),))
@@ -936,8 +949,7 @@ class ClaimedRecords:
         """Take back what was done to version records for an asset. Returns what became of each; None where others
         were faster with one."""
         if outcome == "changed_since":
-            for claim in image.claims:
-                self.kept.hold(self.database.record_key(claim.now))
+            self.hold(image)
             return [HELD] * len(image.claims)
         steps = []  # type: List[Step]
         for claim, stored in zip(image.claims, now.records):
@@ -951,19 +963,32 @@ class ClaimedRecords:
         self.keep(image, steps, outcome)
         return [step.what for step in steps]
 
+    def hold(self, image: BeforeImage) -> None:
+        """Keep what belongs to an asset that is not taken back; its archived twin may be, and its record then go."""
+        for claim in image.claims:
+            key = self.database.record_key(claim.now)
+            if image.is_own(claim):
+                self.kept.hold(key)
+            elif claim.wrote and claim.certain:
+                self.kept.owe(key, claim.now)
+
     async def step_for(self, image: BeforeImage, claim: Any, stored: Optional[Item], now: Now, outcome: str) -> Step:
         """What is to become of a version record that was claimed for an asset."""
         if stored is None:
             return Step(GONE)
         key = self.database.record_key(claim.now)
-        owed, held = self.kept.of(key)
-        reason, whose = (HELD, None) if held else await self.reason_to_keep(image, claim, key, now, outcome)
+        put_by_others = [claim.now for claim in self.archive.exchanges_by_others(image, key)]
+        owed = self.kept.owed(key) + [record for record in put_by_others if is_overruled(record)]
+        if self.kept.is_held(key):
+            reason, whose = HELD, None  # type: Tuple[Optional[str], Optional[str]]
+        else:
+            reason, whose = await self.reason_to_keep(image, claim, key, now, outcome)
         twin_needs = now.twin is not None and migration.needs_record(now.twin, key[2])
         if twin_needs and self.may_be_archived_since(image, now, outcome):
             reason = HELD
         what = judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs)
-        if what == CHANGED and self.archive.was_put_by_another(image, stored):
-            what = HELD  # until that image's turn: of two runs at once the journal read first may tell only of this one
+        if what == CHANGED and is_among(put_by_others, stored):
+            what = HELD  # until their turn: of two runs at once the journal read first may tell only of this one
         return Step(what, whose)
 
     def may_be_archived_since(self, image: BeforeImage, now: Now, outcome: str) -> bool:
@@ -998,15 +1023,16 @@ class ClaimedRecords:
         """Note which version records stay, and why."""
         outcome_of_asset = outcome_with([step.what for step in steps], outcome)
         for claim, step in zip(image.claims, steps):
-            ours = None
+            key = self.database.record_key(claim.now)
             reported = step.what == CHANGED and outcome == "nothing_to_restore"
             reason = "it is another than the migration wrote"
             if step.what in REASONS:
-                ours = claim.now if claim.was is None and claim.certain else None
+                if claim.wrote and claim.certain:
+                    self.kept.owe(key, claim.now)
                 reported = outcome in ("restored", "nothing_to_restore") or step.what == IN_DOUBT
                 reason = REASONS[step.what].format(step.whose or migration.twin_database(image.key[1]))
-            row = (*image.key[1:], outcome_of_asset, reason) if reported else None
-            self.kept.add(self.database.record_key(claim.now), ours, row)
+            if reported:
+                self.kept.report(key, *image.key[1:], outcome_of_asset, reason)
 
     async def reason_to_keep(
         self, image: BeforeImage, claim: Any, key: Key, now: Now, outcome: str

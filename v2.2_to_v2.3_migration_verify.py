@@ -791,7 +791,8 @@ class Verification:
 
     def problems_of_record(self, image: Any, record: Optional[Item], twin: Optional[Item]) -> List[Problem]:
         """twin: the live asset of an archived one's assetId."""
-        claims = self.archive.exchanges_by_others(image) if migration.is_archived(image.asset) else []
+        archived, key = migration.is_archived(image.asset), self.database.record_key(image.record)
+        claims = self.archive.exchanges_by_others(image, key) if archived else []
         exchanged = [record for claim in claims for record in (claim.was, claim.now)]
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
         version_id = image.record["assetVersionId"]["S"]

@@ -2,8 +2,8 @@
 
     python tests/soak.py --minutes 30
 
-Each round migrates other assets, through another mixture of faults and kills, alone or in the company of
-other clients, or lives through small worlds of both applications and the tool (tests/world.py), and checks
+Each round migrates other assets, through another mixture of faults and kills, alone, twice at once or in the
+company of other clients, or lives through small worlds of both applications and the tool (tests/world.py), and checks
 what must hold. It prints a line; the first difference ends the soak with exit
 status 1 and says what differed and how to repeat that round alone:
 
@@ -37,6 +37,7 @@ from faults import (  # noqa: E402
     hostile_assets,
     new_tables,
     random_faults,
+    random_kill,
     run_until_done,
     undisturbed,
 )
@@ -114,6 +115,38 @@ def alone(engine, rng, folder):
         )  # fmt: skip
 
 
+def two_at_once(engine, rng, folder):
+    """Two runs at the same time, one of them maybe killed: as one; and by the journals of both all is as before."""
+    assets = list(sample_assets(rng.randint(10, 60), seed=rng.randrange(10**9)))
+    assets += list(hostile_assets(rng, rng.randint(0, 30)))
+    records = conflicts(rng, assets)
+    expected = undisturbed(engine, folder, assets, records)
+    faults = random_faults(rng, rng.choice([0.0, 0.0, 0.1]))
+    with new_tables(engine, folder) as tables, TracingFront(
+        engine.port, (0, 0.02), None, faults, rng.random()
+    ) as front:
+        scene = Scene(tables, front, folder / "scene")
+        tables.load(assets)
+        tables.put_records(*records)
+        before = tables.contents()
+        flags = ["--batch-size", str(rng.choice([1, 3, 25])), "--workers", str(rng.choice([1, 3]))]
+        other = scene.start(MIGRATION, *flags)
+        time.sleep(rng.choice([0, 0, 0.2, 0.6]))
+        kill = random_kill(rng, 60, rng.choice(SIGNALS)) if rng.random() < 0.3 else None
+        statuses = [scene.run(MIGRATION, *flags, kill=kill)]
+        other.join(120)
+        statuses += [other.exitcode, scene.run(MIGRATION, *flags)]
+        check_outcomes(scene.last_summary(), scene.rows())
+        check_same(tables.contents(), expected.contents, assets)
+        assert statuses[-1] == expected.status, "exit status %s, not %s" % (statuses[-1], expected.status)
+        verdict = scene.run(VERIFY, *scene.rollback_flags())
+        assert verdict == expected.status, "the verification says %s, not %s" % (verdict, expected.status)
+        back = scene.run(ROLLBACK, *scene.rollback_flags(), *flags)
+        assert back == 0, "the rollback ends with %s: %s" % (back, scene.rows())
+        check_same(without_doubted(tables.contents(), scene.rows()), without_doubted(before, scene.rows()))
+        return "%d assets, %d records, runs %s and back, %s" % (len(assets), len(records), statuses, faulted(front))
+
+
 def in_company(engine, rng, folder):
     """Both applications write meanwhile: nothing of theirs is lost, and the next run finishes."""
     assets = list(sample_assets(rng.randint(20, 100), seed=rng.randrange(10**9)))
@@ -178,6 +211,7 @@ def small_worlds(engine, rng, folder):
 
 ROUNDS = {
     "alone": alone,
+    "two at once": two_at_once,
     "in company": in_company,
     "killed in company": killed_in_company,
     "small worlds": small_worlds,

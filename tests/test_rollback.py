@@ -1085,14 +1085,14 @@ def test_a_stopped_rollback_does_not_call_a_record_one_that_stays(tables, monkey
     with monkeypatch.context() as patch:
         patch.setattr(rollback, "PAGE_IMAGES", 1)
         patch.setattr(migration.Run, "_is_full", lambda run: bool(run._tasks))
-        add = rollback.KeptRecords.add
+        report = rollback.KeptRecords.report
 
-        def add_and_stop(kept, *arguments):
-            add(kept, *arguments)
+        def report_and_stop(kept, *arguments):
+            report(kept, *arguments)
             assert list(kept.left())
             os.kill(os.getpid(), signal.SIGINT)
 
-        patch.setattr(rollback.KeptRecords, "add", add_and_stop)
+        patch.setattr(rollback.KeptRecords, "report", report_and_stop)
         stopped = roll_back(tables, first, second)
     assert (stopped.status, stopped.outcomes) == (130, {"restored": 1, "not_finished": 1})
     assert stopped.rows == [] and stopped.summary["codes"] == {} and "record_stays" not in capsys.readouterr().out
@@ -1536,7 +1536,7 @@ def journals_of_two_attempts(tables, inserter, exchanger, newer):
     return folder
 
 
-@pytest.mark.parametrize("inserter, exchanger, newer", itertools.product((0, 1), repeat=3))
+@pytest.mark.parametrize("inserter, exchanger, newer", [*itertools.product((0, 1), repeat=3)])
 def test_one_journal_may_tell_of_a_record_and_another_of_what_was_put_in_its_place(tables, inserter, exchanger, newer):
     tables.put(LIVE, ARCHIVED)
     before = tables.contents()
@@ -1548,7 +1548,7 @@ def test_one_journal_may_tell_of_a_record_and_another_of_what_was_put_in_its_pla
 RECORD_STAYS = ("version_record_changed", "record_stays")
 
 
-@pytest.mark.parametrize("inserter, exchanger, newer", itertools.product((0, 1), repeat=3))
+@pytest.mark.parametrize("inserter, exchanger, newer", [*itertools.product((0, 1), repeat=3)])
 @pytest.mark.parametrize("changed_record", [False, True])
 def test_what_was_put_in_its_place_stays_while_it_is_needed(tables, inserter, exchanger, newer, changed_record):
     """The live asset is not as it was left, or a user changed the record."""
@@ -1562,6 +1562,73 @@ def test_what_was_put_in_its_place_stays_while_it_is_needed(tables, inserter, ex
     undone = roll_back(tables, folder)
     assert tables.record("twin", "3") == left
     assert {row["code"] for row in undone.rows} & {*(RECORD_STAYS if changed_record else ["changed_since"])}
+
+
+SHARED = [LIVE, ARCHIVED, asset("twin", "db02"), asset("twin", "db02" + DELETED, currentVersion=version(Comment="old"))]
+
+
+@pytest.mark.parametrize("migrated_in", [*itertools.permutations(range(3))])
+@pytest.mark.parametrize("others", [*itertools.combinations(range(4), 3)])
+def test_assets_of_one_record_come_back_whatever_the_order_of_their_journals(tables, others, migrated_in):
+    """As runs at once leave them: which journal began first does not tell which asset was migrated first."""
+    tables.put(*(SHARED[number] for number in others))
+    before = tables.contents()
+    names = [SHARED[others[number]]["databaseId"]["S"] for number in migrated_in]
+    runs = [tables.migrate("--database-id", name) for name in names]
+    runs = [run for run in [*runs, tables.migrate()] if run.journal]  # one may have failed before its time, or again
+    after = tables.contents()
+    started = json.loads(lines_of(runs[0])[0])["started"]
+    for order in itertools.permutations(range(len(runs))):
+        tables.put(*after[0].values())
+        tables.put_records(*after[1].values())
+        folder = tables.folder / "".join(map(str, order))
+        folder.mkdir()
+        for run, number in zip(runs, order):
+            header, *lines = lines_of(run)
+            header = {**json.loads(header), "stem": "j%d" % number, "opened": float(number), "started": started}
+            (folder / ("j%d.jsonl" % number)).write_text(json.dumps(header) + "\n" + "".join(lines))
+        undone = roll_back(tables, folder)
+        assert tables.contents() == before
+        assert (undone.status, undone.rows) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "touched, event", [*itertools.product([0, 1], ["deleted", "edited", "new version"]), (0, "archived")]
+)
+@pytest.mark.parametrize(
+    "version_of_archived, description", [("3", "As built"), ("3", "As once built"), ("5", "As built")]
+)
+@pytest.mark.parametrize("migrated_in", [([0], [1]), ([1], [0]), ([0, 1],)])
+def test_a_second_rollback_finds_nothing_that_the_first_one_left(
+    tables, event, touched, version_of_archived, description, migrated_in
+):
+    """Of a live and an archived asset of one assetId users have changed one since."""
+    old = version(Version=version_of_archived, Comment="old")
+    pair = [LIVE, asset("twin", ARCHIVE, currentVersion=old, description=description)]
+    runs = []
+    for numbers in migrated_in:
+        tables.put(*(pair[number] for number in numbers))
+        runs.append(tables.migrate())
+    key = key_of(pair[touched])
+    if event == "deleted":
+        tables.client.delete_item(TableName=tables.assets, Key=key)
+    elif event == "edited":
+        edit(tables, pair[touched], assetLocation=M(Key=S("elsewhere/")))
+    elif event == "archived":
+        moved = tables.asset("db01", "twin")
+        tables.put({**moved, "databaseId": S(ARCHIVE), "status": S("archived")})
+        tables.client.delete_item(TableName=tables.assets, Key=key_of(LIVE))
+    else:
+        edit(tables, pair[touched], currentVersionId="7")
+        tables.put_records(record("twin", assetVersionId="7", **BY_ANN))
+    roll_back(tables, *runs)
+    left = tables.contents()
+    again = roll_back(tables, *runs)
+    assert tables.contents() == left
+    assert (again.summary["version_records_removed"], again.summary["assets_restored"]) == (0, 0)
+    of_touched = {"3", version_of_archived if touched or event == "archived" else "3"} if event != "deleted" else set()
+    used = {item["currentVersionId"]["S"] for item in left[0].values() if "currentVersionId" in item}
+    assert {version_id for _, version_id in left[1]} <= used | of_touched
 
 
 def test_a_journal_for_each_of_many_tasks(tables, capsys):
