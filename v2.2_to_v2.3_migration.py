@@ -1733,10 +1733,18 @@ class JournalFile:
         """Make it; readable by its owner only."""
         self._file = open_private(self.path)
         lock(self._file)
-        self.append(line)
+        self._save(line)
 
     def append(self, lines: str) -> None:
-        """Returns once they are on the disk."""
+        """Returns once they are on the disk. Raises MigrationError where the file is not in its place any more."""
+        self._save(lines)
+        if not self.exists():
+            raise MigrationError(
+                "somebody has moved or removed it",
+                "put it back, for nothing else leads back from what was migrated; then run the same command again.",
+            )
+
+    def _save(self, lines: str) -> None:
         self._file.write(lines)
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -2000,6 +2008,11 @@ class Journal:
             whole = False
         self._file.end()
         return whole
+
+    def require_kept(self) -> None:
+        """Raises MigrationError where the file is gone, once it was ended."""
+        if self._failure and not self._file.exists():
+            raise self._failure
 
     def discard(self) -> None:
         """End it without a trace, for one without before images."""
@@ -3962,7 +3975,7 @@ def changed_by_others(code: str) -> AssetFails:
 
 def version_conflict(record: Item, present: Item) -> AssetFails:
     names = [name for name in differing(record, present) if name != "dateCreated"]
-    message = "There is a version record %s of other content; it differs in %s." % (
+    message = "Its version record %s would take the place of another one, which differs in %s." % (
         record["assetVersionId"]["S"],
         ", ".join("%s (%s)" % (name, shown(present.get(name, NULL))) for name in names),
     )
@@ -4825,17 +4838,30 @@ class CsvReport:
         self._file = create_private(path, newline="", encoding="utf-8-sig", buffering=1)
         self._writer = csv.writer(self._file)
         self.rows = 0
+        self._complete = True
         with beginning(path):
             self._writer.writerow(list(columns))
 
     def add_row(self, cells: Iterable[Any]) -> None:
         self.rows += 1
-        with reporting(self.path):
+        with self._writing():
             self._writer.writerow([spreadsheet_safe(cell) for cell in cells])
 
     def close(self) -> None:
-        with reporting(self.path):
+        with self._writing():
             self._file.close()
+
+    @contextlib.contextmanager
+    def _writing(self):
+        """As reporting; says at once that rows are missing, for something else may have ended the run before."""
+        try:
+            with reporting(self.path):
+                yield
+        except MigrationError as error:
+            if self._complete:
+                LOG.error("%s Rows are missing in it.", error.cause)
+            self._complete = False
+            raise
 
 
 class Report(CsvReport):
@@ -5097,6 +5123,7 @@ class LogFile(logging.FileHandler):
 # --------------------------------------------------------------------------------------
 
 SCRIPT = os.path.basename(__file__)
+ORIGINAL = "v2.2_to_v2.3_migration.py"  # whose CONFIG the other scripts have, not that of a copy
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
 BEGINNING = 10  # assets, for the first migration
 # Names the file that gets the next step, for whom one screen has several steps; a run that an error stopped gives none.
@@ -5522,6 +5549,7 @@ def run_migration(database: Database, settings: Settings, site: Site, typed: Opt
         journal = None
         if files.journal:
             journal, details["journal_holds"] = end_journal(files.journal)
+            error = despite(error, files.journal.require_kept)
         else:
             details["estimate"] = estimate(run.tables.units, migration.journal.size, site)
         stopped = run.stopped or error is not None
@@ -5820,9 +5848,17 @@ def next_step(
     flags.update({name: typed[name] for name in ("limit", "database_id", "asset_id") if name in typed})
     # Those of earlier runs count too, also where this one has written nothing.
     tables = journal_header(settings, summary["account"], summary["region"])
-    if "journal" in summary["files"] or any(journals_of(storage, settings.journal_dir, tables)):
+    own = summary["files"].get("journal")
+    earlier = [journal for journal, _ in journals_of(storage, settings.journal_dir, tables) if journal.path != own]
+    if own or earlier:
         flags["journal"] = settings.journal_dir
-    return "verify; what failed may wait" if failed else "verify", VERIFICATION_SCRIPT, {**flags, "html": True}
+    step = "verify; what failed may wait" if failed else "verify"
+    if outcomes.get("already_migrated") and not earlier:
+        count = outcomes["already_migrated"]
+        were, them = ("one asset was", "it") if count == 1 else (counted(count, "asset") + " were", "them")
+        step = "%s in the new form before, by no journal in %s: look for it, unless users made %s; then verify"
+        step %= (were, settings.journal_dir, them)
+    return step, VERIFICATION_SCRIPT, {**flags, "html": True}
 
 
 def for_real(typed: Dict[str, Any]) -> Dict[str, Any]:
@@ -5871,6 +5907,9 @@ def command_text(script: str, flags: Dict[str, Any]) -> str:
     """A command to type where the operator stands; for the migration the wrapper, where that was typed.
     flags: as flag_words has them; a log of a run's own is left out."""
     folder = os.path.dirname(os.path.abspath(__file__))
+    if SCRIPT not in (script, ORIGINAL) and "config" not in flags:
+        set_here = {name: value for name, value in connection_of(CONFIG).items() if value not in (None, "")}
+        flags = {**set_here, **flags}
     words = [python_name(), script if folder == os.getcwd() else os.path.join(folder, script)]
     flags = {name: value for name, value in flags.items() if name != "log_file" or not LOG_TIME.search(value)}
     if script == SCRIPT and WRAPPER_VARIABLE in os.environ:

@@ -743,6 +743,7 @@ class Now(NamedTuple):
     records: List[Optional[Item]]  # for each of its claims
 
 
+OF_ANOTHER_RUN = "If a run made it whose journal was not given, roll back by that too. "
 MIGRATED_AGAIN = (
     "An earlier rollback took it back, and a run whose journal was not given has migrated it again, or somebody by"
     " hand: give that one. To have it as it was before the earlier run all the same, name that run's journal."
@@ -1105,8 +1106,9 @@ class Rollback:
             self.tally.assets += outcome == "restored"
             if outcome_with(steps, outcome) == "record_kept":
                 stored = next(record for record, step in zip(now.records, steps) if step == CHANGED)
-                message = "Its version record was changed since the migration and stays: %s. %s" % (
+                message = "Its version record is another than this run left, and stays: %s. %s%s" % (
                     _shown({"M": stored}),
+                    OF_ANOTHER_RUN if migration.looks_like_ours(stored) else "",
                     by_hand(self.database.record_key(stored)),
                 )
                 return "record_kept", (Finding("version_record_changed", "assetVersionId", message),)

@@ -141,7 +141,7 @@ ERROR_TYPES = collections.OrderedDict(
         (
             "no_before_image",
             "Note: migrated assets are in none of the journals given, or only in that of a repair: their content was"
-            " not compared, and they have no way back.",
+            " not compared, and only their journals lead back.",
         ),
         (
             "edited_since",
@@ -546,12 +546,14 @@ def restored_problems(key: Key, before: "Before", asset: Optional[Item], twin: O
     problems = []
     # A repair found it migrated, and the run that had migrated it, which is not given, was taken back too.
     taken_back_further = is_in_old_form(asset) and not any(name in before.asset for name in migration.REMOVED_FIELDS)
+    stays = is_in_old_form(before.asset) and not is_in_old_form(asset)
+    still = "The asset is still migrated, as a rollback leaves what users have changed: " if stays else ""
     for name in migration.differing(before.asset, asset):
         values = contrast(before.asset.get(name), asset.get(name))
         # What a repair set right and users have edited since is theirs.
         edited = name not in migration.OWNED_FIELDS and asset.get(name) != migration.repairs_of(before.asset).get(name)
         if name in before.owned and not edited and not (taken_back_further and name in migration.OWNED_FIELDS):
-            problems.append(finding("not_restored", name, *values, "%s is not as it was." % name))
+            problems.append(finding("not_restored", name, *values, "%s%s is not as it was." % (still, name)))
         else:
             message = "%s was changed since, which a rollback leaves so." % name
             problems.append(finding("edited_since", name, *values, message))
@@ -695,7 +697,7 @@ class Verification:
         for page in self.left_by_rollback.pages(rollback.PAGE_IMAGES):
             for key in page:
                 self.add(left_problem("left_by_rollback", key, "as users had made it", "not compared"))
-        add_of_many(self.add, "made_in_v23", "Assets" + UNTOLD, self.made_in_v23)
+        add_of_many(self.add, "made_in_v23", OF_USERS, self.made_in_v23)
 
     # Second pass: version records.
 
@@ -930,7 +932,7 @@ class Restoration:
             for key in page:
                 self.unexplained.discard(key)
         add_of_many(self.add, "still_migrated", "Assets in the new form" + UNTOLD, self.still_migrated)
-        add_of_many(self.add, "made_in_v23", "Assets in the new form" + UNTOLD, self.made_in_v23)
+        add_of_many(self.add, "made_in_v23", OF_USERS, self.made_in_v23)
         unneeded = "Version records that no asset needs, and"
         add_of_many(self.add, "record_unexplained", unneeded + UNTOLD, self.unexplained)
 
@@ -1064,6 +1066,7 @@ def left_problem(error_type: str, key: Sequence[str], expected: str, actual: str
 
 
 UNTOLD = " that no journal given tells of"
+OF_USERS = "Assets that users made, archived, or went on from, in v2.3"
 
 
 def add_of_many(add: Callable[..., None], error_type: str, what: str, keys: "Keys") -> None:
@@ -1300,7 +1303,8 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
     to_migrate = {**migration.connection_of(typed), **where_journals_go(summary, storage, settings)}
     if settings.dry_run:  # a configuration says so
         to_migrate["dry_run"] = False
-    if "not_migrated" in summary["problems"] and not bucket_in_question(summary):
+    in_question = bucket_in_question(summary)
+    if "not_migrated" in summary["problems"] and not (in_question and had_the_other(summary, settings, storage)):
         return next_step_of_not_migrated(summary, settings, storage, typed, to_migrate)
     if summary["problems"]:
         return next_step_of_problems(summary, settings, storage, typed)
@@ -1329,6 +1333,14 @@ def bucket_in_question(summary: Dict[str, Any]) -> bool:
     return "other_bucket" in summary["problems"] and bool(summary["other_bucket"])
 
 
+def had_the_other(summary: Dict[str, Any], settings: Any, storage: Any) -> bool:
+    """Whether a run on these tables whose journal is there had the other bucket."""
+    header = migration.journal_header(settings, summary["account"], summary["region"])
+    facts = {**header, "asset_bucket_name": summary["other_bucket"]}
+    folders = [settings.journal_dir, *folders_of(summary["journals"], storage)]
+    return any(True for folder in folders for _ in migration.journals_of(storage, folder, facts))
+
+
 def next_step_of_not_migrated(
     summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any], to_migrate: Dict[str, Any]
 ) -> Advice:
@@ -1344,11 +1356,15 @@ def next_step_of_not_migrated(
     step = "migrate what is not migrated yet"
     if summary["not_migratable"]:
         step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
+    step += without_journal(summary)
     return step, migration.SCRIPT, {**to_migrate, **chosen}
 
 
 def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> Advice:
     """Where all that was looked at is migrated, or its bucket is in question."""
+    if bucket_in_question(summary) and not had_the_other(summary, settings, storage):
+        step = "if %s is the right bucket, verify again with it. If it is not, mend what the report names"
+        return step % summary["other_bucket"], VERIFICATION, {**typed, "asset_bucket_name": summary["other_bucket"]}
     if bucket_in_question(summary):
         step = (
             "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it,"
@@ -1367,7 +1383,14 @@ def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, 
             typed = {**typed, "journal": all_folders(summary, storage)}
         return step, VERIFICATION, typed
     theirs = "; what users have changed since the migration is theirs" if summary["journals"] else ""
-    return "mend what the report names, then verify again" + theirs, VERIFICATION, typed
+    return "mend what the report names, then verify again" + theirs + without_journal(summary), VERIFICATION, typed
+
+
+def without_journal(summary: Dict[str, Any]) -> str:
+    """What else is to be done, in words, where journals were given and others are missing."""
+    count = summary["notes"].get("no_before_image")
+    text = "; look for the journals of %s, which none of those given tells of"
+    return text % migration.counted(count, "migrated asset") if count else ""
 
 
 def first_of_all(summary: Dict[str, Any]) -> str:
@@ -1376,8 +1399,8 @@ def first_of_all(summary: Dict[str, Any]) -> str:
     if "no_before_image" in notes:
         text = (
             "look for the journals of %s, maybe in another folder, and verify again with all: without them these are"
-            " not compared and have no way back. If they are lost, or users made these assets before the first run: "
-            % migration.counted(notes["no_before_image"], "migrated asset")
+            " not compared and have no way back. If they are lost, or these assets were in the new form before the"
+            " first run: " % migration.counted(notes["no_before_image"], "migrated asset")
         )
     elif summary["journals_lost"]:
         text = (

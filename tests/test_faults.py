@@ -29,7 +29,7 @@ from faults import (
     seeded,
     undisturbed,
 )
-from v22 import asset
+from v22 import asset, migrated
 
 import local_dynamodb
 from benchmarks.front import Faults, Front, Partition, error, parsed, statement_error
@@ -391,6 +391,40 @@ def limited_run(scene, size):
     return done.returncode
 
 
+@pytest.mark.parametrize("lines", [1, 2])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_journal_that_somebody_takes_away_ends_the_run(tables, monkeypatch, capfd, moved, lines):
+    """When its first line is on the disk, or the first before images, of which nothing is written then."""
+    tables.put(asset("a"), asset("b"))
+    before, fsync = tables.contents(), os.fsync
+
+    def take_away(descriptor):
+        fsync(descriptor)
+        for journal in tables.folder.glob("run-*/backups/*.jsonl"):
+            if len(journal.read_text().splitlines()) >= lines:
+                journal.rename(tables.folder / "moved.jsonl") if moved else journal.unlink()
+
+    monkeypatch.setattr(os, "fsync", take_away)
+    status = migration.main([*tables.flags, "--journal-dir", str(tables.folder / "run-x" / "backups")])
+    errors = capfd.readouterr().err
+    assert status == 1 and tables.contents() == before
+    assert "somebody has moved or removed it.\n  Fix: put it back" in errors
+
+
+def test_a_journal_that_was_taken_away_at_the_end_is_told_too(tables, monkeypatch, capfd):
+    tables.put(asset("a"))
+    close = migration.Journal.close
+
+    def take_away_and_close(journal):
+        os.remove(journal.path)
+        return close(journal)
+
+    monkeypatch.setattr(migration.Journal, "close", take_away_and_close)
+    run = tables.migrate()
+    assert run.status == 1 and tables.asset("db01", "a") == migrated("a")
+    assert "somebody has moved or removed it.\n  Fix: put it back" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["backups", "reports"])
 def test_folder_that_cannot_be_written(tables, engine, tmp_path, monkeypatch, capfd, name):
     """A file lies where the folder should be: nothing is written to DynamoDB."""
@@ -407,15 +441,15 @@ def test_report_that_cannot_be_written_any_more(tables, engine, monkeypatch, cap
     tables.load(sample_assets(60))
     before = tables.contents()
 
-    def add_row(self, cells):
-        with migration.reporting(self.path):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def no_room(cell):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(migration.CsvReport, "add_row", add_row)
+    monkeypatch.setattr(migration, "spreadsheet_safe", no_room)
     with Front(engine.port) as front:
         run = tables.migrate(*through(front))
     errors = capfd.readouterr().err
-    assert run.status == 1 and "report" in errors and "\n  Fix: " in errors
+    assert run.status == 1 and "\n  Fix: " in errors
+    assert errors.count("cannot be written: No space left on device. Rows are missing in it.") == 1
     check_order(before, tables.contents(), [run.journal])
 
 

@@ -937,9 +937,15 @@ def test_edited_CONFIG_works(tables, tmp_path):
     text, count = re.subn(r'"aws_region": None', '"endpoint_url": "%s"' % tables.engine.endpoint_url, text)
     assert count == 1
     (tmp_path / "edited.py").write_text(text, encoding="utf-8")
-    subprocess.run([sys.executable, "edited.py"], cwd=tmp_path, check=True, stdin=subprocess.DEVNULL)
+
+    def next_command(*flags):
+        command = [sys.executable, "edited.py", *flags]
+        return subprocess.check_output(command, cwd=tmp_path, stdin=subprocess.DEVNULL, text=True).splitlines()[-1]
+
+    assert next_command("--dry-run").endswith(" edited.py")
+    assert "migration_verify.py --assets-table %s --asset-v" % tables.assets in next_command()
     assert tables.asset("db01", "a") == migrated("a")
-    assert len(list((tmp_path / "backups").iterdir())) == 1 and len(list((tmp_path / "reports").iterdir())) == 2
+    assert len(list((tmp_path / "backups").iterdir())) == 1 and len(list((tmp_path / "reports").glob("mig*"))) == 2
 
 
 def test_a_run_says_nothing_on_stderr_but_progress(tables, tmp_path):

@@ -301,7 +301,9 @@ def test_who_has_typed_the_wrapper_is_shown_the_wrapper(tables, monkeypatch):
         ({"failed": 1}, 1, {"limit": 1}, {"limit": 1}, "mend what failed, then run it again", "M --limit 1"),
         ({"migrated": 9}, 0, {}, {"config": "c.json", "workers": 3, "log_file": "logs/migration_20261122T204426Z.log"},
          "verify", "V --config c.json --journal backups --html"),
-        ({"already_migrated": 9}, 0, {}, {"config": "c.json"}, "verify", "V --config c.json --html"),
+        ({"already_migrated": 9}, 0, {}, {"config": "c.json"},
+         "9 assets were in the new form before, by no journal in backups: look for it, unless users made them; then"
+         " verify", "V --config c.json --html"),
         ({"already_migrated": 9}, 0, {}, {"config": "d.json"}, "verify", "V --config d.json --journal backups --html"),
     ],
 )  # fmt: skip
@@ -320,7 +322,7 @@ def test_the_next_step(monkeypatch, outcomes, status, values, typed_flags, step,
         "region": "us-east-1",
         "files": {},
     }
-    journals = ["j.jsonl"] if "--journal" in words else []
+    journals = [(migration.JournalFile("j.jsonl"), {})] if "--journal" in words else []
     monkeypatch.setattr(migration, "journals_of", lambda storage, folder, facts: iter(journals))
     scripts = {"M": "v2.2_to_v2.3_migration.py", "V": "v2.2_to_v2.3_migration_verify.py"}
     expected = "python " + scripts[words[0]] + words[1:]

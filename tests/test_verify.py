@@ -963,7 +963,7 @@ def test_an_asset_that_failed_says_why_whichever_run_met_it(tables):
     failed = tables.migrate()
     assert failed.codes == {"version_conflict", "invalid_version_id"}
     messages = {row["asset_id"]: row["error_message"] for row in run(tables, "--journal", failed.journal).rows}
-    assert "There is a version record 3 of other content; it differs in comment" in messages["a1"]
+    assert "Its version record 3 would take the place of another one, which differs in comment" in messages["a1"]
     assert "The migration cannot: The version number is not an integer" in messages["c1"] and "b1" not in messages
 
 
@@ -1618,9 +1618,19 @@ def test_restored_needs_journals(tables, capsys):
         ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]},
          "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file the report",
          None),
-        ({"problems": {"other_bucket": 2}, "other_bucket": "old"}, {"config": "c", "asset_bucket_name": "new"},
-         "if old is the right bucket, verify again with it. If it is not, take back what was migrated with it",
-         "R --config c --asset-bucket old --dry-run --journal backups"),
+        ({"problems": {"other_bucket": 2}, "other_bucket": BUCKET}, {"config": "c", "asset_bucket_name": "new"},
+         "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it" % BUCKET,
+         "R --config c --asset-bucket %s --dry-run --journal backups" % BUCKET),
+        ({"problems": {"other_bucket": 2}, "other_bucket": "users"}, {"config": "c", "asset_bucket_name": "new"},
+         "if users is the right bucket, verify again with it. If it is not, mend what the report names",
+         "V --config c --asset-bucket users"),
+        ({"problems": {"other_bucket": 2, "not_migrated": 5}, "other_bucket": BUCKET}, {"config": "c"},
+         "if %s is the right bucket" % BUCKET, "R --config c --asset-bucket %s --dry-run --journal backups" % BUCKET),
+        ({"problems": {"other_bucket": 2, "not_migrated": 5}, "other_bucket": "users"}, {"config": "c"},
+         "migrate what is not migrated yet", "M --config c"),
+        ({"problems": {"not_migrated": 5}, "journals": ["backups/j"], "notes": {"no_before_image": 2}}, {"config": "c"},
+         "migrate what is not migrated yet; look for the journals of 2 migrated assets, which none of those given",
+         "M --config c"),
         ({"restored": True, "notes": {"still_migrated": 2}}, {"config": "c", "restored": True, "journal": ["j"]},
          "2 assets are still migrated, by no journal beside those given: look for the missing one", None),
         ({"restored": True, "notes": {"record_unexplained": 1}}, {"config": "c", "restored": True, "journal": ["j"]},

@@ -43,7 +43,7 @@ ID = "a"
 LIVE = ("db01", "db02")
 PARTITIONS = ("db01", "db01" + DELETED, "db02", "db02" + DELETED)
 OLD_FIELDS = {*LEGACY, "currentVersion"}
-NOT_CURRENT = "it differs in isCurrentVersion ("
+NOT_CURRENT = "which differs in isCurrentVersion ("
 FIRST_DAY = datetime.datetime(2025, 7, 1, 12)
 
 # What versions hold: some are equal but for the date, and some take a part of the record from elsewhere.
