@@ -1028,7 +1028,7 @@ class ClaimedRecords:
             reported = step.what == CHANGED and outcome == "nothing_to_restore"
             reason = "it is another than the migration wrote"
             if step.what in REASONS:
-                if claim.wrote and claim.certain:
+                if claim.wrote and claim.certain and step.what != IN_DOUBT:
                     self.kept.owe(key, claim.now)
                 reported = outcome in ("restored", "nothing_to_restore") or step.what == IN_DOUBT
                 reason = REASONS[step.what].format(step.whose or migration.twin_database(image.key[1]))

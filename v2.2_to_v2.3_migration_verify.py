@@ -1854,6 +1854,8 @@ def name_files(
         if migration.is_s3(path):
             require_place(path, storage, settings)
             continue
+        if os.path.isdir(path):
+            raise migration.SettingsError("%s is a folder." % path, "name a file.")
         try:
             os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
             if os.path.isfile(path) and not os.path.islink(path):

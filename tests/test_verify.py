@@ -614,6 +614,13 @@ def test_with_an_output_of_its_own_it_needs_no_report_folder(tables, capsys):
     assert "choose another folder with --report-dir." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--output", "--html"])
+def test_a_folder_is_no_report(tables, capsys, flag):
+    (tables.folder / "proofs").mkdir()
+    assert verify.main([*tables.flags, flag, "proofs"]) == migration.EXIT_USAGE
+    assert capsys.readouterr().err == "error: proofs is a folder.\n  Fix: name a file.\n"
+
+
 def test_two_reports_in_one_file_are_refused(tables, capsys):
     assert verify.main(tables.flags + ["--output", "x.csv", "--html", "x.csv"]) == migration.EXIT_USAGE
     assert "one file: x.csv, x_summary.json, x.csv" in capsys.readouterr().err
