@@ -3919,6 +3919,16 @@ def looks_like_ours(record: Item) -> bool:
     return has_our_attributes(record) and record["createdBy"] == {"S": "system"}
 
 
+# datetime.utcnow().isoformat(), as v2.3 dates what users make (its createAsset.py). Nothing of v2.2 has a fraction.
+V23_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}")
+
+
+def made_by_user(record: Item) -> bool:
+    """Whether a user, by v2.3, surely made a version record: it names a user, and has a date as v2.3 writes it. The
+    migration takes names over too, with the dates of v2.2 or that of its own start."""
+    return not looks_like_ours(record) and V23_DATE.match(text_of(record.get("dateCreated")) or "") is not None
+
+
 def has_our_attributes(record: Item) -> bool:
     return set(record) == {*KEY_SCHEMAS["asset_versions_table_name"], *RECORD_FIELDS}
 

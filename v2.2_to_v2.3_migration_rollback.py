@@ -124,7 +124,7 @@ class Journal(NamedTuple):
     header: Dict[str, Any]
     state: str  # as state_of has it
     named: bool  # itself, not only the folder that it lies in
-    taken_back: bool = False  # whole, by an earlier rollback, and it is not named
+    taken_back: bool = False  # by an earlier rollback, so that what is there now is not this run's; and it is not named
 
     @property
     def path(self) -> str:
@@ -162,7 +162,7 @@ class Journal(NamedTuple):
 def is_overruled(record: Item) -> bool:
     """Whether a version record, put in the place of another, is still that of an archived asset, not current any more:
     what is put there for a live asset is current."""
-    return record["isCurrentVersion"] == migration.NOT_CURRENT
+    return record.get("isCurrentVersion") == migration.NOT_CURRENT
 
 
 class BeforeImage:
@@ -414,12 +414,15 @@ def without_undone(
 ) -> List[Journal]:
     """The journals without those that an earlier rollback has taken back whole: what users have made of their assets
     since is theirs. One that was named counts all the same. Where there are no others all are returned, as taken back.
-    afterwards: those of the last rollback count too, for it has just ended. skipped: gets those that are left out."""
+    afterwards: those of the last rollback count too, for it has just ended, and those of earlier ones after which no
+    run began. skipped: gets those that are left out."""
     undone = set(summaries.undone())
     if afterwards:
-        last = [one for one in summaries.rollbacks() if of_same_tables(one, journals[0].header)][-1:]
+        *earlier, last = [one for one in summaries.rollbacks() if of_same_tables(one, journals[0].header)] or [{}]
+        newest = max(journal.started for journal in journals)
+        ended = [last, *(one for one in earlier if one["started"] > newest)]
         undone.difference_update(
-            summaries.storage.journal(path).identity for one in last for path in one.get("journals", [])
+            summaries.storage.journal(path).identity for one in ended for path in one.get("journals", [])
         )
     left = [journal for journal in journals if journal.named or journal.file.identity not in undone]
     for journal in journals:
@@ -444,22 +447,29 @@ class Archive:
         columns = "key TEXT, before TEXT, after TEXT, PRIMARY KEY (key, before, after)"
         self.database = migration.temporary_database("CREATE TABLE images (%s) WITHOUT ROWID" % columns)
         self.empty = True
-        self.database.execute("CREATE TABLE exchanges (record TEXT, database_id TEXT, claim TEXT)")
+        self.database.execute("CREATE TABLE exchanges (record TEXT, database_id TEXT, claim TEXT, settled INTEGER)")
         self.database.execute("CREATE INDEX by_record ON exchanges (record)")
 
     def add_claim(self, database_id: str, claim: Any) -> None:
         if claim.was and claim.wrote:
             record = [claim.now[name]["S"] for name in ("assetId", "assetVersionId")]
             row = [migration.to_json(value) for value in (record, database_id, claim)]
-            self.database.execute("INSERT INTO exchanges VALUES (?, ?, ?)", row)
+            self.database.execute("INSERT INTO exchanges VALUES (?, ?, ?, 0)", row)
 
-    def exchanges_by_others(self, image: BeforeImage, record: Key) -> List[Any]:
-        """Claims of other assets than an image's, which put theirs in the place of a version record."""
+    def exchanges_by_others(self, image: BeforeImage, record: Key, pending: bool = False) -> List[Any]:
+        """Claims of other assets than an image's, which put theirs in the place of a version record.
+        pending: only of those whose turn is still to come."""
         rows = self.database.execute(
-            "SELECT claim FROM exchanges WHERE record = ? AND database_id != ?",
-            [migration.to_json(value) for value in (record[1:], image.key[1])],
+            "SELECT claim FROM exchanges WHERE record = ? AND database_id != ? AND settled <= ?",
+            [*(migration.to_json(value) for value in (record[1:], image.key[1])), not pending],
         )
         return [Claim(*json.loads(text)) for (text,) in rows]
+
+    def settle(self, image: BeforeImage, records: Iterable[Key]) -> None:
+        """What an image's asset put in the place of these version records was taken back, so far as it is to be."""
+        for record in records:
+            row = [migration.to_json(value) for value in (record[1:], image.key[1])]
+            self.database.execute("UPDATE exchanges SET settled = 1 WHERE record = ? AND database_id = ?", row)
 
     def add(self, image: BeforeImage) -> None:
         self.empty = False
@@ -543,17 +553,18 @@ class Summaries:
         summary = self.of(journal)
         return self._of_tasks(summary).get(journal.stem, ("", 0))[1]
 
-    def missing(self, journals: List[Journal]) -> Dict[str, Tuple[str, int]]:
-        """The other journals of runs on the same tables that had their reports in the same folders: by their own names,
-        the path of each and how many before images it holds, 0 where that is not said."""
+    def missing(self, journals: List[Journal]) -> Dict[str, "LostJournal"]:
+        """The other journals of runs on the same tables that had their reports in the same folders, by their own
+        names."""
         folders = {self.report_dir, *(journal.header.get("report_dir", self.report_dir) for journal in journals)}
         stems = {journal.stem for journal in journals}
-        found = {}  # type: Dict[str, Tuple[str, int]]
+        found = {}  # type: Dict[str, LostJournal]
         for folder in sorted(folders):
             for name in migration.summaries_in(self.storage.folder(folder), "migration_"):
                 summary = self._read(folder, name)
                 if of_same_tables(summary, journals[0].header):
-                    found.update(self._of_tasks(summary))
+                    of_tasks, started = self._of_tasks(summary), summary.get("started", "")
+                    found.update((stem, LostJournal(*of_tasks[stem], started)) for stem in of_tasks)
         return {stem: found[stem] for stem in sorted(found) if stem not in stems}
 
     def rollbacks(self) -> Iterator[Dict[str, Any]]:
@@ -564,12 +575,37 @@ class Summaries:
         """As migration.undone_journals has it."""
         return migration.undone_journals(self.storage, self.rollbacks())
 
+    def taken_back(self, journals: List[Journal], lost: Sequence["LostJournal"]) -> List[Journal]:
+        """The journals, marked where a rollback has taken them back whole, or restored something by them before a run
+        began whose journal is lost: what is there as they have it, that run has made. One that was named counts all
+        the same."""
+        undone, first = self.undone(), {}  # type: Dict[Any, str], Dict[Any, str]
+        for summary in self.rollbacks():
+            if summary.get("outcomes", {}).get("restored"):
+                for path in summary.get("journals", []):
+                    first.setdefault(self.storage.journal(path).identity, summary["started"])
+
+        def is_taken_back(journal: Journal) -> bool:
+            rolled_back = first.get(journal.file.identity)
+            again = rolled_back is not None and any(run.started >= rolled_back for run in lost)
+            return journal.taken_back or (not journal.named and (again or journal.file.identity in undone))
+
+        return [journal._replace(taken_back=is_taken_back(journal)) for journal in journals]
+
     def _of_tasks(self, summary: Dict[str, Any]) -> Dict[str, Tuple[str, int]]:
         """Of a run, or of each task of a job: by its journal's own name, the path of that and how many before images it
         holds."""
         runs = summary.get("tasks") or [{**summary, "journal": summary.get("files", {}).get("journal")}]
         runs = [run for run in runs if run.get("journal")]
         return {self.storage.journal(run["journal"]).stem: (run["journal"], images_held(run)) for run in runs}
+
+
+class LostJournal(NamedTuple):
+    """A journal that is elsewhere, or lost, as the summary of its run says."""
+
+    path: str
+    images: int  # 0 where that is not said
+    started: str  # its run
 
 
 def same_tables(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
@@ -592,10 +628,10 @@ def require_images(journals: List[Journal], counts: List[int], summaries: Summar
 class LaterImages:
     """The assets of which runs that are not taken back have before images: what they left is not an earlier run's."""
 
-    def __init__(self, journals: Iterable[Journal], missing: Mapping[str, int]) -> None:
-        """journals: those that are not given, the newest first. missing: as Summaries have it, what cannot be read."""
+    def __init__(self, journals: Iterable[Journal], lost: Sequence[LostJournal]) -> None:
+        """journals: those that are not given, the newest first. lost: what cannot be read."""
         self.journals = list(journals)[::-1]
-        self.missing = missing
+        self.lost = lost
         self.superseded = 0  # before images that do not count because of them
         self.database = migration.temporary_database(
             "CREATE TABLE later (key TEXT PRIMARY KEY, started TEXT) WITHOUT ROWID"
@@ -629,16 +665,17 @@ class LaterImages:
     @property
     def paths(self) -> List[str]:
         """Of the journals that are not given, the oldest first."""
-        return [journal.path for journal in self.journals] + list(self.missing)
+        return [journal.path for journal in self.journals] + [run.path for run in self.lost]
 
     @property
     def texts(self) -> List[str]:
         """The same with what the plan says of each."""
-        missing = [
-            "%s, lost or elsewhere, with %s" % (path, migration.counted(count, "before image") if count else "images")
-            for path, count in self.missing.items()
+        text = "%s, lost or elsewhere, with %s"
+        lost = [
+            text % (run.path, migration.counted(run.images, "before image") if run.images else "images")
+            for run in self.lost
         ]
-        return ["%s, of the same tables" % journal.path for journal in self.journals] + missing
+        return ["%s, of the same tables" % journal.path for journal in self.journals] + lost
 
 
 def read_before_images(journals: List[Journal], later: Optional[LaterImages] = None) -> Iterator[BeforeImage]:
@@ -723,13 +760,15 @@ NEEDED, NOT_OURS, IN_DOUBT, HELD = "needed", "not ours", "in doubt", "held"
 REASONS = {
     NEEDED: "the asset under databaseId {} needs it",
     NOT_OURS: "it was there before the migration came to this asset, or another's journal tells of it",
-    IN_DOUBT: "the asset under databaseId {} may have made it",
-    HELD: "an asset that was not taken back relies on it",
+    IN_DOUBT: "it may be of the asset under databaseId {}, or of its history",
+    HELD: "it may be of an asset that was not taken back",
 }
+UNNEEDED = "it is as it was before that run, and no asset needs it"
 
 
 class Step(NamedTuple):
-    """What becomes of a version record; where it stays for another asset's sake, the databaseId of that."""
+    """What becomes of a version record; where it stays, or is put back, for another asset's sake, the databaseId of
+    that."""
 
     what: str  # one of the above
     whose: Optional[str] = None
@@ -889,14 +928,17 @@ class KeptRecords:
     """
 
     def __init__(self) -> None:
-        self.database = migration.temporary_database(
-            "CREATE TABLE kept (key TEXT PRIMARY KEY, held INTEGER, row TEXT) WITHOUT ROWID"
-        )
+        self.database = migration.temporary_database("CREATE TABLE kept (key TEXT PRIMARY KEY, row TEXT) WITHOUT ROWID")
         self.database.execute("CREATE TABLE owed (key TEXT, record TEXT, PRIMARY KEY (key, record)) WITHOUT ROWID")
+        self.database.execute("CREATE TABLE held (asset TEXT PRIMARY KEY) WITHOUT ROWID")
 
-    def hold(self, key: Key) -> None:
-        """An asset that is not taken back relies on it."""
-        self._set(key, "held = 1")
+    def hold(self, asset: Key, key: Key) -> None:
+        """The asset is not taken back: nor is its record by an older before image of it, or by one of its twin."""
+        self.database.execute("INSERT OR IGNORE INTO held VALUES (?)", (migration.to_json([asset, key]),))
+
+    def is_held(self, asset: Key, key: Key) -> bool:
+        row = (migration.to_json([asset, key]),)
+        return self.database.execute("SELECT 1 FROM held WHERE asset = ?", row).fetchone() is not None
 
     def owe(self, key: Key, record: Item) -> None:
         """A journal of ours put it there."""
@@ -905,27 +947,19 @@ class KeptRecords:
 
     def report(self, key: Key, *row: str) -> None:
         """row: databaseId, assetId, outcome of the asset, and why the record stays."""
-        self._set(key, "row = ?", migration.to_json(row))
-
-    def _set(self, key: Key, assignment: str, *values: str) -> None:
-        text = migration.to_json(key)
-        self.database.execute("INSERT OR IGNORE INTO kept VALUES (?, 0, NULL)", (text,))
-        self.database.execute("UPDATE kept SET %s WHERE key = ?" % assignment, values + (text,))
-
-    def is_held(self, key: Key) -> bool:
-        query = "SELECT 1 FROM kept WHERE key = ? AND held"
-        return self.database.execute(query, (migration.to_json(key),)).fetchone() is not None
+        rows = (migration.to_json(key), migration.to_json(row))
+        self.database.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows)
 
     def owed(self, key: Key) -> List[Item]:
         rows = self.database.execute("SELECT record FROM owed WHERE key = ?", (migration.to_json(key),))
         return [json.loads(text) for (text,) in rows]
 
     def remove(self, key: Key) -> None:
-        self.database.execute("DELETE FROM kept WHERE key = ? AND NOT held", (migration.to_json(key),))
+        self.database.execute("DELETE FROM kept WHERE key = ?", (migration.to_json(key),))
 
     def left(self) -> Iterator[Tuple[str, str, str, str]]:
         """What is to be reported: databaseId, assetId and outcome of the asset, and in words what stays and why."""
-        for key, row in self.database.execute("SELECT key, row FROM kept WHERE row IS NOT NULL"):
+        for key, row in self.database.execute("SELECT key, row FROM kept"):
             *asset, reason = json.loads(row)
             yield (*asset, "The version record %s stays: %s." % (json.loads(key)[2], reason))
 
@@ -949,6 +983,8 @@ class ClaimedRecords:
     async def settle(self, image: BeforeImage, now: Now, outcome: str, untouched: bool) -> Optional[List[str]]:
         """Take back what was done to version records for an asset. Returns what became of each; None where others
         were faster with one."""
+        exchanges = (claim.now for claim in image.claims if claim.was and claim.wrote)
+        self.archive.settle(image, map(self.database.record_key, exchanges))
         if outcome == "changed_since":
             self.hold(image)
             return [HELD] * len(image.claims)
@@ -969,7 +1005,7 @@ class ClaimedRecords:
         for claim in image.claims:
             key = self.database.record_key(claim.now)
             if image.is_own(claim):
-                self.kept.hold(key)
+                self.kept.hold(image.key, key)
             elif claim.wrote and claim.certain:
                 self.kept.owe(key, claim.now)
 
@@ -980,7 +1016,7 @@ class ClaimedRecords:
         key = self.database.record_key(claim.now)
         put_by_others = [claim.now for claim in self.archive.exchanges_by_others(image, key)]
         owed = self.kept.owed(key) + [record for record in put_by_others if is_overruled(record)]
-        if self.kept.is_held(key):
+        if self.kept.is_held(image.key, key) or self.kept.is_held(migration.twin_key(image.key), key):
             reason, whose = HELD, None  # type: Tuple[Optional[str], Optional[str]]
         else:
             reason, whose = await self.reason_to_keep(image, claim, key, now, outcome)
@@ -988,9 +1024,28 @@ class ClaimedRecords:
         if twin_needs and self.may_be_archived_since(image, now, outcome):
             reason = HELD
         what = judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs)
-        if what == CHANGED and is_among(put_by_others, stored):
+        if what in (CHANGED, DELETE) and self.is_of_pending(image, key, stored):
             what = HELD  # until their turn: of two runs at once the journal read first may tell only of this one
-        return Step(what, whose)
+        elif what == PUT_BACK and outcome == "asset_deleted" and not twin_needs:
+            what = HELD
+        elif what in (DELETE, PUT_BACK) and self.may_be_others(claim, stored, outcome):
+            maker = await self.owners.find_whose_history(key, migration.twin_databases(image.key))
+            what, whose = (what, whose) if maker is None else (IN_DOUBT, maker)
+        return Step(what, now.twin["databaseId"]["S"] if what == PUT_BACK and now.twin and twin_needs else whose)
+
+    def is_of_pending(self, image: BeforeImage, key: Key, stored: Item) -> bool:
+        """Whether a version record is what another asset, whose turn is still to come, put in the place of one, or what
+        it found there: users who have gone on from it leave it as that, too."""
+        pending = self.archive.exchanges_by_others(image, key, pending=True)
+        of_their_own = [claim for claim in pending if not is_overruled(claim.now)]
+        return is_among((record for claim in of_their_own for record in (claim.was, claim.now)), stored)
+
+    def may_be_others(self, claim: Any, stored: Item, outcome: str) -> bool:
+        """Whether a version record that is to go may have become the history of a third asset: it is not current, as
+        the application leaves it then, or not as this one left it; or what this one put in another's place was perhaps
+        taken back before."""
+        other = is_overruled(stored) or bool(migration.differing(stored, claim.now))
+        return other or (claim.was is not None and outcome != "restored")
 
     def may_be_archived_since(self, image: BeforeImage, now: Now, outcome: str) -> bool:
         """Whether the twin may be an image's asset, archived since: there is none in its place; or there is another
@@ -1032,6 +1087,8 @@ class ClaimedRecords:
                     self.kept.owe(key, claim.now)
                 reported = outcome in ("restored", "nothing_to_restore") or step.what == IN_DOUBT
                 reason = REASONS[step.what].format(step.whose or migration.twin_database(image.key[1]))
+            if step.what == PUT_BACK and step.whose is None and not image.is_own(claim):
+                reported, reason = True, UNNEEDED
             if reported:
                 self.kept.report(key, *image.key[1:], outcome_of_asset, reason)
 
@@ -1168,9 +1225,9 @@ def journals_beside(journals: List[Journal], storage: Any) -> List[Any]:
 
 def journals_not_given(
     journals: List[Journal], files: List[Any], storage: Any, summaries: Summaries
-) -> Tuple[List[Journal], Dict[str, int]]:
+) -> Tuple[List[Journal], List[LostJournal]]:
     """Of the files, as journals_beside has them, those neither empty nor undone: an interrupted migration that was run
-    again has two. And, as Summaries have it, those that are elsewhere, or lost, by their paths."""
+    again has two. And those that are elsewhere, or lost."""
     undone = summaries.undone()
     given = {journal.run for journal in journals if journal.whole}
     beside = journals_in(((file, True) for file in files if not is_empty(file)), Skipped())
@@ -1178,7 +1235,7 @@ def journals_not_given(
     missing = summaries.missing(journals + beside)
     return (
         [journal for journal in beside if journal.file.identity not in undone],
-        dict(missing[stem] for stem in missing if stem not in undone.values()),
+        [missing[stem] for stem in missing if stem not in undone.values()],
     )
 
 
@@ -1251,6 +1308,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
             require_images(journals, counts, summaries)
             archive.add_live_twins(journals)
             later = LaterImages(*journals_not_given(journals, beside, storage, summaries))
+            journals = summaries.taken_back(journals, later.lost)
         rows = journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, rows, later.texts))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)

@@ -251,7 +251,7 @@ class Proof:
         # As the rollback script does: what they choose among is in the journals already.
         settings = self.settings._replace(limit=None, database_id=[])
         counts, archive = rollback.survey(self.journals)
-        later = rollback.LaterImages([], {})
+        later = rollback.LaterImages([], [])
         summary = rollback.run_rollback(self.data.database, settings, self.site, self.journals, counts, archive, later)
         return summary["exit_status"]
 

@@ -207,7 +207,8 @@ class Case(NamedTuple):
     under_way: Sequence[str] = ()  # the journals of runs that change the tables meanwhile
     rolled_back: FrozenSet[str] = frozenset()  # the marks of those journals that a rollback has taken back
     rollback_ended: bool = False  # all of them
-    left_out: Sequence[str] = ()  # journals that a rollback before the last one has taken back
+    left_out: Sequence[str] = ()  # journals that a rollback before the last run has taken back
+    others: Sequence[str] = ()  # as paths_not_given has them
 
 
 # --------------------------------------------------------------------------------------
@@ -236,6 +237,11 @@ def display(value: Optional[Dict[str, Any]]) -> str:
 def is_in_old_form(asset: Item) -> bool:
     """Whether currentVersion still tells the version, or nothing does."""
     return "currentVersion" in asset or asset.get("currentVersionId") in (None, migration.NULL, {"S": ""})
+
+
+def is_to_migrate(asset: Item) -> bool:
+    """Also what v2.3 has touched, as it stands there before the migration."""
+    return any(name in asset for name in migration.REMOVED_FIELDS) or is_in_old_form(asset)
 
 
 def asset_problems(asset: Item, bucket: str) -> List[Problem]:
@@ -432,6 +438,9 @@ def record_content_problems(image: Any, record: Optional[Item], exchanged: List[
         message = "Another asset has the same assetId and version, so both share the version record %s." % version_id
         actual = "that of the other one, which differs in %s" % ", ".join(wrong)
         return [finding("archived_twin", "assetVersionId", "a record of its own", actual, message)]
+    if record:  # by that one which it is nearest to
+        planned = min([planned, *filter(None, exchanged)], key=lambda one: len(migration.differing(one, record)))
+        wrong = migration.differing(planned, record)
     message = "%s of version record %s is not what the migration left."
     present = record or {}
     return [
@@ -504,6 +513,12 @@ def was_seen_to(image: Any, problem: Problem, asset: Item, record: Optional[Item
     """Whether an attribute differs because a person did what the migration left to do."""
     source = SOURCES.get(problem.field, problem.field)
     codes = {finding.code for finding in image.plan.findings if finding.field == source}
+    if (
+        image.is_repair
+        and not image.journal.whole
+        and migration.same(asset.get(problem.field), image.asset.get(problem.field))
+    ):
+        return True  # killed before its write: what it found is left to do
     if problem.error_type == "asset_content_differs":
         left = {finding.field for finding in migration.further_findings(image.whole_after)}
         kind = {"isDistributable": "BOOL", "assetName": "S", "description": "S"}.get(problem.field)
@@ -621,7 +636,6 @@ class Verification:
         self.asset_ids = {}  # type: Dict[str, None]
         self.archive = case.archive
         self.rolled_back = case.rolled_back
-        self.since = first_start(case.journals)
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
@@ -669,12 +683,15 @@ class Verification:
             if twin_key in found:
                 self.owners.add(twin_key[1], asset.asset_id, migration.version_id_of(found[twin_key]))
             problems = problems + current_record_problems(asset, found.get(record_key))
-            if self.with_journals:
-                by_user = made_by_user(found.get(record_key), self.since)
+            touched = any(problem.error_type == "legacy_field" for problem in problems)  # by v2.3, and not migrated
+            if self.with_journals and not touched:
+                by_user = record_key in found and migration.made_by_user(found[record_key])
                 (self.made_in_v23 if by_user else self.uncovered).add([asset.database_id, asset.asset_id])
         elif asset.record:
             record_key = self.database.record_key(asset.record)
-            problems = with_conflict(problems, asset.record, (await run.tables.get([record_key])).get(record_key))
+            twin_key = migration.twin_key((self.database.assets, asset.database_id, asset.asset_id))
+            found = await run.tables.get([record_key, twin_key])
+            problems = with_conflict(problems, asset.record, found.get(record_key), found.get(twin_key))
         for problem in problems:
             self.add(problem)
 
@@ -789,7 +806,7 @@ class Verification:
 
     def is_as_made(self, asset: Item, record: Optional[Item], record_key: Key) -> bool:
         """Whether users have not gone on from a version before a later run, nor made another asset with that one."""
-        return migration.needs_record(asset, record_key[2]) and not made_by_user(record, self.since)
+        return migration.needs_record(asset, record_key[2]) and not (record and migration.made_by_user(record))
 
     def problems_of_record(self, image: Any, record: Optional[Item], twin: Optional[Item]) -> List[Problem]:
         """twin: the live asset of an archived one's assetId."""
@@ -809,8 +826,9 @@ class Verification:
             if told.record or image.record is None:
                 self.tick_off(image)
         elif told.asset and all(problem.error_type in NOTES for problem in problems):
-            self.tally.images += 1
-            self.tick_off(image)
+            if not image.journal.taken_back:  # else another run has made it the same again
+                self.tally.images += 1
+                self.tick_off(image)
         elif self.was_left(image, asset, told):
             self.left_by_rollback.add(key)
             problems = []
@@ -875,7 +893,6 @@ class Restoration:
         self.database = case.database
         self.settings = case.settings
         self.item_count = case.site.item_count  # about
-        self.since = first_start(case.journals)
         self.add = findings.add  # type: Callable[..., None]
         self.tally = findings.tally
         self.seen = Keys()
@@ -893,8 +910,7 @@ class Restoration:
 
     def assets(self, run: Any) -> Any:
         def form_of(item: Item, text: str) -> Tuple[Key, bool]:
-            touched = any(name in item for name in migration.REMOVED_FIELDS)  # by the application, and not migrated
-            return self.database.key_of(self.database.assets, item), touched or is_in_old_form(item)
+            return self.database.key_of(self.database.assets, item), is_to_migrate(item)
 
         segments = migration.segments_of_assets(self.settings, self.item_count)
         return migration.table_pages(run.reader, self.database.assets, segments, None, form_of)
@@ -924,7 +940,7 @@ class Restoration:
         record = (await run.tables.get([record_key])).get(record_key) if record_key[2] else None
         if record is None:  # a rollback that was killed may leave it so, where a migration relied on it meanwhile
             self.add(version_record_missing(key[1], key[2], record_key[2]))
-        (self.made_in_v23 if made_by_user(record, self.since) else self.still_migrated).add(key[1:])
+        (self.made_in_v23 if record and migration.made_by_user(record) else self.still_migrated).add(key[1:])
 
     def add_what_no_journal_explains(self) -> None:
         """When all journals were read, and the assets in the new form were told apart."""
@@ -979,7 +995,7 @@ class Restoration:
         goes_on = asset is not None and not is_in_old_form(asset)  # by users: then its older records are its history
         if before:
             self.tally.images += 1
-            if is_in_old_form(before.asset):
+            if is_to_migrate(before.asset):
                 self.new_ones.discard(key[1:])
             twin_key = migration.twin_key(key)
             twin = (await run.tables.get([twin_key])).get(twin_key) if asset is None else None
@@ -1022,7 +1038,7 @@ class Restoration:
         told = self.left.has(key[1:]) or self.unexplained.has(key[1:])
         if told or not self.asset_ids.has(key[1:2]) or await self.is_needed(run, key, has_a_version):
             return
-        if not made_by_user(record, self.since):
+        if not migration.made_by_user(record):
             self.unexplained.add(key[1:])
             return
         message = "Version record %s, which users made, is left, and no asset needs it. Delete it by hand: %s." % (
@@ -1043,21 +1059,6 @@ class Restoration:
 def has_a_version(asset: Item, version_id: str) -> bool:
     """Whether an asset has a currentVersionId: then all version records of its assetId may be its history."""
     return migration.text_of(asset.get("currentVersionId")) is not None
-
-
-def first_start(journals: List[Any]) -> str:
-    """When the first of the runs started; "" without any."""
-    return min((journal.started for journal in journals), default="")
-
-
-def made_by_user(record: Optional[Item], since: str) -> bool:
-    """Whether a user, by v2.3, surely made a version record: it names a user, and was made since the first run began.
-    The migration takes names over too, with the dates of v2.2.
-    since: as ISO 8601, as v2.3 writes it; its fractions and zone aside."""
-    if record is None or migration.looks_like_ours(record):
-        return False
-    date = migration.text_of(record.get("dateCreated")) or ""
-    return is_iso_date(date) and date[: len(since) - 1] > since[:-1]
 
 
 def left_problem(error_type: str, key: Sequence[str], expected: str, actual: str) -> Problem:
@@ -1085,9 +1086,14 @@ def is_in_scope(image: Any, settings: Any) -> bool:
     return named and settings.asset_id in (None, image.key[2])
 
 
-def with_conflict(problems: List[Problem], record: Item, present: Optional[Item]) -> List[Problem]:
-    """The problems of an asset that is not migrated, with what stands in its way: another record under its key."""
+def with_conflict(
+    problems: List[Problem], record: Item, present: Optional[Item], twin: Optional[Item]
+) -> List[Problem]:
+    """The problems of a live asset that is not migrated, with what stands in its way: another record under its key,
+    which was not made for its archived twin."""
     if present is None or not set(migration.differing(record, present)) - {"dateCreated"}:
+        return problems
+    if twin is not None and migration.may_be_made_for_archived(twin, present):
         return problems
     reason = migration.version_conflict(record, present).finding.message
     return [problem._replace(message="%s %s" % (problem.message, reason)) for problem in problems]
@@ -1318,7 +1324,8 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
         flags = {"html": True, **typed, "journal": settings.journal_dir}
         return "prove the content too, by the journals", VERIFICATION, flags
     return (
-        "%slook at the application, open it to its users, file %s, keep the journals" % (first_of_all(summary), files),
+        "%slook at the application, open it to its users, file %s, keep the journals"
+        % (first_of_all(summary, settings.journal_dir), files),
         None,
         {},
     )
@@ -1376,7 +1383,7 @@ def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, 
     missing = {"no_before_image", "journal_damaged"}.intersection(summary["notes"])
     if differing and (missing or summary["journals_not_given"] or summary["journals_lost"]):
         step = (
-            "look for the journals that are missing or damaged, and verify again with all: what a later run did looks"
+            "if journals are missing or damaged, look for them and verify again with all: what a later run did looks"
             " wrong by older ones. Then mend what the report still names; what users have changed is theirs"
         )
         if summary["journals_not_given"]:
@@ -1389,13 +1396,19 @@ def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, 
 def without_journal(summary: Dict[str, Any]) -> str:
     """What else is to be done, in words, where journals were given and others are missing."""
     count = summary["notes"].get("no_before_image")
-    text = "; look for the journals of %s, which none of those given tells of"
+    text = "; look for the journals of %s, which none given tells of, unless users made these before the first run"
     return text % migration.counted(count, "migrated asset") if count else ""
 
 
-def first_of_all(summary: Dict[str, Any]) -> str:
-    """What is to be done before the application is opened, in words."""
+def first_of_all(summary: Dict[str, Any], journal_dir: str) -> str:
+    """What is to be done before the application is opened, in words. journal_dir: where none was found, unless any was
+    given."""
     notes, text = summary["notes"], ""
+    if not summary["journals"]:
+        text = (
+            "look for the journals, which are not in %s, and verify by them: without them nothing says whether the"
+            " content is right, and nothing leads back. If there are none: " % journal_dir
+        )
     if "no_before_image" in notes:
         text = (
             "look for the journals of %s, maybe in another folder, and verify again with all: without them these are"
@@ -1784,6 +1797,13 @@ def verify(argv: Optional[List[str]]) -> int:
     if journals:
         rows = rollback.journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nJournals:\n" + "\n".join("  %-15s %s" % row for row in rows))
+    others = []  # type: List[str]
+    if journals:
+        with migration.preparing():
+            beside = rollback.journals_beside(journals, storage)
+            found, lost = rollback.journals_not_given(journals, beside, storage, summaries)
+        others = paths_not_given(found, lost, skipped)
+        journals = summaries.taken_back(journals, lost)
     images = {journal.mark: count for journal, count in zip(journals, counts)}.items()
     ended = [done.items() for done in rollback.ended_rollbacks(journals, summaries)]
     case = Case(
@@ -1793,6 +1813,7 @@ def verify(argv: Optional[List[str]]) -> int:
         rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
         rollback_ended=bool(ended) and images <= set().union(*ended),
         left_out=left_out,
+        others=others,
     )
     return run_verification(case, requests.counts, typed.get("output"), typed.get("html"), typed)
 
@@ -1888,7 +1909,6 @@ def run_verification(
     to be told the next command."""
     settings, storage = case.settings, case.site.storage
     start = migration.utc_now()
-    others = paths_not_given(case)
     files, outputs = name_files(settings, storage, output, page, start), migration.Outputs(storage)
     with contextlib.ExitStack() as signals:
         report = migration.CsvReport(outputs.path_of(files["report"]), REPORT_COLUMNS)
@@ -1902,7 +1922,7 @@ def run_verification(
         summary = summarise(case, findings, runs, requests, start, status, error, files, stopped)
         unsaid = {"no_before_image", "made_in_v23"}.intersection(summary["notes"])
         everything = settings.limit is None and not settings.database_id
-        missed = others if everything or case.restored or unsaid else []
+        missed = case.others if everything or case.restored or unsaid else []
         summary["journals_not_given"] = [path for path in missed if is_there(path, storage)]
         summary["journals_lost"] = [path for path in missed if path not in summary["journals_not_given"]]
         path = outputs.path_of(files["summary"])
@@ -1916,18 +1936,12 @@ def run_verification(
     return status
 
 
-def paths_not_given(case: Case) -> List[str]:
-    """Of the other journals of the same tables, the oldest first and then those that are elsewhere, or lost."""
-    if not case.journals:
-        return []
-    storage = case.site.storage
-    with migration.preparing():
-        summaries = rollback.Summaries(storage, case.settings.report_dir)
-        beside = rollback.journals_beside(case.journals, storage)
-        found, missing = rollback.journals_not_given(case.journals, beside, storage, summaries)
-    left_out = {error.path for error in case.damaged}
-    paths = [journal.path for journal in found[::-1]] + list(missing)
-    return [path for path in paths if path not in left_out]
+def paths_not_given(found: List[Any], lost: List[Any], skipped: Any) -> List[str]:
+    """Of the other journals of the same tables, the oldest first and then those that are elsewhere, or lost. Those that
+    are damaged are told of otherwise."""
+    damaged = {error.path for error in skipped.damaged}
+    paths = [journal.path for journal in found[::-1]] + [run.path for run in lost]
+    return [path for path in paths if path not in damaged]
 
 
 def is_there(path: str, storage: Any) -> bool:

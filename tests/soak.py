@@ -201,7 +201,7 @@ def without_doubted(contents, rows):
     doubted = {
         (row["asset_id"], re.match("The version record (.*?) stays: ", row["message"]).group(1))
         for row in rows
-        if row["code"] == "record_stays" and row["message"].endswith(" may have made it.")
+        if row["code"] == "record_stays" and row["message"].endswith(", or of its history.")
     }
     return contents[0], {key: record for key, record in contents[1].items() if key not in doubted}
 

@@ -83,7 +83,7 @@ def test_a_healthy_table_gives_the_header_and_one_line(tables, capsys):
     )
     *_, verdict, empty, step = capsys.readouterr().out.strip().splitlines()
     assert verdict == "VERIFIED: 2 assets and 2 version records read, no before images compared; no problems, no notes."
-    assert step.startswith("Next: look at the application, open it ")
+    assert step.startswith("Next: look for the journals, which are not in backups, ")
 
 
 def test_what_the_application_made_and_archived_is_healthy(tables):
@@ -1360,7 +1360,14 @@ def test_it_says_what_it_does_not_compare_after_a_rollback_for_each_journal(tabl
     first, second = sorted(map(str, pathlib.Path("backups").iterdir()))
     assert roll_back(tables, first) == 0 and roll_back(tables, second) == 0
     capsys.readouterr()
-    assert run(tables, "--restored", "--journal", "backups").summary["journals_left_out"] == [first]
+    again = tables.folder / "reports"
+    done = [(path, json.loads(path.read_text())) for path in sorted(again.glob("rollback_*_summary.json"))]
+    newest = max(json.loads(pathlib.Path(path).read_text().splitlines()[0])["started"] for path in (first, second))
+    for started, left_out in (("2099-01-01T00:00:00Z", []), (newest, [first])):  # no run began since, or the second
+        for path, summary in done:
+            path.write_text(json.dumps({**summary, "started": started}))
+        result = run(tables, "--restored", "--journal", "backups")
+        assert (result.summary["journals_left_out"], result.summary["before_images"]) == (left_out, 2 - len(left_out))
     assert "\n  not compared: %s, taken back by an earlier rollback; compared where" % first in capsys.readouterr().out
     for given in ([first, second], ["backups", first], [first, "backups"]):
         assert run(tables, "--restored", "--journal", *given).summary["before_images"] == 2
@@ -1557,6 +1564,102 @@ def test_what_users_made_and_what_the_application_touched_is_not_taken_for_migra
     assert verify.verdict(result.summary)[0] == "VERIFIED"
 
 
+def test_an_asset_that_the_application_touched_is_in_the_journal_that_has_it(tables):
+    """Before its migration it is not migrated; and not restored, its journal has what it was before."""
+    touched = asset("touched", currentVersion=None, currentVersionId="7", assetLocation=M(Key="t/", Bucket=BUCKET))
+    journal = journal_of(tables, asset("a"))
+    tables.put(touched)
+    tables.put_records(record("touched", assetVersionId="7"))
+    assert "no_before_image" not in run(tables, "--journal", journal).summary["notes"]
+    second = tables.migrate().journal
+    result = run(tables, "--restored", "--journal", journal, second)
+    assert result.summary["notes"] == {} and {row[:3] for row in result.found} == {
+        ("db01", "a", "not_restored"),
+        ("db01", "touched", "not_restored"),
+    }
+    assert roll_back(tables, journal, second) == 0
+    assert run(tables, "--restored", "--journal", journal, second).found == []
+
+
+def test_what_users_made_in_v23_before_the_first_run_needs_no_journal(tables):
+    put_healthy(tables, "smoke", "unknown")
+    tables.put_records(record("smoke", createdBy="ann", dateCreated="2025-01-02T03:04:05.123456"))
+    tables.put_records(record("unknown", createdBy="ann", dateCreated="2025-01-02T03:04:05Z"))
+    result = run(tables, "--journal", journal_of(tables, asset("a")))
+    assert {row["error_type"]: row["error_message"].split(": ")[1] for row in result.rows} == {
+        "made_in_v23": "db01 / smoke.",
+        "no_before_image": "db01 / unknown.",
+    }
+
+
+def test_the_record_of_an_archived_twin_is_not_in_the_way_of_the_live_one(tables):
+    """The migration puts the live one's in its place; another asset's is."""
+    twin = asset("a", "db01" + DELETED, currentVersion=version(Comment="Archived"))
+    tables.put(asset("a"), twin, asset("b"))
+    tables.put_records(record("b", comment="another asset's"))
+    journal = tables.migrate("--database-id", "db01" + DELETED).journal
+    result = run(tables, "--journal", journal)
+    messages = {row["asset_id"]: row["error_message"] for row in result.rows if row["error_type"] == "not_migrated"}
+    assert "take the place" in messages["b"] and "take the place" not in messages["a"]
+    assert result.summary["not_migratable"] == 1
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_what_was_migrated_again_by_a_lost_journal_has_no_way_back(tables, left):
+    """The first run's journal, taken back before, is as good for the content, but not for that."""
+    tables.put(asset("a"), asset("b"), asset("c"))
+    before = tables.contents()
+    assert migration.main(tables.flags) == 0
+    if left:
+        tables.put(changed(tables.asset("db01", "c"), {"previewLocation": M(Key="of users", Bucket=BUCKET)}))
+    flags = [*tables.flags, "--journal", "backups"]
+    assert verify.rollback.main([*flags, "--yes"]) == left
+    assert migration.main(tables.flags) == 0
+    _, lost = sorted((tables.folder / "backups").iterdir())
+    kept = lost.rename(tables.folder / lost.name)
+    result = run(tables, "--journal", "backups")
+    assert result.summary["notes"]["no_before_image"] == 2 + (not left)
+    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+    again = tables.contents()
+    assert verify.rollback.main([*flags, "--yes"]) == 1
+    assert tables.contents() == again
+    kept.rename(lost)
+    assert verify.rollback.main([*flags, "--yes"]) == left
+    assert (tables.contents() == before) is not left and tables.asset("db01", "a") == asset("a")
+
+
+def test_a_repair_that_was_killed_before_its_write_is_left_to_do(tables, monkeypatch):
+    tables.put(asset("a", isDistributable=S("False")))
+    first = tables.migrate().journal
+    with monkeypatch.context() as patch:
+        before_first(patch, "UPDATE", lambda: tables.client.nothing())
+        with pytest.raises(AttributeError):
+            tables.migrate("--repair")
+    second = max(tables.folder.glob("run-*/backups/*.jsonl"), key=lambda path: path.stat().st_mtime)
+    assert second != first
+    second.write_text("".join(second.read_text().splitlines(True)[:-1]))  # as after kill -9
+    assert run(tables, "--journal", first, second).found == [("db01", "a", "to_do", "isDistributable")]
+
+
+def test_users_records_are_told_by_the_form_of_their_dates(tables):
+    """A run that found a name and no date leaves a record of its own start that names a user."""
+    tables.put(asset("x", "db02"))
+    first = tables.migrate().journal
+    tables.put(asset("a", currentVersion=version(createdBy="ann", DateModified=None), isDistributable=S("False")))
+    second, repair = tables.migrate().journal, tables.migrate("--repair").journal
+    assert {row[2] for row in run(tables, "--journal", first).found} == {"no_before_image"}
+    tables.put_records({**tables.record("a", "3"), "comment": S("damaged")})
+    found = run(tables, "--journal", first, second, repair).found
+    assert found == [("db01", "a", "record_content_differs", "comment")]
+
+
+def test_an_archived_one_is_compared_with_the_record_that_its_live_one_left(tables):
+    tables.put(asset("a"), asset("a", "db01" + DELETED))
+    journal = tables.migrate().journal
+    tables.put_records({**tables.record("a", "3"), "comment": S("damaged")})
+    assert {row[2:] for row in run(tables, "--journal", journal).found} == {("record_content_differs", "comment")}
+
+
 def test_what_users_archived_since_is_not_called_still_migrated(tables):
     tables.put(asset("a"), asset("b"))
     journal = tables.migrate().journal
@@ -1636,7 +1739,7 @@ def test_restored_needs_journals(tables, capsys):
         ({"problems": {"other_bucket": 2, "not_migrated": 5}, "other_bucket": "users"}, {"config": "c"},
          "migrate what is not migrated yet", "M --config c"),
         ({"problems": {"not_migrated": 5}, "journals": ["backups/j"], "notes": {"no_before_image": 2}}, {"config": "c"},
-         "migrate what is not migrated yet; look for the journals of 2 migrated assets, which none of those given",
+         "migrate what is not migrated yet; look for the journals of 2 migrated assets, which none given",
          "M --config c"),
         ({"restored": True, "notes": {"still_migrated": 2}}, {"config": "c", "restored": True, "journal": ["j"]},
          "2 assets are still migrated, by no journal beside those given: look for the missing one", None),
@@ -1664,11 +1767,11 @@ def test_restored_needs_journals(tables, capsys):
         ({"problems": {"legacy_field": 2}}, {"config": "c", "journal": ["j"]},
          "mend what the report names, then verify again", "V --config c --journal j"),
         ({"problems": {"asset_content_differs": 2}, "notes": {"journal_damaged": 1}}, {"config": "c", "journal": ["j"]},
-         "look for the journals that are missing or damaged, and verify again with all: what a later run did looks",
+         "if journals are missing or damaged, look for them and verify again with all: what a later run did looks",
          "V --config c --journal j"),
         ({"problems": {"record_content_differs": 2}, "notes": {"no_before_image": 1}, "journals": ["j"],
           "journals_not_given": ["other/k"]}, {"config": "c", "journal": ["j"]},
-         "look for the journals that are missing or damaged, and verify again with all: what a later run did looks",
+         "if journals are missing or damaged, look for them and verify again with all: what a later run did looks",
          "V --config c --journal . --journal other"),
         ({"problems": {"asset_content_differs": 2}, "journals": ["j"]}, {"config": "c", "journal": ["j"]},
          "mend what the report names, then verify again; what users have changed since the migration is theirs",
@@ -1678,13 +1781,16 @@ def test_restored_needs_journals(tables, capsys):
         ({}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c"),
         ({}, {"config": "c"}, "prove the content too, by the journals",
          "V --html --config c --journal backups"),
-        ({"notes": {"to_do": 3}}, {"config": "c", "journal": ["j"]},
+        ({"notes": {"to_do": 3}, "journals": ["j"]}, {"config": "c", "journal": ["j"]},
          "do what the rows to_do of the report say; then look at the application, open it", None),
-        ({}, {"config": "c", "journal": ["j"]}, "look at the application, open it to its users, file the report", None),
-        ({"notes": {"no_before_image": 2000, "to_do": 1}}, {"config": "c", "journal": ["j"]},
+        ({"journals": ["j"]}, {"config": "c", "journal": ["j"]},
+         "look at the application, open it to its users, file the report", None),
+        ({}, {"config": "c", "journal": ["j"]}, "look for the journals, which are not in backups, and verify by them: ",
+         None),
+        ({"notes": {"no_before_image": 2000, "to_do": 1}, "journals": ["j"]}, {"config": "c", "journal": ["j"]},
          "look for the journals of 2,000 migrated assets, maybe in another folder, and verify again with all: without",
          None),
-        ({"files": {"report": "r.csv", "page": "p.html"}}, {"config": "c", "journal": ["j"]},
+        ({"files": {"report": "r.csv", "page": "p.html"}, "journals": ["j"]}, {"config": "c", "journal": ["j"]},
          "look at the application, open it to its users, file the report and the page, keep", None),
         ({"dry_run": True}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c --no-dry-run"),
         ({"dry_run": True, "problems": {"not_migrated": 2}}, {"config": "c"}, "migrate what is not migrated yet",
