@@ -767,8 +767,7 @@ UNNEEDED = "it is as it was before that run, and no asset needs it"
 
 
 class Step(NamedTuple):
-    """What becomes of a version record; where it stays, or is put back, for another asset's sake, the databaseId of
-    that."""
+    """What becomes of a version record; where it stays, or is put back, for an asset's sake, the databaseId of that."""
 
     what: str  # one of the above
     whose: Optional[str] = None
@@ -1014,24 +1013,26 @@ class ClaimedRecords:
         if stored is None:
             return Step(GONE)
         key = self.database.record_key(claim.now)
-        put_by_others = [claim.now for claim in self.archive.exchanges_by_others(image, key)]
-        owed = self.kept.owed(key) + [record for record in put_by_others if is_overruled(record)]
-        if self.kept.is_held(image.key, key) or self.kept.is_held(migration.twin_key(image.key), key):
-            reason, whose = HELD, None  # type: Tuple[Optional[str], Optional[str]]
-        else:
-            reason, whose = await self.reason_to_keep(image, claim, key, now, outcome)
         twin_needs = now.twin is not None and migration.needs_record(now.twin, key[2])
-        if twin_needs and self.may_be_archived_since(image, now, outcome):
-            reason = HELD
-        what = judge_record(claim, image.is_own(claim), stored, owed, reason, twin_needs)
+        reason, whose = await self.reason_to_keep(image, claim, key, now, outcome)
+        what = judge_record(claim, image.is_own(claim), stored, self.owed(image, key), reason, twin_needs)
         if what in (CHANGED, DELETE) and self.is_of_pending(image, key, stored):
-            what = HELD  # until their turn: of two runs at once the journal read first may tell only of this one
-        elif what == PUT_BACK and outcome == "asset_deleted" and not twin_needs:
-            what = HELD
-        elif what in (DELETE, PUT_BACK) and self.may_be_others(claim, stored, outcome):
+            return Step(HELD)  # of two runs at once the journal read first may tell only of this asset
+        if what == PUT_BACK and outcome == "asset_deleted" and not twin_needs:
+            return Step(HELD)
+        if what in (DELETE, PUT_BACK) and self.may_be_others(claim, stored, outcome):
             maker = await self.owners.find_whose_history(key, migration.twin_databases(image.key))
-            what, whose = (what, whose) if maker is None else (IN_DOUBT, maker)
-        return Step(what, now.twin["databaseId"]["S"] if what == PUT_BACK and now.twin and twin_needs else whose)
+            if maker is not None:
+                return Step(IN_DOUBT, maker)
+        if what == PUT_BACK and twin_needs:
+            whose = migration.twin_database(image.key[1])
+        return Step(what, whose)
+
+    def owed(self, image: BeforeImage, key: Key) -> List[Item]:
+        """What journals of ours have put under a version record's key for other assets than an image's, and is to go
+        with them; also that of an archived asset which they made not current."""
+        by_others = (claim.now for claim in self.archive.exchanges_by_others(image, key))
+        return self.kept.owed(key) + list(filter(is_overruled, by_others))
 
     def is_of_pending(self, image: BeforeImage, key: Key, stored: Item) -> bool:
         """Whether a version record is what another asset, whose turn is still to come, put in the place of one, or what
@@ -1100,6 +1101,10 @@ class ClaimedRecords:
 
         An asset that is not as the migration left it does not tell whether this has made its record: a run may have
         been killed before that, and the record be the history of another asset."""
+        if self.kept.is_held(image.key, key) or self.kept.is_held(migration.twin_key(image.key), key):
+            return HELD, None
+        if now.twin and migration.needs_record(now.twin, key[2]) and self.may_be_archived_since(image, now, outcome):
+            return HELD, None
         if now.asset and migration.needs_record(now.asset, key[2]):
             return NEEDED, image.key[1]
         besides = migration.twin_databases(image.key)

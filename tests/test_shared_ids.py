@@ -1010,3 +1010,65 @@ def test_a_live_one_may_replace_the_record_of_an_archived_one_without_a_date_but
     tables.put_records(record("a", dateCreated="2025-06-30T00:00:00Z", isCurrentVersion=FALSE))
     (done,) = in_turn(tables, "db01")
     assert done.codes == {"archived_twin"} and tables.record("a", "3") == record("a", comment="Mine")
+
+
+OLD = version(Version="2")
+BY_USER = {"assetVersionId": "3", "createdBy": "ann", "comment": "by ann"}
+
+
+def history_of_a_third(tables):
+    """Three runs and a rollback; then a user goes on from the version that an archived asset and one of another
+    database share. Returns the runs: on the archived, on its live one, which was taken back, and on the third."""
+    tables.put(asset("a", ARCHIVE, currentVersion=OLD))
+    archived = tables.migrate()
+    tables.put(asset("a"))
+    live = tables.migrate("--database-id", "db01")
+    assert tables.record("a", "2")["isCurrentVersion"] == FALSE
+    assert roll_back(tables, live).status == 0 and tables.record("a", "2")["isCurrentVersion"] != FALSE
+    tables.put(asset("a", "db02", currentVersion=OLD))
+    third = tables.migrate("--database-id", "db02")
+    tables.put_records({**tables.record("a", "2"), "isCurrentVersion": FALSE}, record("a", **BY_USER))
+    tables.put(changed(tables.asset("db02", "a"), {"currentVersionId": "3"}))
+    return archived, live, third
+
+
+@pytest.mark.parametrize("given", [(0, 1), (0, 1, 2), (1,), (0,), (2, 0)])
+@pytest.mark.parametrize("first", [None, 2])
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_became_the_history_of_a_third_asset_stays_as_it_is(tables, given, first, gone):
+    """Whichever journals are given, and whichever run began first, also where the archived asset is gone."""
+    runs = history_of_a_third(tables)
+    if first is not None:
+        text = runs[first].journal.read_text()
+        runs[first].journal.write_text(text.replace('"started":"20', '"started":"2000-01-01T00:00:00Z","was":"20', 1))
+    if gone:
+        delete(tables, ARCHIVE)
+    before = tables.contents()
+    roll_back(tables, *(runs[number] for number in given))
+    assert tables.contents()[1] == before[1]
+    assert tables.asset("db02", "a") == before[0]["db02", "a"]
+
+
+def test_nothing_is_put_back_for_an_archived_asset_that_was_archived_over(tables):
+    tables.put(asset("a", ARCHIVE, currentVersion=OLD, assetName="older"))
+    runs = [tables.migrate()]
+    tables.put(asset("a"))
+    runs.append(tables.migrate())
+    archive(tables)
+    before = tables.contents()
+    roll_back(tables, *runs)
+    assert tables.contents() == before
+
+
+def test_what_is_put_back_and_nobody_needs_is_reported(tables):
+    """The archived asset's journal came first, the live one's after it."""
+    tables.put(asset("a", ARCHIVE, currentVersion=OLD))
+    archived = tables.migrate()
+    tables.put(asset("a"))
+    live = tables.migrate("--database-id", "db01")
+    assert roll_back(tables, archived).status == 1
+    undone = roll_back(tables, live)
+    assert [(row["code"], row["message"]) for row in undone.rows] == [
+        ("record_stays", "The version record 2 stays: it is as it was before that run, and no asset needs it.")
+    ]
+    assert roll_back(tables, archived, live).rows == [] and tables.contents()[1] == {}
