@@ -447,11 +447,13 @@ class Archive:
         columns = "key TEXT, before TEXT, after TEXT, PRIMARY KEY (key, before, after)"
         self.database = migration.temporary_database("CREATE TABLE images (%s) WITHOUT ROWID" % columns)
         self.empty = True
+        self.without_exchanges = True
         self.database.execute("CREATE TABLE exchanges (record TEXT, database_id TEXT, claim TEXT, settled INTEGER)")
         self.database.execute("CREATE INDEX by_record ON exchanges (record)")
 
     def add_claim(self, database_id: str, claim: Any) -> None:
         if claim.was and claim.wrote:
+            self.without_exchanges = False
             record = [claim.now[name]["S"] for name in ("assetId", "assetVersionId")]
             row = [migration.to_json(value) for value in (record, database_id, claim)]
             self.database.execute("INSERT INTO exchanges VALUES (?, ?, ?, 0)", row)
@@ -459,6 +461,8 @@ class Archive:
     def exchanges_by_others(self, image: BeforeImage, record: Key, pending: bool = False) -> List[Any]:
         """Claims of other assets than an image's, which put theirs in the place of a version record.
         pending: only of those whose turn is still to come."""
+        if self.without_exchanges:
+            return []
         rows = self.database.execute(
             "SELECT claim FROM exchanges WHERE record = ? AND database_id != ? AND settled <= ?",
             [*(migration.to_json(value) for value in (record[1:], image.key[1])), not pending],
@@ -1021,7 +1025,9 @@ class ClaimedRecords:
         if what == PUT_BACK and outcome == "asset_deleted" and not twin_needs:
             return Step(HELD)
         if what in (DELETE, PUT_BACK) and self.may_be_others(claim, stored, outcome):
-            maker = await self.owners.find_whose_history(key, migration.twin_databases(image.key))
+            twin_is_given = self.archive.has(migration.twin_key(image.key))  # then its own image tells
+            besides = migration.twin_databases(image.key)[: 1 + twin_is_given]
+            maker = await self.owners.find_whose_history(key, besides)
             if maker is not None:
                 return Step(IN_DOUBT, maker)
         if what == PUT_BACK and twin_needs:
@@ -1042,7 +1048,7 @@ class ClaimedRecords:
         return is_among((record for claim in of_their_own for record in (claim.was, claim.now)), stored)
 
     def may_be_others(self, claim: Any, stored: Item, outcome: str) -> bool:
-        """Whether a version record that is to go may have become the history of a third asset: it is not current, as
+        """Whether a version record that is to go may have become the history of another asset: it is not current, as
         the application leaves it then, or not as this one left it; or what this one put in another's place was perhaps
         taken back before."""
         other = is_overruled(stored) or bool(migration.differing(stored, claim.now))

@@ -1072,3 +1072,20 @@ def test_what_is_put_back_and_nobody_needs_is_reported(tables):
         ("record_stays", "The version record 2 stays: it is as it was before that run, and no asset needs it.")
     ]
     assert roll_back(tables, archived, live).rows == [] and tables.contents()[1] == {}
+
+
+@pytest.mark.parametrize("order", [(ARCHIVE, "db01"), ("db01", ARCHIVE)])
+@pytest.mark.parametrize("given", [(0,), (1,), (0, 1), (1, 0)])
+def test_the_history_of_a_live_asset_stays_whichever_journals_are_given(tables, order, given):
+    """A user has gone on from it, which leaves its record as the archived one's was."""
+    tables.put(asset("a"), asset("a", ARCHIVE))
+    runs = in_turn(tables, *order)
+    tables.put_records({**tables.record("a", "3"), "isCurrentVersion": FALSE})
+    tables.put_records(record("a", assetVersionId="4", createdBy="ann"))
+    tables.put(changed(tables.asset("db01", "a"), {"currentVersionId": "4"}))
+    before = tables.contents()
+    for number in given:
+        roll_back(tables, runs[number])
+        assert tables.contents()[1] == before[1]
+    roll_back(tables, *runs)
+    assert tables.contents()[1] == before[1] and tables.asset("db01", "a") == before[0]["db01", "a"]
