@@ -1738,7 +1738,7 @@ class JournalFile:
     def append(self, lines: str) -> None:
         """Returns once they are on the disk. Raises MigrationError where the file is not in its place any more."""
         self._save(lines)
-        if not self.exists():
+        if not self.is_in_place():
             raise MigrationError(
                 "somebody has moved or removed it",
                 "put it back, for nothing else leads back from what was migrated; then run the same command again.",
@@ -1755,6 +1755,15 @@ class JournalFile:
 
     def exists(self) -> bool:
         return os.path.exists(self.path)
+
+    def is_in_place(self) -> bool:
+        """Whether its name still leads to what is written."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+        except OSError:  # that may not be looked into
+            return True
 
     def discard(self) -> None:
         self.end()
@@ -3924,8 +3933,8 @@ V23_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.]
 
 
 def made_by_user(record: Item) -> bool:
-    """Whether a user, by v2.3, surely made a version record: it names a user, and has a date as v2.3 writes it. The
-    migration takes names over too, with the dates of v2.2 or that of its own start."""
+    """Whether v2.3 made a version record: it is not as the migration makes them without a name in v2.2, and has a date
+    as v2.3 writes it. The migration takes names over, with the dates of v2.2 or that of its own start."""
     return not looks_like_ours(record) and V23_DATE.match(text_of(record.get("dateCreated")) or "") is not None
 
 
@@ -4863,13 +4872,13 @@ class CsvReport:
 
     @contextlib.contextmanager
     def _writing(self):
-        """As reporting; says at once that rows are missing, for something else may have ended the run before."""
+        """As reporting; says so at once, for something else may have ended the run before."""
         try:
             with reporting(self.path):
                 yield
         except MigrationError as error:
             if self._complete:
-                LOG.error("%s Rows are missing in it.", error.cause)
+                LOG.error("%s Rows may be missing in it.", error.cause)
             self._complete = False
             raise
 
@@ -5866,8 +5875,8 @@ def next_step(
     if outcomes.get("already_migrated") and not earlier:
         count = outcomes["already_migrated"]
         were, them = ("one asset was", "it") if count == 1 else (counted(count, "asset") + " were", "them")
-        step = "%s in the new form before, by no journal in %s: look for it, unless users made %s; then verify"
-        step %= (were, settings.journal_dir, them)
+        missing = "%s in the new form before, by no journal in %s: look for it, unless users made %s; then %s"
+        step = missing % (were, settings.journal_dir, them, step)
     return step, VERIFICATION_SCRIPT, {**flags, "html": True}
 
 

@@ -124,7 +124,8 @@ class Journal(NamedTuple):
     header: Dict[str, Any]
     state: str  # as state_of has it
     named: bool  # itself, not only the folder that it lies in
-    taken_back: bool = False  # by an earlier rollback, so that what is there now is not this run's; and it is not named
+    taken_back: bool = False  # whole, by an earlier rollback, and it is not named
+    again: Tuple[Any, ...] = ()  # LostJournals, of runs after a rollback that took a part of it back; nor is it named
 
     @property
     def path(self) -> str:
@@ -188,6 +189,11 @@ class BeforeImage:
         self.claims = []  # type: List[Any]
 
     @property
+    def taken_back(self) -> bool:
+        """Whether an earlier rollback may have taken it back, so that another run has left what is there."""
+        return self.journal.taken_back or any(lost.may_have(self.key) for lost in self.journal.again)
+
+    @property
     def is_repair(self) -> bool:
         """Whether its run has only set right, by --repair, what the migration does not own."""
         changed = (*self.plan.set_attributes, *self.plan.remove_attributes)
@@ -212,6 +218,13 @@ class BeforeImage:
             if version_id not in versions:
                 self.claims.append(claim)
             versions.add(version_id)
+
+    def may_be_dated_by(self, starts: Iterable[str], stored: Item) -> bool:
+        """Whether a version record is the asset's own but for its date, which another of two runs at once has given it
+        that found none either. starts: of the runs that have journals here, as Journal has them."""
+        dates = [migration.text_of(record.get("dateCreated")) for record in (self.record, stored)]
+        undated = dates[0] == self.journal.started and dates[1] in starts
+        return undated and migration.differing(stored, self.own_claim.now) == ["dateCreated"]
 
     @property
     def own_claim(self) -> Any:
@@ -567,8 +580,9 @@ class Summaries:
             for name in migration.summaries_in(self.storage.folder(folder), "migration_"):
                 summary = self._read(folder, name)
                 if of_same_tables(summary, journals[0].header):
-                    of_tasks, started = self._of_tasks(summary), summary.get("started", "")
-                    found.update((stem, LostJournal(*of_tasks[stem], started)) for stem in of_tasks)
+                    of_run = (summary.get("started", ""), summary.get("settings", {}))
+                    tasks = self._of_tasks(summary).items()
+                    found.update((stem, LostJournal(*of_task, *of_run)) for stem, of_task in tasks)
         return {stem: found[stem] for stem in sorted(found) if stem not in stems}
 
     def rollbacks(self) -> Iterator[Dict[str, Any]]:
@@ -580,21 +594,24 @@ class Summaries:
         return migration.undone_journals(self.storage, self.rollbacks())
 
     def taken_back(self, journals: List[Journal], lost: Sequence["LostJournal"]) -> List[Journal]:
-        """The journals, marked where a rollback has taken them back whole, or restored something by them before a run
-        began whose journal is lost: what is there as they have it, that run has made. One that was named counts all
-        the same."""
+        """The journals, marked where a rollback has taken them back whole, or restored something by them before runs
+        began whose journals are lost: what is there as they have it, these may have made. One that was named counts
+        all the same."""
         undone, first = self.undone(), {}  # type: Dict[Any, str], Dict[Any, str]
         for summary in self.rollbacks():
             if summary.get("outcomes", {}).get("restored"):
                 for path in summary.get("journals", []):
                     first.setdefault(self.storage.journal(path).identity, summary["started"])
 
-        def is_taken_back(journal: Journal) -> bool:
+        def marked(journal: Journal) -> Journal:
+            if journal.named:
+                return journal
             rolled_back = first.get(journal.file.identity)
-            again = rolled_back is not None and any(run.started >= rolled_back for run in lost)
-            return journal.taken_back or (not journal.named and (again or journal.file.identity in undone))
+            again = tuple(run for run in lost if rolled_back is not None and run.started >= rolled_back)
+            whole = journal.taken_back or journal.file.identity in undone
+            return journal._replace(taken_back=whole, again=again)
 
-        return [journal._replace(taken_back=is_taken_back(journal)) for journal in journals]
+        return list(map(marked, journals))
 
     def _of_tasks(self, summary: Dict[str, Any]) -> Dict[str, Tuple[str, int]]:
         """Of a run, or of each task of a job: by its journal's own name, the path of that and how many before images it
@@ -609,7 +626,13 @@ class LostJournal(NamedTuple):
 
     path: str
     images: int  # 0 where that is not said
-    started: str  # its run
+    started: str
+    settings: Mapping[str, Any]  # of its run
+
+    def may_have(self, key: Key) -> bool:
+        """Whether its run looked at the databaseId and assetId of an asset's key."""
+        database_ids, asset_id = self.settings.get("database_id") or [key[1]], self.settings.get("asset_id")
+        return key[1] in database_ids and asset_id in (None, key[2])
 
 
 def same_tables(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
@@ -806,7 +829,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
         edited = migration.differing(now.asset, image.whole_after)
         if set(edited) <= set(image.plan.set_attributes):  # of another asset more differs than what was repaired
             changed = []
-    if not changed and image.journal.taken_back:
+    if not changed and image.taken_back:
         return "changed_since", (Finding("changed_since", "", MIGRATED_AGAIN),)
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
@@ -975,7 +998,9 @@ class KeptRecords:
 class ClaimedRecords:
     """Takes back what was done to version records for assets. Which of them stay, and why, is in `kept`."""
 
-    def __init__(self, owners: Any, tally: Any, archive: Archive) -> None:
+    def __init__(self, owners: Any, tally: Any, archive: Archive, starts: Iterable[str]) -> None:
+        """starts: of the runs that are taken back."""
+        self.starts = frozenset(starts)
         self.owners = owners
         self.database = owners.database
         self.tables = owners.tables
@@ -1022,6 +1047,8 @@ class ClaimedRecords:
         what = judge_record(claim, image.is_own(claim), stored, self.owed(image, key), reason, twin_needs)
         if what in (CHANGED, DELETE) and self.is_of_pending(image, key, stored):
             return Step(HELD)  # of two runs at once the journal read first may tell only of this asset
+        if what == CHANGED and image.is_own(claim) and image.may_be_dated_by(self.starts, stored):
+            return Step(HELD)
         if what == PUT_BACK and outcome == "asset_deleted" and not twin_needs:
             return Step(HELD)
         if what in (DELETE, PUT_BACK) and self.may_be_others(claim, stored, outcome):
@@ -1131,12 +1158,14 @@ class Rollback:
     Images of one assetId, which may share a version record, take turns, the newest first.
     """
 
-    def __init__(self, run: Any, settings: Any, tally: Any, archive: Archive, show: Callable) -> None:
-        """show: says what a dry run would change."""
+    def __init__(
+        self, run: Any, settings: Any, tally: Any, archive: Archive, starts: Iterable[str], show: Callable
+    ) -> None:
+        """starts: of the runs that are taken back. show: says what a dry run would change."""
         self.database = run.reader.database
         self.tables = run.tables
         self.owners = migration.Owners(run.tables, run.reader)
-        self.records = ClaimedRecords(self.owners, tally, archive)
+        self.records = ClaimedRecords(self.owners, tally, archive, starts)
         self.settings = settings
         self.tally = tally
         self.archive = archive
@@ -1430,7 +1459,8 @@ def run_rollback(
         migration.announce("The first changes, and what would fail:")
     tally = migration.Tally(report)
     run = migration.Run(database, settings)
-    rollback = Rollback(run, settings, tally, archive, migration.announce)
+    starts = [journal.started for journal in journals]
+    rollback = Rollback(run, settings, tally, archive, starts, migration.announce)
     progress = migration.Progress(total, migration.is_terminal(sys.stderr))
     with migration.interruptible(run):
         error = migration.run_to_end(
@@ -1461,7 +1491,7 @@ def run_rollback(
         summary["assets_of_journals_not_given"] = len(later)
         in_none = (0, []) if run.stopped or error else in_no_journal(rollback, later)
         summary["migrated_in_no_journal"], summary["first_in_no_journal"] = in_none
-        summary["taken_back_before"] = all(journal.taken_back for journal in journals)
+        summary["taken_back_before"] = all(journal.taken_back or journal.again for journal in journals)
         buckets = {journal.header["asset_bucket_name"] for journal in later.journals}
         summary["other_buckets"] = sorted(buckets - {settings.asset_bucket_name})
         # Whole: what is left of it, no later rollback by these journals alone would take back.

@@ -510,7 +510,7 @@ SOURCES = {"dateCreated": "currentVersion.DateModified"}
 
 
 def was_seen_to(image: Any, problem: Problem, asset: Item, record: Optional[Item]) -> bool:
-    """Whether an attribute differs because a person did what the migration left to do."""
+    """Whether an attribute differs because a person did what the migration left to do, or it is still to be done."""
     source = SOURCES.get(problem.field, problem.field)
     codes = {finding.code for finding in image.plan.findings if finding.field == source}
     if (
@@ -562,7 +562,7 @@ def restored_problems(key: Key, before: "Before", asset: Optional[Item], twin: O
     # A repair found it migrated, and the run that had migrated it, which is not given, was taken back too.
     taken_back_further = is_in_old_form(asset) and not any(name in before.asset for name in migration.REMOVED_FIELDS)
     stays = is_in_old_form(before.asset) and not is_in_old_form(asset)
-    still = "The asset is still migrated, as a rollback leaves what users have changed: " if stays else ""
+    still = "The asset is still migrated; no rollback has come to it, or users have changed it: " if stays else ""
     for name in migration.differing(before.asset, asset):
         values = contrast(before.asset.get(name), asset.get(name))
         # What a repair set right and users have edited since is theirs.
@@ -636,6 +636,7 @@ class Verification:
         self.asset_ids = {}  # type: Dict[str, None]
         self.archive = case.archive
         self.rolled_back = case.rolled_back
+        self.starts = frozenset(journal.started for journal in case.journals)
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
@@ -753,7 +754,7 @@ class Verification:
         made of its asset since."""
         key = image.key[1:]
         tells_record = image.record is not None and self.without_record.has(key) and self.was_migrated_by(image)
-        if image.journal.mark in self.rolled_back:
+        if image.journal.mark in self.rolled_back or image.taken_back:
             newest = image.record is not None and not self.seen.has(key) and self.seen_taken_back.add(key)
             return Told(newest, newest or tells_record, True)
         newest = self.seen.add(key)
@@ -816,6 +817,8 @@ class Verification:
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
         version_id = image.record["assetVersionId"]["S"]
         taken = twin is not None and image.own_claim.was is None and migration.needs_record(twin, version_id)
+        if record is not None and image.may_be_dated_by(self.starts, record):
+            return []
         return record_content_problems(image, record, exchanged, taken and not exchanged)
 
     def add_findings(self, image: Any, asset: Item, problems: List[Problem], told: Told) -> None:
@@ -826,11 +829,13 @@ class Verification:
             if told.record or image.record is None:
                 self.tick_off(image)
         elif told.asset and all(problem.error_type in NOTES for problem in problems):
-            if not image.journal.taken_back:  # else another run has made it the same again
+            if not image.taken_back:  # else another run has made it the same again
                 self.tally.images += 1
                 self.tick_off(image)
         elif self.was_left(image, asset, told):
             self.left_by_rollback.add(key)
+            problems = []
+        elif told.asset and self.made_in_v23.has(key):  # users went on from what a rollback then left
             problems = []
         else:
             return
@@ -1370,7 +1375,10 @@ def next_step_of_not_migrated(
 def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> Advice:
     """Where all that was looked at is migrated, or its bucket is in question."""
     if bucket_in_question(summary) and not had_the_other(summary, settings, storage):
-        step = "if %s is the right bucket, verify again with it. If it is not, mend what the report names"
+        step = (
+            "if %s is the right bucket, verify again with it. If it is not, roll back the run that had it, by its"
+            " journal, which is not here, or mend what the report names"
+        )
         return step % summary["other_bucket"], VERIFICATION, {**typed, "asset_bucket_name": summary["other_bucket"]}
     if bucket_in_question(summary):
         step = (

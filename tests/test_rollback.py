@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -1326,6 +1327,24 @@ def test_the_result_says_how_far_it_came_and_what_was_not_restored_apart():
     assert "  stopped: 63 of 100 done\n" + counts in result
     failures = result.split("Not restored, or not wholly:\n")[1]
     assert failures.startswith("            3  changed_since: %s\n" % rollback.FAILURES["changed_since"])
+
+
+@pytest.mark.parametrize("scope", [["--database-id", "db02"], []])
+def test_a_lost_run_after_a_part_of_a_rollback_hinders_only_what_it_may_have_migrated(tables, monkeypatch, scope):
+    tables.put(asset("a"), asset("b"))
+    assert migration.main(tables.flags) == 0
+    flags = [*tables.flags, "--journal", "backups", "--yes"]
+    with monkeypatch.context() as patch:
+        patch.setattr(rollback, "PAGE_IMAGES", 1)
+        patch.setattr(migration.Run, "_is_full", lambda run: bool(run._tasks))
+        before_first(patch, "DELETE", lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert rollback.main(flags) == 130
+    tables.put(asset("c", "db02"))
+    assert migration.main([*tables.flags, *scope, "--journal-dir", "elsewhere"]) == 0
+    shutil.rmtree("elsewhere")
+    assert rollback.main(flags) == (0 if scope else 1)
+    old = {key for key, item in tables.contents()[0].items() if "currentVersion" in item}
+    assert old == ({("db01", "a"), ("db01", "b")} if scope else set())
 
 
 def test_an_asset_of_two_journals_that_is_gone_is_told_once(tables):

@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import csv
+import datetime
 import itertools
 import json
 import os
@@ -1628,6 +1629,47 @@ def test_what_was_migrated_again_by_a_lost_journal_has_no_way_back(tables, left)
     assert (tables.contents() == before) is not left and tables.asset("db01", "a") == asset("a")
 
 
+def test_what_is_to_do_is_told_of_an_asset_that_users_went_on_from_before_a_rollback_left_it(tables):
+    """And is migrated, with the others, a second time."""
+    tables.put(*(asset(name, assetLocation=M(Key="pipelines/%s.ifc" % name)) for name in "ab"))
+    assert migration.main(tables.flags) == 0
+    tables.put(changed(tables.asset("db01", "a"), {"currentVersionId": "4"}))
+    tables.put_records(record("a", isCurrentVersion=FALSE), record("a", assetVersionId="4", **BY_ANN))
+    flags = [*tables.flags, "--journal", "backups"]
+    assert verify.rollback.main([*flags, "--yes"]) == 1 and migration.main(tables.flags) == 0
+    result = run(tables, "--journal", "backups")
+    assert (result.status, to_do_of(result).keys()) == (0, {("a", "assetLocation"), ("b", "assetLocation")})
+    assert result.summary["notes"]["made_in_v23"] == 1
+
+
+@pytest.mark.parametrize("killed_began", ["later", "earlier"])
+def test_the_date_of_an_undated_record_may_be_that_of_either_of_two_runs_at_once(tables, monkeypatch, killed_began):
+    """One of them is killed when its before image is saved; the other one has made the record, and ends well."""
+    tables.put(asset("a", currentVersion=version(DateModified=None)))
+    before, other = tables.contents(), []
+
+    def meanwhile():
+        with monkeypatch.context() as patch:
+            later = migration.utc_now() + datetime.timedelta(seconds=-9 if killed_began == "later" else 9)
+            patch.setattr(migration, "utc_now", lambda: later)
+            other.append(tables.migrate())
+        raise SystemError("as if killed")
+
+    with monkeypatch.context() as patch:
+        before_first(patch, "INSERT", meanwhile)
+        with pytest.raises(SystemError):
+            tables.migrate()
+    (killed,) = set(tables.folder.glob("run-*/backups/*.jsonl")) - {other[0].journal}
+    killed.write_text("".join(killed.read_text().splitlines(True)[:-1]))
+    result = run(tables, "--journal", killed, other[0].journal)
+    assert (result.status, result.found) == (0, [])
+    folder = tables.folder / "back"
+    flags = [*tables.flags, "--report-dir", str(folder), "--journal", str(killed), str(other[0].journal)]
+    assert verify.rollback.main([*flags, "--yes"]) == 0 and tables.contents() == before
+    (report,) = folder.glob("*.csv")
+    assert len(report.read_text(encoding="utf-8-sig").splitlines()) == 1
+
+
 def test_a_repair_that_was_killed_before_its_write_is_left_to_do(tables, monkeypatch):
     tables.put(asset("a", isDistributable=S("False")))
     first = tables.migrate().journal
@@ -1732,7 +1774,7 @@ def test_restored_needs_journals(tables, capsys):
          "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it" % BUCKET,
          "R --config c --asset-bucket %s --dry-run --journal backups" % BUCKET),
         ({"problems": {"other_bucket": 2}, "other_bucket": "users"}, {"config": "c", "asset_bucket_name": "new"},
-         "if users is the right bucket, verify again with it. If it is not, mend what the report names",
+         "if users is the right bucket, verify again with it. If it is not, roll back the run that had it",
          "V --config c --asset-bucket users"),
         ({"problems": {"other_bucket": 2, "not_migrated": 5}, "other_bucket": BUCKET}, {"config": "c"},
          "if %s is the right bucket" % BUCKET, "R --config c --asset-bucket %s --dry-run --journal backups" % BUCKET),
