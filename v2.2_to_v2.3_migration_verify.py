@@ -280,7 +280,9 @@ def location_problems(asset: Item, bucket: str, finding: Callable) -> List[Probl
         actual = display(location.get("Key"))
         problems.append(finding("asset_location_invalid", "assetLocation.Key", own_key, actual, message))
     elif key != own_key and "bucketId" not in asset:
-        message = "The application placed these files at %s; else they need moving." % key
+        at = migration.text_of(location.get("Bucket"))
+        place = "%s of bucket %s" % (key, at) if at not in (None, bucket) else key
+        message = "The files are to be at %s. If the application has not placed them there, they need moving." % place
         problems.append(finding("asset_location_elsewhere", "assetLocation.Key", own_key, key, message))
     if by_migration or (migration.text_of(location.get("Bucket")) is None and "bucketId" not in asset):
         error_type = "other_bucket" if migration.text_of(location.get("Bucket")) else "asset_location_invalid"
@@ -1466,7 +1468,10 @@ def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str
         still = "%s left" % ("one version record is" if records == 1 else "{:,} version records are".format(records))
     if not not_given:
         beside = ", by no journal beside those given" if left or records else ""
-        step = "%s%s: look for the missing one, unless users made them; if that is to stay, file %s"
+        step = (
+            "%s%s: look for the missing one, unless users made them; if that is to stay, deploy v2.2, or migrate again,"
+            " before users come back, and file %s"
+        )
         return step % (still, beside, files), None, {}
     step = "%s: to roll back the rest too, give all journals; if that is to stay, file %s" % (still, files)
     return step, ROLLBACK, {**flags, "journal": all_folders(summary, storage)}
