@@ -35,14 +35,30 @@ Exit status:
 
 import collections
 import contextlib
+import csv
 import functools
 import glob
+import io
 import json
 import logging
 import os
 import re
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 try:
     from load_migration import migration
@@ -125,7 +141,8 @@ class Journal(NamedTuple):
     state: str  # as state_of has it
     named: bool  # itself, not only the folder that it lies in
     taken_back: bool = False  # whole, by an earlier rollback, and it is not named
-    again: Tuple[Any, ...] = ()  # LostJournals, of runs after a rollback that took a part of it back; nor is it named
+    left: Optional[FrozenSet[Tuple[str, str]]] = None  # the assets that a rollback by it left, if one came to its end
+    again: Tuple[Any, ...] = ()  # else LostJournals, of runs after a rollback that took a part of it back
 
     @property
     def path(self) -> str:
@@ -191,7 +208,9 @@ class BeforeImage:
     @property
     def taken_back(self) -> bool:
         """Whether an earlier rollback may have taken it back, so that another run has left what is there."""
-        return self.journal.taken_back or any(lost.may_have(self.key) for lost in self.journal.again)
+        journal, key = self.journal, self.key[1:]
+        restored = journal.left is not None and tuple(map(migration.spreadsheet_safe, key)) not in journal.left
+        return journal.taken_back or restored or any(lost.may_have(self.key) for lost in journal.again)
 
     @property
     def is_repair(self) -> bool:
@@ -593,25 +612,48 @@ class Summaries:
         """As migration.undone_journals has it."""
         return migration.undone_journals(self.storage, self.rollbacks())
 
-    def taken_back(self, journals: List[Journal], lost: Sequence["LostJournal"]) -> List[Journal]:
-        """The journals, marked where a rollback has taken them back whole, or restored something by them before runs
-        began whose journals are lost: what is there as they have it, these may have made. One that was named counts
-        all the same."""
+    def taken_back(self, journals: List[Journal], counts: List[int], lost: Sequence["LostJournal"]) -> List[Journal]:
+        """The journals, marked where a rollback has taken them back: whole, or but for what its report says; or, where
+        it did not come to its end, something before runs began whose journals are lost. What is there as they have it,
+        another run has made, or may have. One that was named counts all the same. counts: of their before images."""
         undone, first = self.undone(), {}  # type: Dict[Any, str], Dict[Any, str]
         for summary in self.rollbacks():
             if summary.get("outcomes", {}).get("restored"):
                 for path in summary.get("journals", []):
                     first.setdefault(self.storage.journal(path).identity, summary["started"])
 
-        def marked(journal: Journal) -> Journal:
+        def marked(journal: Journal, count: int) -> Journal:
             if journal.named:
                 return journal
+            left = self._left_by_all(journal, count)
+            if left is not None:
+                return journal._replace(taken_back=journal.taken_back or not left, left=left)
             rolled_back = first.get(journal.file.identity)
             again = tuple(run for run in lost if rolled_back is not None and run.started >= rolled_back)
             whole = journal.taken_back or journal.file.identity in undone
             return journal._replace(taken_back=whole, again=again)
 
-        return list(map(marked, journals))
+        return list(map(marked, journals, counts))
+
+    def _left_by_all(self, journal: Journal, count: int) -> Optional[FrozenSet[Tuple[str, str]]]:
+        """By databaseId and assetId, as a report has them: the assets that each rollback has left which came to its end
+        by this journal; None where there is none whose report can be read."""
+        lefts = [
+            self._left_by(summary)
+            for summary in self.rollbacks()
+            if is_ended(summary) and summary.get("images_of_journals", {}).get(journal.mark) == count
+        ]
+        found = [left for left in lefts if left is not None]
+        return frozenset.intersection(*found) if found else None
+
+    def _left_by(self, summary: Mapping[str, Any]) -> Optional[FrozenSet[Tuple[str, str]]]:
+        name = re.split(r"[/\\]", summary.get("files", {}).get("report", ""))[-1]
+        try:
+            text = str(self.storage.folder(self.report_dir).read(name), "utf-8-sig")
+        except (OSError, ValueError, migration.MigrationError):
+            return None
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        return frozenset((row.get("database_id", ""), row.get("asset_id", "")) for row in rows)
 
     def _of_tasks(self, summary: Dict[str, Any]) -> Dict[str, Tuple[str, int]]:
         """Of a run, or of each task of a job: by its journal's own name, the path of that and how many before images it
@@ -914,6 +956,8 @@ def judge_record(
     elif not is_among(owed, stored):
         if claim.was and claim.wrote and not migration.differing(stored, claim.was):
             return GONE
+        if reason == IN_DOUBT and migration.differing(stored, claim.now) == ["isCurrentVersion"]:
+            return IN_DOUBT  # the application has made it not current for another one
         unreported = reason or twin_needs or (claim.wrote and not own)
         return GONE if unreported else CHANGED if claim.wrote else NOT_OURS
     return reason or (NEEDED if twin_needs else DELETE)
@@ -1283,12 +1327,16 @@ def ended_rollbacks(journals: List[Journal], summaries: Summaries) -> Iterator[D
     """Of each rollback of these tables that came to its end, as its summary says: how many before images its journals
     had, by their marks. By these another one could do no more."""
     for summary in summaries.rollbacks():
-        outcomes = summary.get("outcomes", {})
-        ended = summary.get("exit_status") in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS)
-        ended = ended and not (summary.get("error") or outcomes.get("failed") or outcomes.get("not_finished"))
-        ended = ended and summary.get("superseded_by_journals_not_given") == 0
+        ended = is_ended(summary) and not summary["outcomes"].get("failed")
         if ended and journals and of_same_tables(summary, journals[0].header):
             yield summary.get("images_of_journals", {})
+
+
+def is_ended(summary: Mapping[str, Any]) -> bool:
+    """Whether a rollback came to its end, and nothing was superseded by journals that it was not given."""
+    ended = summary.get("exit_status") in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS)
+    ended = ended and not (summary.get("error") or summary.get("outcomes", {}).get("not_finished"))
+    return ended and summary.get("superseded_by_journals_not_given") == 0
 
 
 def is_empty(file: Any) -> bool:
@@ -1348,7 +1396,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
             require_images(journals, counts, summaries)
             archive.add_live_twins(journals)
             later = LaterImages(*journals_not_given(journals, beside, storage, summaries))
-            journals = summaries.taken_back(journals, later.lost)
+            journals = summaries.taken_back(journals, counts, later.lost)
         rows = journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, rows, later.texts))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
@@ -1384,15 +1432,17 @@ def add_kept_records(rollback: Rollback) -> None:
         rollback.tally.report.add(database_id, asset_id, outcome, finding)
 
 
-def in_no_journal(rollback: Rollback, later: LaterImages) -> Tuple[int, List[str]]:
-    """How many assets had a currentVersionId when the keys were read, and no journal has a before image of them; and
-    the names of the first."""
-    count, first = 0, []
+def still_new(rollback: Rollback, later: LaterImages) -> Tuple[int, List[str], int]:
+    """How many assets had a currentVersionId when the keys were read, and no journal has a before image of them; the
+    names of the first; and how many have one in a journal that was not given."""
+    count, first, of_later = 0, [], 0
     for key in rollback.owners.keys.with_version():
-        if key not in later:
+        if key in later:
+            of_later += 1
+        else:
             count += 1
             first += [migration.name_of(*key)] if count <= migration.SHOWN_ASSETS else []
-    return count, first
+    return count, first, of_later
 
 
 def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Optional[str], Dict[str, Any]]:
@@ -1488,10 +1538,12 @@ def run_rollback(
         summary["superseded_by_journals_not_given"] = later.superseded
         summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
         summary["journals_not_given"] = later.paths
-        summary["assets_of_journals_not_given"] = len(later)
-        in_none = (0, []) if run.stopped or error else in_no_journal(rollback, later)
-        summary["migrated_in_no_journal"], summary["first_in_no_journal"] = in_none
-        summary["taken_back_before"] = all(journal.taken_back or journal.again for journal in journals)
+        in_none, first, of_later = (0, [], len(later)) if run.stopped or error else still_new(rollback, later)
+        summary["assets_of_journals_not_given"] = of_later
+        summary["migrated_in_no_journal"], summary["first_in_no_journal"] = in_none, first
+        summary["taken_back_before"] = all(
+            journal.taken_back or journal.again or journal.left is not None for journal in journals
+        )
         buckets = {journal.header["asset_bucket_name"] for journal in later.journals}
         summary["other_buckets"] = sorted(buckets - {settings.asset_bucket_name})
         # Whole: what is left of it, no later rollback by these journals alone would take back.
@@ -1528,6 +1580,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     )
     meanings = [
         ("restored", verb + "restored"),
+        ("record_kept", verb + "restored, with a version record that stays"),
         ("nothing_to_restore", "nothing to do: restored already, or not migrated by the run of that journal"),
         ("superseded", "superseded by a later before image"),
     ]

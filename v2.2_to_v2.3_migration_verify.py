@@ -1344,7 +1344,9 @@ def scope_of(typed: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def bucket_in_question(summary: Dict[str, Any]) -> bool:
-    return "other_bucket" in summary["problems"] and bool(summary["other_bucket"])
+    """Whether it is not only some assets that name another bucket."""
+    migrated = summary["assets"] - summary["problems"].get("not_migrated", 0)
+    return bool(summary["other_bucket"]) and 2 * summary["problems"].get("other_bucket", 0) >= migrated
 
 
 def had_the_other(summary: Dict[str, Any], settings: Any, storage: Any) -> bool:
@@ -1816,7 +1818,7 @@ def verify(argv: Optional[List[str]]) -> int:
             beside = rollback.journals_beside(journals, storage)
             found, lost = rollback.journals_not_given(journals, beside, storage, summaries)
         others = paths_not_given(found, lost, skipped)
-        journals = summaries.taken_back(journals, lost)
+        journals = summaries.taken_back(journals, counts, lost)
     images = {journal.mark: count for journal, count in zip(journals, counts)}.items()
     ended = [done.items() for done in rollback.ended_rollbacks(journals, summaries)]
     case = Case(

@@ -1049,6 +1049,20 @@ def test_what_became_the_history_of_a_third_asset_stays_as_it_is(tables, given, 
     assert tables.asset("db02", "a") == before[0]["db02", "a"]
 
 
+def test_a_record_that_the_application_made_not_current_for_another_one_is_told_each_time(tables):
+    tables.put(asset("a", "db01"), asset("a", "db02", currentVersion=version(Version="4")))
+    run_of_both = tables.migrate()
+    tables.put_records(
+        {**tables.record("a", "3"), "isCurrentVersion": FALSE}, record("a", assetVersionId="5", createdBy="ann")
+    )
+    tables.put_records({**tables.record("a", "4"), "isCurrentVersion": FALSE})
+    tables.put(changed(tables.asset("db02", "a"), {"currentVersionId": "5"}))
+    for codes in ({"changed_since", "version_record_changed"}, {"changed_since", "record_stays"}):
+        undone = roll_back(tables, run_of_both)
+        assert (undone.status, {row["code"] for row in undone.rows}) == (1, codes)
+    assert tables.record("a", "3") and tables.asset("db01", "a") == asset("a")
+
+
 def test_nothing_is_put_back_for_an_archived_asset_that_was_archived_over(tables):
     tables.put(asset("a", ARCHIVE, currentVersion=OLD, assetName="older"))
     runs = [tables.migrate()]

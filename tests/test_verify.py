@@ -1606,8 +1606,10 @@ def test_the_record_of_an_archived_twin_is_not_in_the_way_of_the_live_one(tables
 
 
 @pytest.mark.parametrize("left", [False, True])
-def test_what_was_migrated_again_by_a_lost_journal_has_no_way_back(tables, left):
-    """The first run's journal, taken back before, is as good for the content, but not for that."""
+@pytest.mark.parametrize("reports", ["reports", "elsewhere"])
+def test_what_was_migrated_again_by_a_lost_journal_has_no_way_back(tables, left, reports):
+    """The first run's journal, taken back before, is as good for the content, but not for that. The summary of the run
+    that was lost may be elsewhere, too."""
     tables.put(asset("a"), asset("b"), asset("c"))
     before = tables.contents()
     assert migration.main(tables.flags) == 0
@@ -1615,7 +1617,7 @@ def test_what_was_migrated_again_by_a_lost_journal_has_no_way_back(tables, left)
         tables.put(changed(tables.asset("db01", "c"), {"previewLocation": M(Key="of users", Bucket=BUCKET)}))
     flags = [*tables.flags, "--journal", "backups"]
     assert verify.rollback.main([*flags, "--yes"]) == left
-    assert migration.main(tables.flags) == 0
+    assert migration.main([*tables.flags, "--report-dir", reports]) == 0
     _, lost = sorted((tables.folder / "backups").iterdir())
     kept = lost.rename(tables.folder / lost.name)
     result = run(tables, "--journal", "backups")
@@ -1624,6 +1626,7 @@ def test_what_was_migrated_again_by_a_lost_journal_has_no_way_back(tables, left)
     again = tables.contents()
     assert verify.rollback.main([*flags, "--yes"]) == 1
     assert tables.contents() == again
+    assert verify.rollback.main([*flags, str(min((tables.folder / "backups").iterdir())), "--dry-run"]) == left
     kept.rename(lost)
     assert verify.rollback.main([*flags, "--yes"]) == left
     assert (tables.contents() == before) is not left and tables.asset("db01", "a") == asset("a")
@@ -1778,6 +1781,8 @@ def test_restored_needs_journals(tables, capsys):
          "V --config c --asset-bucket users"),
         ({"problems": {"other_bucket": 2, "not_migrated": 5}, "other_bucket": BUCKET}, {"config": "c"},
          "if %s is the right bucket" % BUCKET, "R --config c --asset-bucket %s --dry-run --journal backups" % BUCKET),
+        ({"problems": {"other_bucket": 1}, "other_bucket": BUCKET, "assets": 3}, {"config": "c"},
+         "mend what the report names, then verify again", "V --config c"),
         ({"problems": {"other_bucket": 2, "not_migrated": 5}, "other_bucket": "users"}, {"config": "c"},
          "migrate what is not migrated yet", "M --config c"),
         ({"problems": {"not_migrated": 5}, "journals": ["backups/j"], "notes": {"no_before_image": 2}}, {"config": "c"},
