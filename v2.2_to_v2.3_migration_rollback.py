@@ -574,6 +574,7 @@ class Summaries:
         self.storage = storage
         self.report_dir = report_dir
         self._read = functools.lru_cache(maxsize=None)(functools.partial(migration.read_summary, storage))
+        self._left_by = functools.lru_cache(maxsize=None)(self._assets_in)
 
     def of(self, journal: Journal) -> Dict[str, Any]:
         """{} where there is none."""
@@ -639,17 +640,17 @@ class Summaries:
         """By databaseId and assetId, as a report has them: the assets that each rollback has left which came to its end
         by this journal; None where there is none whose report can be read."""
         lefts = [
-            self._left_by(summary)
+            self._left_by(summary.get("files", {}).get("report", ""))
             for summary in self.rollbacks()
             if is_ended(summary) and summary.get("images_of_journals", {}).get(journal.mark) == count
         ]
         found = [left for left in lefts if left is not None]
         return frozenset.intersection(*found) if found else None
 
-    def _left_by(self, summary: Mapping[str, Any]) -> Optional[FrozenSet[Tuple[str, str]]]:
-        name = re.split(r"[/\\]", summary.get("files", {}).get("report", ""))[-1]
+    def _assets_in(self, report: str) -> Optional[FrozenSet[Tuple[str, str]]]:
+        """Those that the report of a rollback names; it lies in the folder of this run, whatever its path was then."""
         try:
-            text = str(self.storage.folder(self.report_dir).read(name), "utf-8-sig")
+            text = str(self.storage.folder(self.report_dir).read(re.split(r"[/\\]", report)[-1]), "utf-8-sig")
         except (OSError, ValueError, migration.MigrationError):
             return None
         rows = csv.DictReader(io.StringIO(text, newline=""))
