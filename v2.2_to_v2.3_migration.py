@@ -3932,10 +3932,12 @@ def looks_like_ours(record: Item) -> bool:
 V23_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}")
 
 
-def made_by_user(record: Item) -> bool:
+def made_by_user(record: Optional[Item]) -> bool:
     """Whether v2.3 made a version record: it is not as the migration makes them without a name in v2.2, and has a date
     as v2.3 writes it. The migration takes names over, with the dates of v2.2 or that of its own start."""
-    return not looks_like_ours(record) and V23_DATE.match(text_of(record.get("dateCreated")) or "") is not None
+    if record is None or looks_like_ours(record):
+        return False
+    return V23_DATE.match(text_of(record.get("dateCreated")) or "") is not None
 
 
 def has_our_attributes(record: Item) -> bool:
@@ -5868,7 +5870,7 @@ def next_step(
     # Those of earlier runs count too, also where this one has written nothing.
     tables = journal_header(settings, summary["account"], summary["region"])
     own = summary["files"].get("journal")
-    earlier = [journal for journal, _ in journals_of(storage, settings.journal_dir, tables) if journal.path != own]
+    earlier = any(journal.path != own for journal, _ in journals_of(storage, settings.journal_dir, tables))
     if own or earlier:
         flags["journal"] = settings.journal_dir
     step = "verify; what failed may wait" if failed else "verify"

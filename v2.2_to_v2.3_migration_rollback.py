@@ -140,9 +140,10 @@ class Journal(NamedTuple):
     header: Dict[str, Any]
     state: str  # as state_of has it
     named: bool  # itself, not only the folder that it lies in
-    taken_back: bool = False  # whole, by an earlier rollback, and it is not named
-    left: Optional[FrozenSet[Tuple[str, str]]] = None  # the assets that a rollback by it left, if one came to its end
-    again: Tuple[Any, ...] = ()  # else LostJournals, of runs after a rollback that took a part of it back
+    # Where it is not named: the assets that a rollback by it left, if one came to its end; else LostJournals, of runs
+    # after a rollback that took a part of it back.
+    left: Optional[FrozenSet[Tuple[str, str]]] = None
+    again: Tuple[Any, ...] = ()
 
     @property
     def path(self) -> str:
@@ -210,7 +211,7 @@ class BeforeImage:
         """Whether an earlier rollback may have taken it back, so that another run has left what is there."""
         journal, key = self.journal, self.key[1:]
         restored = journal.left is not None and tuple(map(migration.spreadsheet_safe, key)) not in journal.left
-        return journal.taken_back or restored or any(lost.may_have(self.key) for lost in journal.again)
+        return restored or any(lost.may_have(self.key) for lost in journal.again)
 
     @property
     def is_repair(self) -> bool:
@@ -240,7 +241,7 @@ class BeforeImage:
 
     def may_be_dated_by(self, starts: Iterable[str], stored: Item) -> bool:
         """Whether a version record is the asset's own but for its date, which another of two runs at once has given it
-        that found none either. starts: of the runs that have journals here, as Journal has them."""
+        that found none either. starts: as Archive has them."""
         dates = [migration.text_of(record.get("dateCreated")) for record in (self.record, stored)]
         undated = dates[0] == self.journal.started and dates[1] in starts
         return undated and migration.differing(stored, self.own_claim.now) == ["dateCreated"]
@@ -460,11 +461,52 @@ def without_undone(
     for journal in journals:
         if left and journal not in left:
             skipped.add("undone", "Journal %s was taken back by an earlier rollback." % journal.path)
-    return left or [journal._replace(taken_back=True) for journal in journals]
+    return left or [journal._replace(left=frozenset()) for journal in journals]
 
 
 def of_same_tables(summary: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
     return same_tables({**summary.get("settings", {}), **summary}, header)
+
+
+class Keys:
+    """A set of keys, in a temporary file."""
+
+    def __init__(self) -> None:
+        self.rows = migration.temporary_database("CREATE TABLE keys (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        self.unused = True
+
+    def has(self, key: Iterable[str]) -> bool:
+        if self.unused:
+            return False
+        row = (migration.to_json(list(key)),)
+        return self.rows.execute("SELECT 1 FROM keys WHERE key = ?", row).fetchone() is not None
+
+    def add(self, key: Iterable[str]) -> bool:
+        """Returns whether it was not there."""
+        self.unused = False
+        row = (migration.to_json(list(key)),)
+        return self.rows.execute("INSERT OR IGNORE INTO keys VALUES (?)", row).rowcount == 1
+
+    def discard(self, key: Iterable[str]) -> bool:
+        """Returns whether it was there."""
+        if self.unused:
+            return False
+        return self.rows.execute("DELETE FROM keys WHERE key = ?", (migration.to_json(list(key)),)).rowcount == 1
+
+    def pages(self, count: int) -> Iterator[List[List[str]]]:
+        """So many keys at a time, in order."""
+        page = self.first(count)
+        while page:
+            yield page
+            last = migration.to_json(page[-1])
+            rows = self.rows.execute("SELECT key FROM keys WHERE key > ? ORDER BY key LIMIT ?", (last, count))
+            page = [json.loads(key) for (key,) in rows]
+
+    def first(self, count: int) -> List[List[str]]:
+        return [json.loads(key) for (key,) in self.rows.execute("SELECT key FROM keys ORDER BY key LIMIT ?", (count,))]
+
+    def __len__(self) -> int:
+        return self.rows.execute("SELECT COUNT(*) FROM keys").fetchone()[0]
 
 
 class Archive:
@@ -475,7 +517,9 @@ class Archive:
     there may be many.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, starts: Iterable[str]) -> None:
+        """starts: of the runs, as Journal has them."""
+        self.starts = frozenset(starts)
         columns = "key TEXT, before TEXT, after TEXT, PRIMARY KEY (key, before, after)"
         self.database = migration.temporary_database("CREATE TABLE images (%s) WITHOUT ROWID" % columns)
         self.empty = True
@@ -552,7 +596,7 @@ class Archive:
 def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
     """Read the journals whole, so that damage shows before anything is written.
     Returns how many before images each has, and the archived ones among them."""
-    counts, archive = [], Archive()
+    counts, archive = [], Archive(journal.started for journal in journals)
     for journal in journals:
         counts.append(0)
         for entry in migration.read_journal_backwards(journal.file):
@@ -617,32 +661,35 @@ class Summaries:
         """The journals, marked where a rollback has taken them back: whole, or but for what its report says; or, where
         it did not come to its end, something before runs began whose journals are lost. What is there as they have it,
         another run has made, or may have. One that was named counts all the same. counts: of their before images."""
-        undone, first = self.undone(), {}  # type: Dict[Any, str], Dict[Any, str]
-        for summary in self.rollbacks():
+        rollbacks, first = list(self.rollbacks()), {}  # type: List[Dict[str, Any]], Dict[Any, str]
+        undone = migration.undone_journals(self.storage, rollbacks)
+        ended = list(filter(is_ended, rollbacks))
+        for summary in rollbacks:
             if summary.get("outcomes", {}).get("restored"):
                 for path in summary.get("journals", []):
                     first.setdefault(self.storage.journal(path).identity, summary["started"])
 
         def marked(journal: Journal, count: int) -> Journal:
-            if journal.named:
+            if journal.named or journal.left is not None:
                 return journal
-            left = self._left_by_all(journal, count)
-            if left is not None:
-                return journal._replace(taken_back=journal.taken_back or not left, left=left)
+            if journal.file.identity in undone:
+                return journal._replace(left=frozenset())
             rolled_back = first.get(journal.file.identity)
             again = tuple(run for run in lost if rolled_back is not None and run.started >= rolled_back)
-            whole = journal.taken_back or journal.file.identity in undone
-            return journal._replace(taken_back=whole, again=again)
+            left = self._left_by_all(ended, journal, count)
+            return journal._replace(left=left, again=again if left is None else ())
 
         return list(map(marked, journals, counts))
 
-    def _left_by_all(self, journal: Journal, count: int) -> Optional[FrozenSet[Tuple[str, str]]]:
-        """By databaseId and assetId, as a report has them: the assets that each rollback has left which came to its end
-        by this journal; None where there is none whose report can be read."""
+    def _left_by_all(
+        self, ended: List[Dict[str, Any]], journal: Journal, count: int
+    ) -> Optional[FrozenSet[Tuple[str, str]]]:
+        """By databaseId and assetId, as a report has them: the assets that each of these rollbacks has left that was by
+        this journal; None where there is none whose report can be read."""
         lefts = [
             self._left_by(summary.get("files", {}).get("report", ""))
-            for summary in self.rollbacks()
-            if is_ended(summary) and summary.get("images_of_journals", {}).get(journal.mark) == count
+            for summary in ended
+            if summary.get("images_of_journals", {}).get(journal.mark) == count
         ]
         found = [left for left in lefts if left is not None]
         return frozenset.intersection(*found) if found else None
@@ -850,6 +897,9 @@ class Now(NamedTuple):
     twin: Optional[Item]  # the archived asset of a live one's assetId, or the other way round
     records: List[Optional[Item]]  # for each of its claims
 
+    def twin_needs(self, version_id: str) -> bool:
+        return self.twin is not None and migration.needs_record(self.twin, version_id)
+
 
 OF_ANOTHER_RUN = "If a run made it whose journal was not given, roll back by that too. "
 MIGRATED_AGAIN = (
@@ -1001,18 +1051,19 @@ class KeptRecords:
     def __init__(self) -> None:
         self.database = migration.temporary_database("CREATE TABLE kept (key TEXT PRIMARY KEY, row TEXT) WITHOUT ROWID")
         self.database.execute("CREATE TABLE owed (key TEXT, record TEXT, PRIMARY KEY (key, record)) WITHOUT ROWID")
-        self.database.execute("CREATE TABLE held (asset TEXT PRIMARY KEY) WITHOUT ROWID")
+        self.held = Keys()
+        self.none_owed = True
 
     def hold(self, asset: Key, key: Key) -> None:
         """The asset is not taken back: nor is its record by an older before image of it, or by one of its twin."""
-        self.database.execute("INSERT OR IGNORE INTO held VALUES (?)", (migration.to_json([asset, key]),))
+        self.held.add((*asset, *key))
 
     def is_held(self, asset: Key, key: Key) -> bool:
-        row = (migration.to_json([asset, key]),)
-        return self.database.execute("SELECT 1 FROM held WHERE asset = ?", row).fetchone() is not None
+        return self.held.has((*asset, *key)) or self.held.has((*migration.twin_key(asset), *key))
 
     def owe(self, key: Key, record: Item) -> None:
         """A journal of ours put it there."""
+        self.none_owed = False
         row = (migration.to_json(key), migration.to_json(record))
         self.database.execute("INSERT OR IGNORE INTO owed VALUES (?, ?)", row)
 
@@ -1022,6 +1073,8 @@ class KeptRecords:
         self.database.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows)
 
     def owed(self, key: Key) -> List[Item]:
+        if self.none_owed:
+            return []
         rows = self.database.execute("SELECT record FROM owed WHERE key = ?", (migration.to_json(key),))
         return [json.loads(text) for (text,) in rows]
 
@@ -1043,9 +1096,7 @@ class KeptRecords:
 class ClaimedRecords:
     """Takes back what was done to version records for assets. Which of them stay, and why, is in `kept`."""
 
-    def __init__(self, owners: Any, tally: Any, archive: Archive, starts: Iterable[str]) -> None:
-        """starts: of the runs that are taken back."""
-        self.starts = frozenset(starts)
+    def __init__(self, owners: Any, tally: Any, archive: Archive) -> None:
         self.owners = owners
         self.database = owners.database
         self.tables = owners.tables
@@ -1087,12 +1138,12 @@ class ClaimedRecords:
         if stored is None:
             return Step(GONE)
         key = self.database.record_key(claim.now)
-        twin_needs = now.twin is not None and migration.needs_record(now.twin, key[2])
+        twin_needs = now.twin_needs(key[2])
         reason, whose = await self.reason_to_keep(image, claim, key, now, outcome)
         what = judge_record(claim, image.is_own(claim), stored, self.owed(image, key), reason, twin_needs)
         if what in (CHANGED, DELETE) and self.is_of_pending(image, key, stored):
             return Step(HELD)  # of two runs at once the journal read first may tell only of this asset
-        if what == CHANGED and image.is_own(claim) and image.may_be_dated_by(self.starts, stored):
+        if what == CHANGED and image.is_own(claim) and image.may_be_dated_by(self.archive.starts, stored):
             return Step(HELD)
         if what == PUT_BACK and outcome == "asset_deleted" and not twin_needs:
             return Step(HELD)
@@ -1179,9 +1230,9 @@ class ClaimedRecords:
 
         An asset that is not as the migration left it does not tell whether this has made its record: a run may have
         been killed before that, and the record be the history of another asset."""
-        if self.kept.is_held(image.key, key) or self.kept.is_held(migration.twin_key(image.key), key):
+        if self.kept.is_held(image.key, key):
             return HELD, None
-        if now.twin and migration.needs_record(now.twin, key[2]) and self.may_be_archived_since(image, now, outcome):
+        if now.twin_needs(key[2]) and self.may_be_archived_since(image, now, outcome):
             return HELD, None
         if now.asset and migration.needs_record(now.asset, key[2]):
             return NEEDED, image.key[1]
@@ -1203,21 +1254,19 @@ class Rollback:
     Images of one assetId, which may share a version record, take turns, the newest first.
     """
 
-    def __init__(
-        self, run: Any, settings: Any, tally: Any, archive: Archive, starts: Iterable[str], show: Callable
-    ) -> None:
-        """starts: of the runs that are taken back. show: says what a dry run would change."""
+    def __init__(self, run: Any, settings: Any, tally: Any, archive: Archive, show: Callable) -> None:
+        """show: says what a dry run would change."""
         self.database = run.reader.database
         self.tables = run.tables
         self.owners = migration.Owners(run.tables, run.reader)
-        self.records = ClaimedRecords(self.owners, tally, archive, starts)
+        self.records = ClaimedRecords(self.owners, tally, archive)
         self.settings = settings
         self.tally = tally
         self.archive = archive
         self.show = show
         self.shown = 0
         self.turns = migration.Turns()
-        self.told = migration.temporary_database("CREATE TABLE told (finding TEXT PRIMARY KEY) WITHOUT ROWID")
+        self.told = Keys()
 
     async def roll_back(self, image: BeforeImage) -> None:
         turn = self.turns.of(image.key[2])
@@ -1228,8 +1277,7 @@ class Rollback:
     async def told_once(self, image: BeforeImage) -> Any:
         """Take one asset back. What its newer before image was reported for, of another run, an older one is not."""
         outcome, findings = await self.way_of(image)
-        add = functools.partial(self.told.execute, "INSERT OR IGNORE INTO told VALUES (?)")
-        return outcome, tuple(one for one in findings if add((migration.to_json((*image.key, one.code)),)).rowcount)
+        return outcome, tuple(one for one in findings if self.told.add((*image.key, one.code)))
 
     async def way_of(self, image: BeforeImage) -> Any:
         """Take one asset back; whenever a write finds it changed, look again."""
@@ -1328,7 +1376,7 @@ def ended_rollbacks(journals: List[Journal], summaries: Summaries) -> Iterator[D
     """Of each rollback of these tables that came to its end, as its summary says: how many before images its journals
     had, by their marks. By these another one could do no more."""
     for summary in summaries.rollbacks():
-        ended = is_ended(summary) and not summary["outcomes"].get("failed")
+        ended = is_ended(summary) and not summary.get("outcomes", {}).get("failed")
         if ended and journals and of_same_tables(summary, journals[0].header):
             yield summary.get("images_of_journals", {})
 
@@ -1510,8 +1558,7 @@ def run_rollback(
         migration.announce("The first changes, and what would fail:")
     tally = migration.Tally(report)
     run = migration.Run(database, settings)
-    starts = [journal.started for journal in journals]
-    rollback = Rollback(run, settings, tally, archive, starts, migration.announce)
+    rollback = Rollback(run, settings, tally, archive, migration.announce)
     progress = migration.Progress(total, migration.is_terminal(sys.stderr))
     with migration.interruptible(run):
         error = migration.run_to_end(
@@ -1542,9 +1589,7 @@ def run_rollback(
         in_none, first, of_later = (0, [], len(later)) if run.stopped or error else still_new(rollback, later)
         summary["assets_of_journals_not_given"] = of_later
         summary["migrated_in_no_journal"], summary["first_in_no_journal"] = in_none, first
-        summary["taken_back_before"] = all(
-            journal.taken_back or journal.again or journal.left is not None for journal in journals
-        )
+        summary["taken_back_before"] = all(journal.again or journal.left is not None for journal in journals)
         buckets = {journal.header["asset_bucket_name"] for journal in later.journals}
         summary["other_buckets"] = sorted(buckets - {settings.asset_bucket_name})
         # Whole: what is left of it, no later rollback by these journals alone would take back.

@@ -49,7 +49,7 @@ import os
 import re
 import sys
 import threading
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 try:
     from load_migration import load_script, migration
@@ -169,6 +169,7 @@ LOG = migration.LOG
 
 Item = Dict[str, Any]
 Key = Tuple[str, str, str]
+Keys = rollback.Keys
 
 
 class Problem(NamedTuple):
@@ -440,7 +441,7 @@ def record_content_problems(image: Any, record: Optional[Item], exchanged: List[
         message = "Another asset has the same assetId and version, so both share the version record %s." % version_id
         actual = "that of the other one, which differs in %s" % ", ".join(wrong)
         return [finding("archived_twin", "assetVersionId", "a record of its own", actual, message)]
-    if record:  # by that one which it is nearest to
+    if wrong and record and exchanged:  # by that one which it is nearest to
         planned = min([planned, *filter(None, exchanged)], key=lambda one: len(migration.differing(one, record)))
         wrong = migration.differing(planned, record)
     message = "%s of version record %s is not what the migration left."
@@ -638,7 +639,6 @@ class Verification:
         self.asset_ids = {}  # type: Dict[str, None]
         self.archive = case.archive
         self.rolled_back = case.rolled_back
-        self.starts = frozenset(journal.started for journal in case.journals)
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
         self.seen = Keys()
@@ -688,7 +688,7 @@ class Verification:
             problems = problems + current_record_problems(asset, found.get(record_key))
             touched = any(problem.error_type == "legacy_field" for problem in problems)  # by v2.3, and not migrated
             if self.with_journals and not touched:
-                by_user = record_key in found and migration.made_by_user(found[record_key])
+                by_user = migration.made_by_user(found.get(record_key))
                 (self.made_in_v23 if by_user else self.uncovered).add([asset.database_id, asset.asset_id])
         elif asset.record:
             record_key = self.database.record_key(asset.record)
@@ -809,7 +809,7 @@ class Verification:
 
     def is_as_made(self, asset: Item, record: Optional[Item], record_key: Key) -> bool:
         """Whether users have not gone on from a version before a later run, nor made another asset with that one."""
-        return migration.needs_record(asset, record_key[2]) and not (record and migration.made_by_user(record))
+        return migration.needs_record(asset, record_key[2]) and not migration.made_by_user(record)
 
     def problems_of_record(self, image: Any, record: Optional[Item], twin: Optional[Item]) -> List[Problem]:
         """twin: the live asset of an archived one's assetId."""
@@ -819,7 +819,7 @@ class Verification:
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
         version_id = image.record["assetVersionId"]["S"]
         taken = twin is not None and image.own_claim.was is None and migration.needs_record(twin, version_id)
-        if record is not None and image.may_be_dated_by(self.starts, record):
+        if record is not None and image.may_be_dated_by(self.archive.starts, record):
             return []
         return record_content_problems(image, record, exchanged, taken and not exchanged)
 
@@ -947,7 +947,7 @@ class Restoration:
         record = (await run.tables.get([record_key])).get(record_key) if record_key[2] else None
         if record is None:  # a rollback that was killed may leave it so, where a migration relied on it meanwhile
             self.add(version_record_missing(key[1], key[2], record_key[2]))
-        (self.made_in_v23 if record and migration.made_by_user(record) else self.still_migrated).add(key[1:])
+        (self.made_in_v23 if migration.made_by_user(record) else self.still_migrated).add(key[1:])
 
     def add_what_no_journal_explains(self) -> None:
         """When all journals were read, and the assets in the new form were told apart."""
@@ -1032,7 +1032,7 @@ class Restoration:
         def key_and_record(record: Item, text: str) -> Tuple[Key, Item]:
             return self.database.record_key(record), record
 
-        segments = migration.segments_of_table(self.item_count)  # type: Iterable[Any]
+        segments = migration.segments_of_table(self.item_count)  # type: Any
         if self.settings.database_id and len(self.asset_ids) <= QUERIED_ASSETS:
             asset_ids = self.asset_ids.first(QUERIED_ASSETS)
             segments = (migration.Segment(migration.query_of("assetId", name)) for (name,) in asset_ids)
@@ -1077,7 +1077,7 @@ UNTOLD = " that no journal given tells of"
 OF_USERS = "Assets that users made, archived, or went on from, in v2.3"
 
 
-def add_of_many(add: Callable[..., None], error_type: str, what: str, keys: "Keys") -> None:
+def add_of_many(add: Callable[..., None], error_type: str, what: str, keys: Any) -> None:
     """Add one row for all assets or version records of a kind, if there are any; it names the first of them."""
     count = len(keys)
     if count:
@@ -1104,47 +1104,6 @@ def with_conflict(
         return problems
     reason = migration.version_conflict(record, present).finding.message
     return [problem._replace(message="%s %s" % (problem.message, reason)) for problem in problems]
-
-
-class Keys:
-    """A set of keys, in a temporary file."""
-
-    def __init__(self) -> None:
-        self.rows = migration.temporary_database("CREATE TABLE keys (key TEXT PRIMARY KEY) WITHOUT ROWID")
-        self.unused = True
-
-    def has(self, key: Iterable[str]) -> bool:
-        if self.unused:
-            return False
-        row = (migration.to_json(list(key)),)
-        return self.rows.execute("SELECT 1 FROM keys WHERE key = ?", row).fetchone() is not None
-
-    def add(self, key: Iterable[str]) -> bool:
-        """Returns whether it was not there."""
-        self.unused = False
-        row = (migration.to_json(list(key)),)
-        return self.rows.execute("INSERT OR IGNORE INTO keys VALUES (?)", row).rowcount == 1
-
-    def discard(self, key: Iterable[str]) -> bool:
-        """Returns whether it was there."""
-        if self.unused:
-            return False
-        return self.rows.execute("DELETE FROM keys WHERE key = ?", (migration.to_json(list(key)),)).rowcount == 1
-
-    def pages(self, count: int) -> Iterator[List[List[str]]]:
-        """So many keys at a time, in order."""
-        page = self.first(count)
-        while page:
-            yield page
-            last = migration.to_json(page[-1])
-            rows = self.rows.execute("SELECT key FROM keys WHERE key > ? ORDER BY key LIMIT ?", (last, count))
-            page = [json.loads(key) for (key,) in rows]
-
-    def first(self, count: int) -> List[List[str]]:
-        return [json.loads(key) for (key,) in self.rows.execute("SELECT key FROM keys ORDER BY key LIMIT ?", (count,))]
-
-    def __len__(self) -> int:
-        return self.rows.execute("SELECT COUNT(*) FROM keys").fetchone()[0]
 
 
 class History:
@@ -1317,10 +1276,13 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
     if settings.dry_run:  # a configuration says so
         to_migrate["dry_run"] = False
     in_question = bucket_in_question(summary)
-    if "not_migrated" in summary["problems"] and not (in_question and had_the_other(summary, settings, storage)):
+    by_a_run = in_question and had_the_other(summary, settings, storage)
+    if "not_migrated" in summary["problems"] and not by_a_run:
         return next_step_of_not_migrated(summary, settings, storage, typed, to_migrate)
+    if in_question:
+        return next_step_of_other_bucket(summary["other_bucket"], by_a_run, settings, typed)
     if summary["problems"]:
-        return next_step_of_problems(summary, settings, storage, typed)
+        return next_step_of_problems(summary, storage, typed)
     if summary["journals_not_given"]:
         flags = {**typed, "journal": all_folders(summary, storage)}
         return "prove the other assets too, by all journals", VERIFICATION, flags
@@ -1376,21 +1338,19 @@ def next_step_of_not_migrated(
     return step, migration.SCRIPT, {**to_migrate, **chosen}
 
 
-def next_step_of_problems(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> Advice:
-    """Where all that was looked at is migrated, or its bucket is in question."""
-    if bucket_in_question(summary) and not had_the_other(summary, settings, storage):
-        step = (
-            "if %s is the right bucket, verify again with it. If it is not, roll back the run that had it, by its"
-            " journal, which is not here, or mend what the report names"
-        )
-        return step % summary["other_bucket"], VERIFICATION, {**typed, "asset_bucket_name": summary["other_bucket"]}
-    if bucket_in_question(summary):
-        step = (
-            "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it,"
-            " then migrate again" % summary["other_bucket"]
-        )
-        flags = {**migration.connection_of(typed), "asset_bucket_name": summary["other_bucket"], "dry_run": True}
-        return step, ROLLBACK, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
+def next_step_of_other_bucket(bucket: str, by_a_run: bool, settings: Any, typed: Dict[str, Any]) -> Advice:
+    """by_a_run: as had_the_other has it."""
+    step = "if %s is the right bucket, verify again with it. If it is not, " % bucket
+    if not by_a_run:
+        step += "roll back the run that had it, by its journal, which is not here, or mend what the report names"
+        return step, VERIFICATION, {**typed, "asset_bucket_name": bucket}
+    step += "take back what was migrated with it, then migrate again"
+    flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
+    return step, ROLLBACK, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
+
+
+def next_step_of_problems(summary: Dict[str, Any], storage: Any, typed: Dict[str, Any]) -> Advice:
+    """Where all that was looked at is migrated."""
     differing = {"asset_content_differs", "record_content_differs"}.intersection(summary["problems"])
     missing = {"no_before_image", "journal_damaged"}.intersection(summary["notes"])
     if differing and (missing or summary["journals_not_given"] or summary["journals_lost"]):

@@ -72,12 +72,31 @@ class TracingFront(Front):
 # --------------------------------------------------------------------------------------
 
 
-def alone(engine, rng, folder):
-    """Killed, disturbed and run again: as undisturbed; then rolled back in the same way: as before."""
-    assets = list(sample_assets(rng.randint(10, 80), seed=rng.randrange(10**9)))
+def drawn(engine, rng, folder, most):
+    """Assets, of those that samples are like no more than that, version records in their way, and what an undisturbed
+    run makes of them."""
+    assets = list(sample_assets(rng.randint(10, most), seed=rng.randrange(10**9)))
     assets += list(hostile_assets(rng, rng.randint(0, 30)))
     records = conflicts(rng, assets)
-    expected = undisturbed(engine, folder, assets, records)
+    return assets, records, undisturbed(engine, folder, assets, records)
+
+
+def check_migrated(scene, expected, assets, status, *flags):
+    """After the last of some runs, which ended with this status; flags: of the verification."""
+    check_outcomes(scene.last_summary(), scene.rows())
+    check_same(scene.tables.contents(), expected.contents, assets)
+    assert status == expected.status, "exit status %s, not %s" % (status, expected.status)
+    verdict = scene.run(VERIFY, *scene.rollback_flags(), *flags)
+    assert verdict == expected.status, "the verification says %s, not %s" % (verdict, expected.status)
+
+
+def check_as_before(tables, before, rows):
+    check_same(without_doubted(tables.contents(), rows), without_doubted(before, rows))
+
+
+def alone(engine, rng, folder):
+    """Killed, disturbed and run again: as undisturbed; then rolled back in the same way: as before."""
+    assets, records, expected = drawn(engine, rng, folder, 80)
     faults = random_faults(rng, rng.choice([0.0, 0.1, 0.3]))
     with new_tables(engine, folder) as tables, TracingFront(engine.port, 0, None, faults, rng.random()) as front:
         scene = Scene(tables, front, folder / "scene")
@@ -96,12 +115,7 @@ def alone(engine, rng, folder):
             scene, rng, MIGRATION, *flags,
             kills=rng.randint(0, 4), requests=requests, signals=SIGNALS, after_kill=check_now,
         )  # fmt: skip
-        summary = scene.last_summary()
-        check_outcomes(summary, scene.rows())
-        check_same(tables.contents(), expected.contents, assets)
-        assert forth[-1] == expected.status, "exit status %s, not %s" % (forth[-1], expected.status)
-        verdict = scene.run(VERIFY, *scene.rollback_flags(), "--html", "page.html")
-        assert verdict == expected.status, "the verification says %s, not %s" % (verdict, expected.status)
+        check_migrated(scene, expected, assets, forth[-1], "--html", "page.html")
         assert scene.run(MIGRATION, *flags) == expected.status
         check_nothing_written(scene)
         back = run_until_done(
@@ -109,7 +123,7 @@ def alone(engine, rng, folder):
             kills=rng.randint(0, 3), requests=requests, signals=SIGNALS,
         )  # fmt: skip
         assert back[-1] == 0, "the rollback ends with %s: %s" % (back[-1], scene.rows())
-        check_same(without_doubted(tables.contents(), scene.rows()), without_doubted(before, scene.rows()))
+        check_as_before(tables, before, scene.rows())
         return "%d assets, %d records, runs %s and back %s, %s" % (
             len(assets), len(records), forth, back, faulted(front),
         )  # fmt: skip
@@ -117,10 +131,7 @@ def alone(engine, rng, folder):
 
 def two_at_once(engine, rng, folder):
     """Two runs at the same time, one of them maybe killed: as one; and by the journals of both all is as before."""
-    assets = list(sample_assets(rng.randint(10, 60), seed=rng.randrange(10**9)))
-    assets += list(hostile_assets(rng, rng.randint(0, 30)))
-    records = conflicts(rng, assets)
-    expected = undisturbed(engine, folder, assets, records)
+    assets, records, expected = drawn(engine, rng, folder, 60)
     faults = random_faults(rng, rng.choice([0.0, 0.0, 0.1]))
     with new_tables(engine, folder) as tables, TracingFront(
         engine.port, (0, 0.02), None, faults, rng.random()
@@ -136,18 +147,14 @@ def two_at_once(engine, rng, folder):
         statuses = [scene.run(MIGRATION, *flags, kill=kill)]
         other.join(120)
         statuses += [other.exitcode, scene.run(MIGRATION, *flags)]
-        check_outcomes(scene.last_summary(), scene.rows())
-        check_same(tables.contents(), expected.contents, assets)
-        assert statuses[-1] == expected.status, "exit status %s, not %s" % (statuses[-1], expected.status)
-        verdict = scene.run(VERIFY, *scene.rollback_flags())
-        assert verdict == expected.status, "the verification says %s, not %s" % (verdict, expected.status)
+        check_migrated(scene, expected, assets, statuses[-1])
         back = scene.run(ROLLBACK, *scene.rollback_flags(), *flags)
         # A killed run does not say whether it had found another's record, or made its own, which others changed.
         theirs = {item["assetId"]["S"] for item in records} if kill else set()
         kept = [row for row in scene.rows() if row["outcome"] == "record_kept"]
         assert {row["asset_id"] for row in kept} <= theirs, "other records are kept: %s" % kept
         assert back == bool(kept), "the rollback ends with %s: %s" % (back, scene.rows())
-        check_same(without_doubted(tables.contents(), scene.rows()), without_doubted(before, scene.rows()))
+        check_as_before(tables, before, scene.rows())
         return "%d assets, %d records, runs %s and back, %s" % (len(assets), len(records), statuses, faulted(front))
 
 

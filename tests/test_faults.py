@@ -451,7 +451,7 @@ def test_report_that_cannot_be_written_any_more(tables, engine, monkeypatch, cap
     with Front(engine.port) as front:
         run = tables.migrate(*through(front))
     errors = capfd.readouterr().err
-    assert run.status == 1 and "\n  Fix: " in errors
+    assert run.status == 1 and "report" in errors and "\n  Fix: " in errors
     assert errors.count("cannot be written: No space left on device. Rows may be missing in it.") == 1
     check_order(before, tables.contents(), [run.journal])
 

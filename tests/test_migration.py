@@ -946,6 +946,7 @@ def test_edited_CONFIG_works(tables, tmp_path):
     assert "migration_verify.py --assets-table %s --asset-v" % tables.assets in next_command()
     assert tables.asset("db01", "a") == migrated("a")
     assert len(list((tmp_path / "backups").iterdir())) == 1 and len(list((tmp_path / "reports").glob("mig*"))) == 2
+    assert len(list((tmp_path / "reports").iterdir())) == 4
 
 
 def test_a_run_says_nothing_on_stderr_but_progress(tables, tmp_path):
