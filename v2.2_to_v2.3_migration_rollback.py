@@ -17,8 +17,8 @@ interrupted at any moment and run again.
 Each before image has one outcome:
     restored            the asset is as before, and so are the version records
     nothing_to_restore  the asset was not migrated, or is restored already
-    superseded          a later before image of the same asset counts, in the same journal or in that of a
-                        later run beside it that was not given
+    superseded          a later before image of the same asset counts: in the same journal, in that of a later
+                        run beside it that was not given, or one that failed or was not come to
     record_kept         the asset is restored; its version record is another than the run left and stays
     changed_since       the asset is not as the migration left it, or another one; it was not touched
     asset_deleted       the asset is gone, or was archived; it was not brought back
@@ -86,8 +86,12 @@ FAILURES = collections.OrderedDict(
     [
         (
             "changed_since",
-            "the asset is not as the migration left it, may be another one, or was migrated again since; it was not"
-            " touched",
+            "the asset is not as the migration left it, or may be another one; it was not touched",
+        ),
+        (
+            "migrated_again",
+            "an earlier rollback took the asset back, and something that no journal given tells of has migrated it"
+            " again; it was not touched",
         ),
         ("asset_deleted", "the asset is gone or was archived; it was not brought back"),
         (
@@ -923,7 +927,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
         if set(edited) <= set(image.plan.set_attributes):  # of another asset more differs than what was repaired
             changed = []
     if not changed and image.taken_back:
-        return "changed_since", (Finding("changed_since", "", MIGRATED_AGAIN),)
+        return "changed_since", (Finding("migrated_again", "", MIGRATED_AGAIN),)
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
         message = "It may be another asset than the migration left: "
@@ -995,7 +999,8 @@ def judge_record(
     one that is owed  DELETE                      DELETE          DELETE
     something else    CHANGED                     CHANGED         NOT_OURS
     It stays for a reason, where there is one, instead of DELETE and PUT_BACK; and with a reason, or a need of the
-    twin, the other cases need not be reported. What is owed is not put back, but for the twin's need.
+    twin, the other cases need not be reported, but for something else that another asset needs, in the place of what
+    this one made. What is owed is not put back, but for the twin's need.
 
     own: it is the asset's own, not that of its archived twin. owed: what journals of ours have put under its key for
     other assets, and could not remove at their turns. reason: NEEDED, IN_DOUBT or HELD, where nothing must be done to
@@ -1009,6 +1014,8 @@ def judge_record(
             return GONE
         if reason == IN_DOUBT and migration.differing(stored, claim.now) == ["isCurrentVersion"]:
             return IN_DOUBT  # the application has made it not current for another one
+        if reason == NEEDED and own and claim.wrote:
+            return NEEDED
         unreported = reason or twin_needs or (claim.wrote and not own)
         return GONE if unreported else CHANGED if claim.wrote else NOT_OURS
     return reason or (NEEDED if twin_needs else DELETE)
@@ -1267,6 +1274,7 @@ class Rollback:
         self.shown = 0
         self.turns = migration.Turns()
         self.told = Keys()
+        self.unsettled = Keys()  # assets of which a before image failed, or was not come to
 
     async def roll_back(self, image: BeforeImage) -> None:
         turn = self.turns.of(image.key[2])
@@ -1275,9 +1283,17 @@ class Rollback:
         self.owners.keys.add(image.key[1], image.key[2], None)
 
     async def told_once(self, image: BeforeImage) -> Any:
-        """Take one asset back. What its newer before image was reported for, of another run, an older one is not."""
-        outcome, findings = await self.way_of(image)
-        return outcome, tuple(one for one in findings if self.told.add((*image.key, one.code)))
+        """Take one asset back, unless its newer before image, of another run, is still to be. What it was reported for
+        by that, it is not once more."""
+        if self.unsettled.has(image.key):
+            self.records.hold(image)
+            return "superseded", ()
+        try:
+            outcome, findings = await self.way_of(image)
+        except BaseException:
+            self.unsettled.add(image.key)
+            raise
+        return outcome, tuple(one for one in findings if self.told.add((*image.key, outcome)))
 
     async def way_of(self, image: BeforeImage) -> Any:
         """Take one asset back; whenever a write finds it changed, look again."""
@@ -1500,20 +1516,23 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
     if summary["exit_status"] == migration.EXIT_INTERRUPTED:
         return "finish what is left", script, typed
     would_write = summary["version_records_removed"] or any(map(outcomes.get, ("would_restore", "would_keep_record")))
-    if summary["taken_back_before"] and outcomes.get("changed_since"):
-        again = ["look for the journal of the run that migrated again", "roll back by that"]
-        return "; then ".join(again), script, typed
     if summary["dry_run"] and would_write:
         return "; then ".join([*what_is_missing(summary), "roll back"]), script, migration.for_real(typed)
+    if summary["codes"].get("migrated_again"):
+        return "; then ".join([*what_is_missing(summary), "roll back by that journal"]), script, typed
     if outcomes.get("failed") or outcomes.get("would_fail"):
         return "look at what failed, mend it, and run this again", script, typed
     if summary["other_buckets"]:
-        bucket = summary["other_buckets"][0]
-        step = "take back what was migrated with the bucket %s, if that is to go too" % bucket
-        flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
-        return step, script, {**flags, "journal": typed["journal"]}
+        return next_step_of_other_bucket(summary["other_buckets"][0], typed)
     flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True, "html": True}
     return "; ".join(what_to_see(summary)), migration.VERIFICATION_SCRIPT, flags
+
+
+def next_step_of_other_bucket(bucket: str, typed: Dict[str, Any]) -> Tuple[str, Optional[str], Dict[str, Any]]:
+    """Where what was migrated with this one, and not with that of the settings, is not taken back."""
+    step = "take back what was migrated with the bucket %s, if that is to go too; if it is the right one, migrate again"
+    flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
+    return step % bucket + " with it", os.path.basename(__file__), {**flags, "journal": typed["journal"]}
 
 
 def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:
@@ -1527,6 +1546,9 @@ def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:
 
 def what_is_missing(summary: Dict[str, Any]) -> Iterator[str]:
     """What a rollback by these journals leaves, because others tell of it."""
+    if summary["codes"].get("migrated_again"):
+        assets = migration.counted(summary["codes"]["migrated_again"], "asset")
+        yield "look for the journal of the run that migrated %s again" % assets
     if summary["migrated_in_no_journal"]:
         assets = migration.counted(summary["migrated_in_no_journal"], "asset")
         yield "see what is in no journal here: %s, of users, or of a run whose journal is missing" % assets
@@ -1589,7 +1611,6 @@ def run_rollback(
         in_none, first, of_later = (0, [], len(later)) if run.stopped or error else still_new(rollback, later)
         summary["assets_of_journals_not_given"] = of_later
         summary["migrated_in_no_journal"], summary["first_in_no_journal"] = in_none, first
-        summary["taken_back_before"] = all(journal.again or journal.left is not None for journal in journals)
         buckets = {journal.header["asset_bucket_name"] for journal in later.journals}
         summary["other_buckets"] = sorted(buckets - {settings.asset_bucket_name})
         # Whole: what is left of it, no later rollback by these journals alone would take back.

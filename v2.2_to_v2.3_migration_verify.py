@@ -96,7 +96,11 @@ ERROR_TYPES = collections.OrderedDict(
             "preview_location_invalid",
             "previewLocation lacks its key, so that the application cannot list any asset, or its bucket.",
         ),
-        ("other_bucket", "A location that the migration writes names another bucket than --asset-bucket."),
+        (
+            "other_bucket",
+            "A location that the migration writes names another bucket than --asset-bucket. If a run had the wrong one,"
+            " roll back with that as --asset-bucket, then migrate again.",
+        ),
         ("asset_content_differs", "Journal: the asset is not what its before image becomes by the migration."),
         (
             "record_content_differs",
@@ -1020,7 +1024,11 @@ class Restoration:
                 continue
             if not claim.wrote:
                 self.unexplained.add(record[1:])
-            elif self.left.add(record[1:]):
+            elif not self.left.add(record[1:]):
+                continue
+            elif migration.made_by_user(stored):
+                self.add(record_of_user_problem(key[1], record, stored))
+            else:
                 message = "The version record %s is left, and no asset needs it. %s" % (
                     record[2],
                     rollback.by_hand(record),
@@ -1048,11 +1056,7 @@ class Restoration:
         if not migration.made_by_user(record):
             self.unexplained.add(key[1:])
             return
-        message = "Version record %s, which users made, is left, and no asset needs it. Delete it by hand: %s." % (
-            key[2],
-            rollback.place_of(key),
-        )
-        self.add(Problem("", key[1], "record_of_user", "assetVersionId", "absent", display({"M": record}), message))
+        self.add(record_of_user_problem("", key, record))
 
     async def is_needed(self, run: Any, record: Key, test: Callable[[Item, str], bool]) -> bool:
         """Whether test(asset, version id of the record) holds for an asset of a record's assetId."""
@@ -1061,6 +1065,15 @@ class Restoration:
             self.owners = migration.Owners(run.tables, run.reader, known)
         await self.owners.read_all(self.item_count)
         return await self.owners.find(record, (), test) is not None
+
+
+def record_of_user_problem(database_id: str, key: Key, record: Item) -> Problem:
+    """key: of the version record. database_id: "" where no journal says whose it may be."""
+    message = "Version record %s, which users made, is left, and no asset needs it. Delete it by hand: %s." % (
+        key[2],
+        rollback.place_of(key),
+    )
+    return Problem(database_id, key[1], "record_of_user", "assetVersionId", "absent", display({"M": record}), message)
 
 
 def has_a_version(asset: Item, version_id: str) -> bool:
@@ -1402,6 +1415,8 @@ def first_of_all(summary: Dict[str, Any], journal_dir: str) -> str:
 def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict[str, Any], files: str) -> Advice:
     """After a rollback that has left something. files: which to keep."""
     flags = migration.connection_of(typed)
+    if summary["other_buckets"]:
+        return rollback.next_step_of_other_bucket(summary["other_buckets"][0], typed)
     if summary["rollback_ended"] and not summary["journals_not_given"]:
         if not not_covered(summary):
             return LEFT_BY_ROLLBACK % files, None, {}
@@ -1468,6 +1483,8 @@ def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) ->
 def summarise(case, findings, runs, requests, start, status, error, files, stopped) -> Dict[str, Any]:
     """What the JSON summary says."""
     end, tally, journals = migration.utc_now(), findings.tally, case.journals
+    taken_back = [journal for journal in journals if journal.mark in case.rolled_back]
+    buckets = {journal.header["asset_bucket_name"] for journal in journals if journal.mark not in case.rolled_back}
     counts = [(name, tally.types[name]) for name in ERROR_TYPES if tally.types[name]]
     return collections.OrderedDict(
         [
@@ -1495,7 +1512,8 @@ def summarise(case, findings, runs, requests, start, status, error, files, stopp
             ("under_way", list(case.under_way)),
             ("rollback_ended", case.rollback_ended),
             ("journals", [journal.path for journal in journals]),
-            ("journals_taken_back", [journal.path for journal in journals if journal.mark in case.rolled_back]),
+            ("journals_taken_back", [journal.path for journal in taken_back]),
+            ("other_buckets", sorted(buckets - {case.settings.asset_bucket_name})),
             ("journals_left_out", list(case.left_out)),
             ("interrupted_journals", [journal.path for journal in journals if journal.state == rollback.NOT_WHOLE]),
             ("settings", migration.public_settings(case.settings)),

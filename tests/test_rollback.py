@@ -1273,14 +1273,19 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
          "R --config c --journal a --journal b --no-dry-run"),
         ({"dry_run": True, "version_records_removed": 1}, {"dry_run": True, "journal": ["a"]}, "roll back",
          "R --journal a"),
-        ({"taken_back_before": True, "outcomes": {"changed_since": 2}}, {"journal": ["a"]},
-         "look for the journal of the run that migrated again; then roll back by that", "R --journal a"),
+        ({"codes": {"migrated_again": 2}, "outcomes": {"changed_since": 3}}, {"journal": ["a"]},
+         "look for the journal of the run that migrated 2 assets again; then roll back by that journal",
+         "R --journal a"),
+        ({"codes": {"migrated_again": 1}, "dry_run": True, "outcomes": {"would_restore": 3}},
+         {"dry_run": True, "journal": ["a"]},
+         "look for the journal of the run that migrated 1 asset again; then roll back", "R --journal a"),
         ({"dry_run": True, "version_records_removed": 1, "migrated_in_no_journal": 2},
          {"dry_run": True, "journal": ["a"]},
          "see what is in no journal here: 2 assets, of users, or of a run whose journal is missing; then roll back",
          "R --journal a"),
         ({"other_buckets": ["b"], "journals_not_given": ["k"], "assets_of_journals_not_given": 1}, {"journal": ["a"]},
-         "take back what was migrated with the bucket b, if that is to go too",
+         "take back what was migrated with the bucket b, if that is to go too; if it is the right one, migrate again"
+         " with it",
          "R --asset-bucket b --dry-run --journal a"),
         ({"dry_run": True, "outcomes": {"nothing_to_restore": 1}}, {"dry_run": True, "journal": ["a"]},
          "there is nothing to roll back; see that everything is as it was before", "V --journal a --restored --html"),
@@ -1304,7 +1309,7 @@ def test_the_next_step(monkeypatch, changes, typed, step, words):
     monkeypatch.setattr(migration, "python_name", lambda: "python")
     monkeypatch.chdir(HERE)
     summary = {"exit_status": 0, "dry_run": False, "outcomes": {}, "version_records_removed": 0}
-    summary.update(journals_not_given=[], other_buckets=[], migrated_in_no_journal=0, taken_back_before=False)
+    summary.update(journals_not_given=[], other_buckets=[], migrated_in_no_journal=0, codes={})
     found, *command = rollback.next_step({**summary, **changes}, typed)
     scripts = {"R": os.path.basename(SCRIPT), "V": migration.VERIFICATION_SCRIPT}
     assert (found, migration.command_text(*command)) == (step, "python " + scripts[words[0]] + words[1:])
@@ -1327,6 +1332,77 @@ def test_the_result_says_how_far_it_came_and_what_was_not_restored_apart():
     assert "  stopped: 63 of 100 done\n" + counts in result
     failures = result.split("Not restored, or not wholly:\n")[1]
     assert failures.startswith("            3  changed_since: %s\n" % rollback.FAILURES["changed_since"])
+
+
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_an_asset_whose_newer_before_image_is_still_to_be_restored_is_not_called_migrated_again(
+    tables, monkeypatch, how
+):
+    """Nor is it restored by an older one, which knows nothing of what users did in between."""
+    tables.put(asset("a"), asset("b"))
+    assert migration.main(tables.flags) == 0
+    flags = [*tables.flags, "--journal", "backups", "--report-dir"]
+    edit(tables, asset("b"), previewLocation=M(Key="of-users.png"))  # so that not all is taken back
+    assert rollback.main([*flags, "reports", "--yes"]) == 1
+    edit(tables, asset("a"), description="In between", currentVersion=version(Comment="In between"))
+    before = tables.contents()
+    assert migration.main(tables.flags) == 0
+    after = tables.contents()
+    for report_dir in ("reports", "elsewhere"):  # where nothing says that the older one was taken back
+        with monkeypatch.context() as patch:
+            if how == "stopped":
+                write = migration.Writer.write
+
+                def stopped(writer, change, droppable=False):
+                    writer.stopping = True
+                    return write(writer, change, droppable)
+
+                patch.setattr(migration.Writer, "write", stopped)
+            else:
+                patch_execute(patch, lambda database, statements: ([("ValidationError", "no")] * len(statements), 0.0))
+            assert rollback.main([*flags, report_dir, "--yes"]) == (130 if how == "stopped" else 1)
+        assert tables.contents() == after
+        report = max(glob.glob(report_dir + "/rollback_*.csv"), key=os.path.getmtime)
+        with open(report, newline="", encoding="utf-8-sig") as file:
+            outcomes = [row["outcome"] for row in csv.DictReader(file) if row["asset_id"] == "a"]
+        assert outcomes == ["not_finished" if how == "stopped" else "failed"]
+    assert rollback.main([*flags, "reports", "--yes"]) == 1
+    assert tables.contents() == before
+
+
+def test_what_was_mended_by_hand_after_a_rollback_leads_to_the_proof(tables, capsys):
+    """The other one that users edited stays, and no run migrated it again."""
+    tables.put(asset("a"), asset("b"), asset("c"))
+    assert migration.main(tables.flags) == 0
+    for name in "ab":
+        edit(tables, asset(name), previewLocation=M(Key="new.png"))
+    flags = [*tables.flags, "--journal", "backups", "--yes"]
+    assert rollback.main(flags) == 1
+    edit(tables, asset("a"), previewLocation=migrated("a")["previewLocation"])
+    capsys.readouterr()
+    assert rollback.main(flags) == 1
+    assert tables.asset("db01", "a") == asset("a")
+    shown = capsys.readouterr().out
+    assert "Next: see that all but what users made is as it was before:\n" in shown
+    assert "again" not in shown
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_record_that_users_of_another_database_have_put_in_the_place_of_ours_is_reported(tables, again):
+    """For the next migration says version_conflict."""
+    tables.put(asset("a", currentVersion=version(Version="1")), asset("a", "db02", currentVersion=version(Version="2")))
+    run = tables.migrate()
+    edit(tables, asset("a"), currentVersionId="2")
+    tables.put_records(record("a", assetVersionId="2", **BY_ANN))
+    undone = roll_back(tables, run)
+    assert undone.outcomes == {"restored": 1, "changed_since": 1}
+    if again:
+        undone = roll_back(tables, run)
+        assert undone.outcomes == {"nothing_to_restore": 1, "changed_since": 1}
+    (row,) = (row for row in undone.rows if row["code"] == "record_stays")
+    assert (row["database_id"], row["asset_id"]) == ("db02", "a")
+    assert row["message"].startswith("The version record 2 stays: the asset under databaseId db01 needs it.")
+    assert tables.record("a", "2")["createdBy"] == S("ann")
 
 
 @pytest.mark.parametrize("scope", [["--database-id", "db02"], []])

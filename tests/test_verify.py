@@ -597,6 +597,23 @@ def test_another_bucket_leads_to_the_way_back(tables, capsys):
     assert tables.contents()[0] == {("db01", "a1"): asset("a1")}
 
 
+def test_after_a_rollback_what_another_bucket_was_given_leads_to_its_own(tables, capsys):
+    tables.put(asset("a1"), asset("a2"))
+    assert migration.main([*tables.flags, "--limit", "1", "--asset-bucket", "wrong-bucket"]) == 0
+    assert migration.main(tables.flags) == 0
+    wrong = [*tables.flags, "--asset-bucket", "wrong-bucket", "--journal", "backups"]
+    assert verify.rollback.main([*wrong, "--yes"]) == 0
+    step = "Next: take back what was migrated with the bucket %s, if that is to go too; if it is the right one, "
+    for restored in (True, False):
+        *_, said, command = capsys.readouterr().out.splitlines()
+        assert said.startswith(step % BUCKET)
+        assert "_rollback.py " in command and " --asset-bucket %s " % BUCKET in command
+        if restored:
+            assert verify.main([*wrong, "--restored"]) == 1
+    assert verify.rollback.main([*shlex.split(command)[2:], "--no-dry-run", "--yes"]) == 0
+    assert verify.main([*wrong, "--restored"]) == 0
+
+
 def test_without_output_each_run_has_files_of_its_own(tables):
     put_healthy(tables, "a1")
     for _ in range(2):
@@ -1029,13 +1046,13 @@ def test_of_two_runs_the_last_one_is_taken_back(tables, capsys):
 
 
 def test_what_a_rollback_left_is_named(tables):
-    assets = [asset(name) for name in ("asis", "deleted", "edited", "owned", "record", "other")]
+    assets = [asset(name) for name in ("asis", "deleted", "edited", "owned", "record", "other", "users")]
     journal = journal_of(tables, *assets)
     tables.put(changed(tables.asset("db01", "owned"), {"previewLocation": None}))
     tables.put(changed(tables.asset("db01", "edited"), {"description": "new"}))
     assert roll_back(tables, journal) == 1
     tables.put_records(record("record"))
-    tables.put_records(record("other", comment="of others"))
+    tables.put_records(record("other", comment="of others"), record("users", **BY_ANN))
     tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S("deleted")})
     result = run(tables, "--restored", "--journal", journal)
     owned = {
@@ -1048,6 +1065,7 @@ def test_what_a_rollback_left_is_named(tables):
             ("db01", "edited", "edited_since", "description"),
             ("db01", "other", "record_left", "assetVersionId"),
             ("db01", "record", "record_left", "assetVersionId"),
+            ("db01", "users", "record_of_user", "assetVersionId"),
         ]
         + [("db01", "owned", "not_restored", name) for name in owned]
     )
@@ -1858,7 +1876,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
         "not_migratable": 0, "journals_not_given": [], "journals_lost": [], "under_way": [], "rollback_ended": False,
-        "journals_left_out": [],
+        "journals_left_out": [], "other_buckets": [],
         **changes,
     }  # fmt: skip
     found, *command = verify.next_step(summary, settings, LOCAL, typed)
