@@ -4246,34 +4246,39 @@ def journals_of_tables(
     facts = journal_header(settings, account, region)
     table = facts.pop("asset_versions_table_name")
     wanted = {"asset_versions_table_name": table, "asset_bucket_name": settings.asset_bucket_name}
-    journals, others = [], collections.OrderedDict()  # type: List[Any], Dict[Tuple[str, str], List[Any]]
+    journals, others = [], collections.OrderedDict()  # type: List[Any], Dict[Tuple[str, str], List[Tuple[Any, str]]]
     for journal, header in journals_of(storage, settings.journal_dir, facts):
         if header["asset_versions_table_name"] == table:
             journals.append(journal)
         for key in wanted:
             if header[key] != wanted[key]:
-                others.setdefault((key, header[key]), []).append(journal)
+                others.setdefault((key, header[key]), []).append((journal, journal_mark(journal, header)))
     read = functools.partial(read_summary, storage)
-    undone = undone_journals(storage, rollback_summaries(storage, settings.report_dir, read)) if others else {}
+    undone = undone_journals(rollback_summaries(storage, settings.report_dir, read)) if others else {}
     text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
     fix = "check %s. If the other one was wrong, roll that run back with it."
     checks = []
     for (key, name), found in others.items():
-        left = [journal.path for journal in found if journal.identity not in undone]
+        left = [journal.path for journal, mark in found if mark not in undone]
         if left:
             checks.append(Check("warning", text % (key, name, wanted[key], left[0]), fix % SETTINGS[key].flag))
     return journals, checks
 
 
-def undone_journals(storage: Storage, rollbacks: Iterable[Mapping[str, Any]]) -> Dict[Any, str]:
-    """The journals that a rollback has taken back whole, as its summary says: by their identities their own names. A
-    summary that is lost does no harm: its journals are only named once more."""
-    undone = {}  # type: Dict[Any, str]
+def journal_mark(journal: Any, header: Mapping[str, Any]) -> str:
+    """The same of a journal and of its copies, of no others, also of runs of one second: for a summary."""
+    return "%s %r" % (header.get("stem", journal.stem), header.get("opened"))
+
+
+def undone_journals(rollbacks: Iterable[Mapping[str, Any]]) -> Dict[str, Tuple[str, float]]:
+    """The marks of the journals that a rollback has taken back whole, as its summary says, each with when that first
+    was, as journals have it. A summary that is lost does no harm: its journals are only named once more.
+    rollbacks: the oldest first."""
+    undone = {}  # type: Dict[str, Tuple[str, float]]
     for summary in rollbacks:
         if summary.get("undone"):
-            names = (mark.rpartition(" ")[0] for mark in summary.get("images_of_journals", {}))
-            journals = map(storage.journal, summary.get("journals", []))
-            undone.update(zip((journal.identity for journal in journals), names))
+            for mark in summary.get("images_of_journals", {}):
+                undone.setdefault(mark, (summary["started"], summary["opened"]))
     return undone
 
 
@@ -4916,15 +4921,19 @@ def spreadsheet_safe(cell: Any) -> str:
 
 
 def write_summary(path: str, summary: Dict[str, Any]) -> None:
-    """A JSON file, readable by its owner only. Where that cannot be, the summary does not name it any more."""
+    """A JSON file, readable by its owner only; whole at once, also in the place of another one. Where that cannot be,
+    the summary does not name it any more."""
+    part = path + ".part"
     try:
-        with reporting(path), open_private(path) as file:
-            json.dump(summary, file, indent=2)
-            file.write("\n")
+        with reporting(path):
+            with open_private(part) as file:
+                json.dump(summary, file, indent=2)
+                file.write("\n")
+            os.replace(part, path)
     except MigrationError:
         del summary["files"]["summary"]
         with contextlib.suppress(OSError):
-            os.remove(path)  # a part of it
+            os.remove(part)
         raise
 
 
@@ -4946,16 +4955,22 @@ class Outputs:
 
     def store(self) -> None:
         """Raises MigrationError, and leaves them on this machine, where they cannot be stored."""
-        for name, copy in self._copies.items():
-            folder, _, file_name = name.rpartition("/")
-            try:
-                with reporting(copy), open(copy, "rb") as file:
-                    self._storage.folder(folder).write(file_name, file)
-            except MigrationError as error:
-                text = "%s. What was to be stored lies in %s" % (error.cause.rstrip("."), self._folder)
-                raise MigrationError(text, "copy it from there; " + error.fix)
+        for name in self._copies:
+            self.store_one(name)
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def store_one(self, name: str) -> None:
+        """Store the file of this name as it is now. Raises as `store`."""
+        if not is_s3(name):
+            return
+        folder, _, file_name = name.rpartition("/")
+        try:
+            with reporting(self._copies[name]), open(self._copies[name], "rb") as file:
+                self._storage.folder(folder).write(file_name, file)
+        except MigrationError as error:
+            text = "%s. What was to be stored lies in %s" % (error.cause.rstrip("."), self._folder)
+            raise MigrationError(text, "copy it from there; " + error.fix)
 
 
 def public_settings(settings: Settings) -> Dict[str, Any]:

@@ -44,6 +44,7 @@ import logging
 import os
 import re
 import sys
+import time
 from typing import (
     Any,
     Callable,
@@ -144,8 +145,8 @@ class Journal(NamedTuple):
     header: Dict[str, Any]
     state: str  # as state_of has it
     named: bool  # itself, not only the folder that it lies in
-    # Where it is not named: the assets that a rollback by it left, if one came to its end; else LostJournals, of runs
-    # after a rollback that took a part of it back.
+    # The assets that a rollback by it left, if one came to its end; and LostJournals, of runs after one that took
+    # something of it back.
     left: Optional[FrozenSet[Tuple[str, str]]] = None
     again: Tuple[Any, ...] = ()
 
@@ -163,14 +164,19 @@ class Journal(NamedTuple):
         return self.header.get("stem", self.file.stem)
 
     @property
+    def stem_of_run(self) -> str:
+        """That of the job, where it is of one of its tasks."""
+        return OF_TASK.sub("", self.stem)
+
+    @property
     def run(self) -> str:
         """The same of a journal and of its copies, of no others."""
         return migration.to_json(self.header)
 
     @property
     def mark(self) -> str:
-        """The same of a journal and of its copies, of no others, also of runs of one second: for a summary."""
-        return "%s %r" % (self.stem, self.header.get("opened"))
+        """As migration.journal_mark has it."""
+        return migration.journal_mark(self.file, self.header)
 
     @property
     def whole(self) -> bool:
@@ -450,22 +456,27 @@ def without_undone(
     journals: List[Journal], summaries: "Summaries", skipped: Skipped, afterwards: bool = False
 ) -> List[Journal]:
     """The journals without those that an earlier rollback has taken back whole: what users have made of their assets
-    since is theirs. One that was named counts all the same. Where there are no others all are returned, as taken back.
-    afterwards: those of the last rollback count too, for it has just ended, and those of earlier ones after which no
-    run began. skipped: gets those that are left out."""
-    undone = set(summaries.undone())
-    if afterwards:
-        *earlier, last = [one for one in summaries.rollbacks() if of_same_tables(one, journals[0].header)] or [{}]
-        newest = max(journal.started for journal in journals)
-        ended = [last, *(one for one in earlier if one["started"] > newest)]
-        undone.difference_update(
-            summaries.storage.journal(path).identity for one in ended for path in one.get("journals", [])
-        )
-    left = [journal for journal in journals if journal.named or journal.file.identity not in undone]
+    since is theirs. Those of one run, which were named, count all the same. Where all were taken back those are
+    returned, as taken back, of which that was after the last run.
+    afterwards: these count too, for the rollback has just ended. skipped: gets those that are left out."""
+    undone = summaries.undone()
+    if not undone or are_meant(journals):
+        return journals
+    newest = max(journal.order for journal in journals)
+    left = [journal for journal in journals if journal.mark not in undone]
+    lately = [journal for journal in journals if undone.get(journal.mark, newest) >= newest] or journals
+    chosen = lately if afterwards else left or [journal._replace(left=frozenset()) for journal in lately]
+    kept = {journal.path for journal in chosen}
     for journal in journals:
-        if left and journal not in left:
+        if journal.path not in kept:
             skipped.add("undone", "Journal %s was taken back by an earlier rollback." % journal.path)
-    return left or [journal._replace(left=frozenset()) for journal in journals]
+    return chosen
+
+
+def are_meant(journals: List[Journal]) -> bool:
+    """Whether the journals were named themselves, and are of a single run: then it does not matter what rollbacks have
+    taken back before. A pattern, which the shell may have made names of, does not mean each."""
+    return all(journal.named for journal in journals) and len({journal.stem_of_run for journal in journals}) == 1
 
 
 def of_same_tables(summary: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
@@ -626,7 +637,7 @@ class Summaries:
 
     def of(self, journal: Journal) -> Dict[str, Any]:
         """{} where there is none."""
-        name = OF_TASK.sub("", journal.stem) + "_summary.json"
+        name = journal.stem_of_run + "_summary.json"
         for folder in (journal.header.get("report_dir", self.report_dir), self.report_dir):
             summary = self._read(folder, name)
             if summary.get("started") == journal.started:
@@ -657,31 +668,29 @@ class Summaries:
         """Those of the rollbacks that had their reports in the folder of this run, the oldest first."""
         return migration.rollback_summaries(self.storage, self.report_dir, self._read)
 
-    def undone(self) -> Dict[Any, str]:
+    def undone(self) -> Dict[str, Tuple[str, float]]:
         """As migration.undone_journals has it."""
-        return migration.undone_journals(self.storage, self.rollbacks())
+        return migration.undone_journals(self.rollbacks())
 
     def taken_back(self, journals: List[Journal], counts: List[int], lost: Sequence["LostJournal"]) -> List[Journal]:
-        """The journals, marked where a rollback has taken them back: whole, or but for what its report says; or, where
-        it did not come to its end, something before runs began whose journals are lost. What is there as they have it,
-        another run has made, or may have. One that was named counts all the same. counts: of their before images."""
-        rollbacks, first = list(self.rollbacks()), {}  # type: List[Dict[str, Any]], Dict[Any, str]
-        undone = migration.undone_journals(self.storage, rollbacks)
-        ended = list(filter(is_ended, rollbacks))
+        """The journals, marked where a rollback has taken them back: whole, or but for what its report says; and where
+        one took something back before runs began whose journals are lost. What is there as they have it, another run
+        has made, or may have. Those of one run, which were named, are taken as they are. counts: of before images."""
+        if are_meant(journals):
+            return journals
+        rollbacks, first = list(self.rollbacks()), {}  # type: List[Dict[str, Any]], Dict[str, str]
+        undone, ended = migration.undone_journals(rollbacks), list(filter(is_ended, rollbacks))
         for summary in rollbacks:
-            if summary.get("outcomes", {}).get("restored"):
-                for path in summary.get("journals", []):
-                    first.setdefault(self.storage.journal(path).identity, summary["started"])
+            if summary.get("assets_restored") != 0:  # also of one that was killed
+                for mark in summary.get("images_of_journals", {}):
+                    first.setdefault(mark, summary["started"])
 
         def marked(journal: Journal, count: int) -> Journal:
-            if journal.named or journal.left is not None:
-                return journal
-            if journal.file.identity in undone:
+            if journal.left is not None or journal.mark in undone:
                 return journal._replace(left=frozenset())
-            rolled_back = first.get(journal.file.identity)
+            rolled_back = first.get(journal.mark)
             again = tuple(run for run in lost if rolled_back is not None and run.started >= rolled_back)
-            left = self._left_by_all(ended, journal, count)
-            return journal._replace(left=left, again=again if left is None else ())
+            return journal._replace(left=self._left_by_all(ended, journal, count), again=again)
 
         return list(map(marked, journals, counts))
 
@@ -691,21 +700,25 @@ class Summaries:
         """By databaseId and assetId, as a report has them: the assets that each of these rollbacks has left that was by
         this journal; None where there is none whose report can be read."""
         lefts = [
-            self._left_by(summary.get("files", {}).get("report", ""))
+            self._left_by(summary["files"]["report"], sum(summary["codes"].values()))
             for summary in ended
             if summary.get("images_of_journals", {}).get(journal.mark) == count
         ]
         found = [left for left in lefts if left is not None]
         return frozenset.intersection(*found) if found else None
 
-    def _assets_in(self, report: str) -> Optional[FrozenSet[Tuple[str, str]]]:
-        """Those that the report of a rollback names; it lies in the folder of this run, whatever its path was then."""
+    def _assets_in(self, report: str, count: int) -> Optional[FrozenSet[Tuple[str, str]]]:
+        """Those that the report of a rollback, of so many rows, names as not restored; it lies in the folder of this
+        run, whatever its path was then."""
         try:
             text = str(self.storage.folder(self.report_dir).read(re.split(r"[/\\]", report)[-1]), "utf-8-sig")
         except (OSError, ValueError, migration.MigrationError):
             return None
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        return frozenset((row.get("database_id", ""), row.get("asset_id", "")) for row in rows)
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        if len(rows) != count:
+            return None
+        left = (row for row in rows if row.get("outcome") not in ("restored", "record_kept", "nothing_to_restore"))
+        return frozenset((row.get("database_id", ""), row.get("asset_id", "")) for row in left)
 
     def _of_tasks(self, summary: Dict[str, Any]) -> Dict[str, Tuple[str, int]]:
         """Of a run, or of each task of a job: by its journal's own name, the path of that and how many before images it
@@ -908,7 +921,7 @@ class Now(NamedTuple):
 OF_ANOTHER_RUN = "If a run made it whose journal was not given, roll back by that too. "
 MIGRATED_AGAIN = (
     "An earlier rollback took it back, and a run whose journal was not given has migrated it again, or somebody by"
-    " hand: give that one. To have it as it was before the earlier run all the same, name that run's journal."
+    " hand: give that one. To have it as it was before the run of %s all the same, name that journal and no other."
 )
 
 
@@ -927,7 +940,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
         if set(edited) <= set(image.plan.set_attributes):  # of another asset more differs than what was repaired
             changed = []
     if not changed and image.taken_back:
-        return "changed_since", (Finding("migrated_again", "", MIGRATED_AGAIN),)
+        return "changed_since", (Finding("migrated_again", "", MIGRATED_AGAIN % image.journal.path),)
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
         message = "It may be another asset than the migration left: "
@@ -1383,8 +1396,8 @@ def journals_not_given(
     beside = [journal for journal in beside if journal.run not in given]
     missing = summaries.missing(journals + beside)
     return (
-        [journal for journal in beside if journal.file.identity not in undone],
-        [missing[stem] for stem in missing if stem not in undone.values()],
+        [journal for journal in beside if journal.mark not in undone],
+        [missing[stem] for stem in missing if stem not in {mark.rpartition(" ")[0] for mark in undone}],
     )
 
 
@@ -1576,6 +1589,11 @@ def run_rollback(
     stem = migration.unused_stem([folder], prefix, start, settings.log_file)
     files, outputs = migration.report_files(folder, stem), migration.Outputs(site.storage)
     report = migration.Report(outputs.path_of(files["report"]), names)
+    began = beginning(settings, site, journals, counts, start)
+    if not settings.dry_run:
+        with migration.preparing():
+            migration.write_summary(outputs.path_of(files["summary"]), {**began, "files": files})
+            outputs.store_one(files["summary"])
     if settings.dry_run:
         migration.announce("The first changes, and what would fail:")
     tally = migration.Tally(report)
@@ -1603,8 +1621,7 @@ def run_rollback(
         summary["assets_restored"] = summary.pop("assets_changed")
         summary["version_records_removed"] = summary.pop("version_records_written")
         summary["before_images"] = total
-        summary["journals"] = [journal.path for journal in journals]
-        summary["images_of_journals"] = {journal.mark: count for journal, count in zip(journals, counts)}
+        summary.update(began)
         summary["superseded_by_journals_not_given"] = later.superseded
         summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
         summary["journals_not_given"] = later.paths
@@ -1621,6 +1638,19 @@ def run_rollback(
         error = migration.despite(error, outputs.store)
         migration.tell_result(result_text(summary, tally.outcomes), error)
     return summary
+
+
+def beginning(settings: Any, site: Any, journals: List[Journal], counts: List[int], start: Any) -> Dict[str, Any]:
+    """What the summary says before anything is written, for a rollback that is killed has no other."""
+    return {
+        "started": migration.iso_utc(start),
+        "opened": time.time(),  # tells which of two of one second was later
+        "account": site.account,
+        "region": site.region,
+        "settings": migration.public_settings(settings),
+        "journals": [journal.path for journal in journals],
+        "images_of_journals": {journal.mark: count for journal, count in zip(journals, counts)},
+    }
 
 
 def not_restored(tally: Any) -> int:

@@ -1255,7 +1255,7 @@ def result_text(summary: Dict[str, Any]) -> str:
     interrupted = summary["interrupted_journals"] if not_covered(summary) else []
     lines += rollback.journal_warnings(interrupted, not_given)
     if summary["journals_left_out"]:
-        text = "  not compared: %s, taken back by an earlier rollback; compared where a journal is named itself"
+        text = "  not compared: %s, taken back by an earlier rollback; compared where it is named, and no other"
         lines.append(text % ", ".join(summary["journals_left_out"]))
     return "\n".join(lines)
 
@@ -1474,10 +1474,12 @@ def where_journals_go(summary: Dict[str, Any], storage: Any, settings: Any) -> D
 def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) -> Tuple[List[str], List[str]]:
     """The journals given, or else of the tables, newest first; and those of them that a rollback has taken back."""
     tables = migration.journal_header(settings, summary["account"], summary["region"])
-    of_tables = [journal.path for journal, _ in migration.journals_of(storage, settings.journal_dir, tables)]
-    journals = summary["journals"] or sorted(of_tables, reverse=True)
     undone = rollback.Summaries(storage, settings.report_dir).undone()
-    return journals, [path for path in journals if storage.journal(path).identity in undone]
+    folders = folders_of(summary["journals"], storage) or [settings.journal_dir]
+    found = [pair for folder in folders for pair in migration.journals_of(storage, folder, tables)]
+    marks = {journal.path: migration.journal_mark(journal, header) for journal, header in found}
+    journals = summary["journals"] or sorted(marks, reverse=True)
+    return journals, [path for path in journals if marks.get(path) in undone]
 
 
 def summarise(case, findings, runs, requests, start, status, error, files, stopped) -> Dict[str, Any]:

@@ -966,6 +966,166 @@ def test_what_was_taken_back_a_week_ago_is_not_taken_back_again(tables, capsys):
     assert rollback.main([*tables.flags, "--journal", first, "--yes"]) == 1 and tables.contents() == week
 
 
+def newest(pattern):
+    return max(glob.glob(pattern), key=os.path.getmtime)
+
+
+def a_record_that_stays(tables, flags, monkeypatch):
+    tables.put_records(record("a", comment="edited"))
+    assert rollback.main(flags) == 1
+    tables.client.delete_item(TableName=tables.versions, Key={"assetId": S("a"), "assetVersionId": S("3")})
+
+
+def a_record_of_another_database(tables, flags, monkeypatch):
+    tables.put(asset("a", "db02"))
+    assert migration.main([*tables.flags, "--database-id", "db02", "--journal-dir", "other"]) == 0
+    assert rollback.main(flags) == 0
+
+
+def stopped_after_a_record_that_stays(tables, flags, monkeypatch):
+    tables.put_records(record("a", comment="edited"))
+    stop_after_one(monkeypatch, flags, "UPDATE", "a")
+    tables.client.delete_item(TableName=tables.versions, Key={"assetId": S("a"), "assetVersionId": S("3")})
+
+
+def stopped_after_the_first_was_mended(tables, flags, monkeypatch):
+    left = {name: tables.asset("db01", name) for name in "ab"}
+    for name in "ab":
+        edit(tables, asset(name), currentVersionId="4")
+    assert rollback.main(flags) == 1
+    tables.put(left["a"])
+    stop_after_one(monkeypatch, flags, "UPDATE", "a")
+
+
+def put_back_by_hand(tables, flags, monkeypatch):
+    tables.client.delete_item(TableName=tables.assets, Key=key_of(asset("a")))
+    assert rollback.main(flags) == 1
+    tables.put(asset("a"))
+
+
+def stopped_and_the_journal_renamed(tables, flags, monkeypatch):
+    stop_after_one(monkeypatch, flags, "DELETE", "a")
+    os.rename(newest("backups/*"), "backups/day1.jsonl")
+
+
+def killed(tables, flags, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, "summarise", lambda *facts: sys.exit())
+        with pytest.raises(SystemExit):
+            rollback.main(flags)
+
+
+def stop_after_one(monkeypatch, flags, word, name):
+    """Ctrl-C a rollback at its first write of a kind; the asset that it has come to is the one of this name."""
+    images = rollback.read_before_images
+
+    def that_one_first(*given):
+        return sorted(images(*given), key=lambda image: image.key[2] != name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollback, "PAGE_IMAGES", 1)
+        patch.setattr(rollback, "read_before_images", lambda *given: iter(that_one_first(*given)))
+        patch.setattr(migration.Run, "_is_full", lambda run: bool(run._tasks))
+        before_first(patch, word, lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert rollback.main(flags) == 130
+
+
+@pytest.mark.parametrize(
+    "first_rollback",
+    [
+        a_record_that_stays,
+        a_record_of_another_database,
+        stopped_after_a_record_that_stays,
+        stopped_after_the_first_was_mended,
+        put_back_by_hand,
+        stopped_and_the_journal_renamed,
+        killed,
+    ],
+)
+def test_what_a_rollback_gave_back_and_a_lost_run_migrated_again_is_left_alone(tables, monkeypatch, first_rollback):
+    """What users did in v2.2 in between is in that run's journal only; its summary tells of the run."""
+    tables.put(asset("a"), asset("b"))
+    assert migration.main(tables.flags) == 0
+    flags = [*tables.flags, "--journal", "backups", "--yes"]
+    first_rollback(tables, flags, monkeypatch)
+    assert tables.asset("db01", "a") == asset("a")
+    tables.put(asset("a", executionId="in between"))
+    assert migration.main([*tables.flags, "--database-id", "db01"]) == 0
+    migrated_again = tables.asset("db01", "a")
+    os.remove(newest("backups/migration_*"))
+    rollback.main(flags)
+    assert tables.asset("db01", "a") == migrated_again
+    with open(newest("reports/rollback_*.csv"), newline="", encoding="utf-8-sig") as file:
+        (row,) = (row for row in csv.DictReader(file) if row["asset_id"] == "a")
+    assert row["code"] == "migrated_again"
+    (journal,) = glob.glob("backups/*")
+    assert (
+        "have it as it was before the run of %s all the same, name that journal and no other." % journal
+        in row["message"]
+    )
+    rollback.main([*tables.flags, "--yes", "--journal", journal])
+    assert tables.asset("db01", "a") == asset("a")
+
+
+@pytest.mark.parametrize("journal", ["as it was", "renamed"])
+@pytest.mark.parametrize("how_often", [1, 2])
+@pytest.mark.parametrize("archived", [False, True])
+def test_the_second_day_is_back_whatever_became_of_the_first(tables, capsys, journal, how_often, archived):
+    """Users of v2.2 upload to an asset, or archive it, after the first rollback; the second one may be repeated."""
+    tables.put(asset("a"), asset("b", "db02"))
+    flags = [*tables.flags, "--journal", "backups"]
+    assert migration.main(tables.flags) == 0
+    assert rollback.main([*flags, "--yes"]) == 0
+    if journal == "renamed":
+        os.rename(newest("backups/*"), "backups/day1.jsonl")
+    if archived:
+        tables.client.delete_item(TableName=tables.assets, Key=key_of(asset("a")))
+    tables.put(asset("a", ARCHIVE if archived else "db01", currentVersion=version(Comment="Fourth", Version="4")))
+    between = tables.contents()
+    assert migration.main([*tables.flags, *([] if archived else ["--database-id", "db02"])]) == 0
+    for _ in range(how_often):
+        assert rollback.main([*flags, "--yes"]) == 0
+    assert tables.contents() == between
+    capsys.readouterr()
+    assert verify.main([*flags, "--restored"]) == 0
+    assert "\nVERIFIED: " in capsys.readouterr().out
+
+
+def test_a_journal_is_known_by_what_it_says_and_not_by_its_name(tables, capsys):
+    """Taken back by a copy, or another one under its name."""
+    tables.put(asset("a"), asset("b", "db02"))
+    assert migration.main([*tables.flags, "--database-id", "db01"]) == 0
+    os.mkdir("handed")
+    copy = os.path.join("handed", "journal.jsonl")
+    shutil.copy(newest("backups/*"), copy)
+    assert rollback.main([*tables.flags, "--yes", "--journal", copy]) == 0
+    assert migration.main([*tables.flags, "--database-id", "db02"]) == 0
+    shutil.copy(newest("backups/*"), copy)
+    capsys.readouterr()
+    assert rollback.main([*tables.flags, "--yes", "--journal", "handed"]) == 0
+    assert "NOT GIVEN" not in capsys.readouterr().out
+    assert tables.contents() == ({("db01", "a"): asset("a"), ("db02", "b"): asset("b", "db02")}, {})
+    assert verify.main([*tables.flags, "--journal", "handed", "--restored"]) == 0
+    assert "\nVERIFIED: " in capsys.readouterr().out
+
+
+def test_a_report_that_was_cut_off_calls_nothing_migrated_again(tables):
+    tables.put(asset("a"), asset("b"))
+    assert migration.main(tables.flags) == 0
+    left = tables.asset("db01", "a")
+    edit(tables, asset("a"), currentVersionId="4")
+    flags = [*tables.flags, "--journal", "backups", "--yes"]
+    assert rollback.main(flags) == 1
+    report = newest("reports/rollback_*.csv")
+    with open(report) as file:
+        head = file.readline()
+    with open(report, "w") as file:
+        file.write(head)
+    tables.put(left)
+    assert rollback.main(flags) == 0
+    assert tables.asset("db01", "a") == asset("a")
+
+
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_it_says_how_many_assets_are_in_the_new_form_and_in_no_journal(tables, capsys, dry):
     """The journal of one of three runs is lost, and another lies beside those given; v2.3 has made an asset."""
@@ -1348,10 +1508,10 @@ def test_an_asset_whose_newer_before_image_is_still_to_be_restored_is_not_called
     before = tables.contents()
     assert migration.main(tables.flags) == 0
     after = tables.contents()
+    write = migration.Writer.write
     for report_dir in ("reports", "elsewhere"):  # where nothing says that the older one was taken back
         with monkeypatch.context() as patch:
             if how == "stopped":
-                write = migration.Writer.write
 
                 def stopped(writer, change, droppable=False):
                     writer.stopping = True

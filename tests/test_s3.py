@@ -517,20 +517,24 @@ def test_the_objects_one_after_the_other_are_a_journal_on_a_disk(tables, s3, pla
 
 
 def test_many_objects(s3, place, monkeypatch):
-    """More than S3 lists at once, some of them ahead."""
+    """More than S3 lists at once, which are fewer here, some of them ahead."""
     storage = migration.Storage(None, SETTINGS)
+    client = storage.folder(place).client
+    client.meta.events.register("provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 20})
+    listings = []
+    s3.before = lambda request: listings.append("continuation-token" in request.query)
     journal = migration.Journal(storage.journal(place + "/migration_x"), {})
-    for number in range(1005):
+    for number in range(45):
         journal.add_asset(json.dumps({"number": number}), migration.NO_FACTS, False)
         journal.sync()
     journal.close()
     read = [
         entry.asset["number"] for entry in migration.read_journal_backwards(storage.journal(place + "/migration_x/"))
     ]
-    assert read == list(range(1005))[::-1]
-    with_one_missing = s3.keys(".jsonl.gz")[500]
+    assert read == list(range(45))[::-1] and sum(listings) == 2
+    with_one_missing = s3.keys(".jsonl.gz")[30]
     s3.client.delete_object(Bucket=s3.bucket, Key=with_one_missing)
-    with pytest.raises(migration.DamagedJournal, match="00000501"):
+    with pytest.raises(migration.DamagedJournal, match="00000031"):
         list(migration.read_journal_backwards(storage.journal(place + "/migration_x/")))
 
 

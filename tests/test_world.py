@@ -150,4 +150,4 @@ def test_a_world(the_stage, name):
 
 @pytest.mark.parametrize("number", range(4))
 def test_drawn_worlds(the_stage, number):
-    live_through_drawn(the_stage, number, 30)
+    live_through_drawn(the_stage, number, 10)  # the soak lives through thousands
