@@ -4226,7 +4226,7 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
             user = journal.user()
         if user == USED_BY[0]:
             text = "another run on these tables is under way, with the journal %s" % journal.path
-            fix = "let one of them end: each one's report has a part of the assets only."
+            fix = "let one of them end: their reports overlap, and neither may have all assets."
             if is_s3(journal.path):
                 text = "another run on these tables may be under way: its journal %s has no end, and grew in the last"
                 text = (text + " %d minutes") % (journal.path, GOES_ON_SECONDS / 60)
@@ -4254,12 +4254,13 @@ def journals_of_tables(
             if header[key] != wanted[key]:
                 others.setdefault((key, header[key]), []).append((journal, journal_mark(journal, header)))
     read = functools.partial(read_summary, storage)
-    undone = undone_journals(rollback_summaries(storage, settings.report_dir, read)) if others else {}
+    rollbacks = rollback_summaries(storage, settings.report_dir, read) if others else ()
+    taken_back = {mark for summary in rollbacks for mark in ended_journals(summary)}
     text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
     fix = "check %s. If the other one was wrong, roll that run back with it."
     checks = []
     for (key, name), found in others.items():
-        left = [journal.path for journal, mark in found if mark not in undone]
+        left = [journal.path for journal, mark in found if mark not in taken_back]
         if left:
             checks.append(Check("warning", text % (key, name, wanted[key], left[0]), fix % SETTINGS[key].flag))
     return journals, checks
@@ -4270,6 +4271,18 @@ def journal_mark(journal: Any, header: Mapping[str, Any]) -> str:
     return "%s %r" % (header.get("stem", journal.stem), header.get("opened"))
 
 
+def ended_journals(summary: Mapping[str, Any]) -> Dict[str, int]:
+    """The journals by which a rollback came to its end, as its summary says, so that another one by them could do no
+    more: by their marks, how many before images they had. Not those of which something was superseded by journals that
+    it was not given; and none of a rollback in which an asset failed."""
+    outcomes = summary.get("outcomes", {})
+    ended = summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS) and not summary.get("error")
+    if not ended or outcomes.get("not_finished") or outcomes.get("failed"):
+        return {}
+    superseded = summary.get("superseded_of_journals", {})
+    return {mark: count for mark, count in summary.get("images_of_journals", {}).items() if mark not in superseded}
+
+
 def undone_journals(rollbacks: Iterable[Mapping[str, Any]]) -> Dict[str, Tuple[str, float]]:
     """The marks of the journals that a rollback has taken back whole, as its summary says, each with when that first
     was, as journals have it. A summary that is lost does no harm: its journals are only named once more.
@@ -4278,7 +4291,7 @@ def undone_journals(rollbacks: Iterable[Mapping[str, Any]]) -> Dict[str, Tuple[s
     for summary in rollbacks:
         if summary.get("undone"):
             for mark in summary.get("images_of_journals", {}):
-                undone.setdefault(mark, (summary["started"], summary["opened"]))
+                undone.setdefault(mark, (summary.get("started", ""), summary.get("opened", 0.0)))
     return undone
 
 
@@ -4298,12 +4311,29 @@ def summaries_in(folder: Any, beginning: str) -> List[str]:
     return []
 
 
+# Of what summaries are read for, as runs write it.
+SUMMARY_TYPES = {
+    "started": str,
+    "opened": float,
+    "outcomes": dict,
+    "codes": dict,
+    "settings": dict,
+    "files": dict,
+    "tasks": list,
+    "journals": list,
+    "images_of_journals": dict,
+    "superseded_of_journals": dict,
+}
+
+
 def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
     """{} where there is none that can be read."""
     try:
-        return dict(json.loads(str(storage.folder(folder).read(name), "utf-8")))
-    except (OSError, ValueError, TypeError, MigrationError):
+        found = dict(json.loads(str(storage.folder(folder).read(name), "utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError, MigrationError):
         return {}
+    is_one = all(isinstance(found[key], kind) for key, kind in SUMMARY_TYPES.items() if key in found)
+    return found if is_one else {}
 
 
 def journals_of(
@@ -4926,11 +4956,13 @@ def write_summary(path: str, summary: Dict[str, Any]) -> None:
     part = path + ".part"
     try:
         with reporting(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(part)  # of a run that was killed
             with open_private(part) as file:
                 json.dump(summary, file, indent=2)
                 file.write("\n")
             os.replace(part, path)
-    except MigrationError:
+    except BaseException:
         del summary["files"]["summary"]
         with contextlib.suppress(OSError):
             os.remove(part)

@@ -91,8 +91,8 @@ FAILURES = collections.OrderedDict(
         ),
         (
             "migrated_again",
-            "an earlier rollback took the asset back, and something that no journal given tells of has migrated it"
-            " again; it was not touched",
+            "an earlier rollback took the asset back, or may have, and a run whose journal was not given migrated it"
+            " again, or may have; it was not touched",
         ),
         ("asset_deleted", "the asset is gone or was archived; it was not brought back"),
         (
@@ -154,6 +154,10 @@ class Journal(NamedTuple):
     def path(self) -> str:
         return self.file.path
 
+    def gave_back(self, key: Sequence[str]) -> bool:
+        """Whether a rollback by it that came to its end restored the asset of this databaseId and assetId."""
+        return self.left is not None and tuple(map(migration.spreadsheet_safe, key)) not in self.left
+
     @property
     def started(self) -> str:
         return self.header["started"]
@@ -194,6 +198,11 @@ def is_overruled(record: Item) -> bool:
     return record.get("isCurrentVersion") == migration.NOT_CURRENT
 
 
+def keys_of(asset: Item) -> Tuple[str, str]:
+    """Its databaseId and assetId."""
+    return asset["databaseId"]["S"], asset["assetId"]["S"]
+
+
 class BeforeImage:
     """An asset as it was before the migration, with the plan that was made from it then.
 
@@ -206,7 +215,7 @@ class BeforeImage:
         header = journal.header
         self.journal = journal
         self.asset = entry.asset
-        self.key = (header["assets_table_name"], entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
+        self.key = (header["assets_table_name"], *keys_of(entry.asset))
         self.plan = migration.plan_asset(entry.asset, header["asset_bucket_name"], header["started"], entry.facts)
         self.record = self.plan.record
         written = (*migration.OWNED_FIELDS, *self.plan.set_attributes)
@@ -214,14 +223,13 @@ class BeforeImage:
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = entry.size
         self.superseded = superseded
+        self.given_back = journal.gave_back(self.key[1:])  # by an earlier rollback
         self.claims = []  # type: List[Any]
 
     @property
     def taken_back(self) -> bool:
         """Whether an earlier rollback may have taken it back, so that another run has left what is there."""
-        journal, key = self.journal, self.key[1:]
-        restored = journal.left is not None and tuple(map(migration.spreadsheet_safe, key)) not in journal.left
-        return restored or any(lost.may_have(self.key) for lost in journal.again)
+        return self.given_back or any(lost.may_have(self.key) for lost in self.journal.again)
 
     @property
     def is_repair(self) -> bool:
@@ -596,16 +604,19 @@ class Archive:
         there, found = ({**item, "databaseId": {"S": live[1]}} for item in (asset, image.asset))
         return any(migration.differing(before, found) for before in self.explaining(live, there))
 
-    def add_live_twins(self, journals: List[Journal]) -> None:
-        """Add the before images of the live assets that have archived ones here."""
+    def add_others(self, journals: List[Journal], not_given: List[Journal]) -> None:
+        """Add the before images of the live assets that have archived ones here, and what journals that were not given
+        have of either."""
         if self.empty:
             return
-        for journal in journals:
+        for number, journal in enumerate(journals + not_given):
             for entry in migration.read_journal_backwards(journal.file):
-                if entry.asset and not migration.is_archived(entry.asset):
-                    image = BeforeImage(entry, journal, False)
-                    if self.has(migration.twin_key(image.key)):
-                        self.add(image)
+                if not entry.asset:
+                    continue
+                key = (journal.header["assets_table_name"], *keys_of(entry.asset))
+                is_live_twin = not migration.is_archived(entry.asset) and self.has(migration.twin_key(key))
+                if is_live_twin if number < len(journals) else self.has(key):
+                    self.add(BeforeImage(entry, journal, False))
 
 
 def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
@@ -679,30 +690,29 @@ class Summaries:
         if are_meant(journals):
             return journals
         rollbacks, first = list(self.rollbacks()), {}  # type: List[Dict[str, Any]], Dict[str, str]
-        undone, ended = migration.undone_journals(rollbacks), list(filter(is_ended, rollbacks))
+        undone = migration.undone_journals(rollbacks)
         for summary in rollbacks:
-            if summary.get("assets_restored") != 0:  # also of one that was killed
-                for mark in summary.get("images_of_journals", {}):
-                    first.setdefault(mark, summary["started"])
+            for mark in summary.get("images_of_journals", {}):  # also of one that was killed
+                first.setdefault(mark, summary.get("started", ""))
 
         def marked(journal: Journal, count: int) -> Journal:
             if journal.left is not None or journal.mark in undone:
                 return journal._replace(left=frozenset())
             rolled_back = first.get(journal.mark)
             again = tuple(run for run in lost if rolled_back is not None and run.started >= rolled_back)
-            return journal._replace(left=self._left_by_all(ended, journal, count), again=again)
+            return journal._replace(left=self._left_by_all(rollbacks, journal, count), again=again)
 
         return list(map(marked, journals, counts))
 
     def _left_by_all(
-        self, ended: List[Dict[str, Any]], journal: Journal, count: int
+        self, rollbacks: List[Dict[str, Any]], journal: Journal, count: int
     ) -> Optional[FrozenSet[Tuple[str, str]]]:
-        """By databaseId and assetId, as a report has them: the assets that each of these rollbacks has left that was by
-        this journal; None where there is none whose report can be read."""
+        """By databaseId and assetId, as a report has them: the assets that each of these rollbacks has left that came
+        to its end by this journal; None where there is none whose report can be read."""
         lefts = [
-            self._left_by(summary["files"]["report"], sum(summary["codes"].values()))
-            for summary in ended
-            if summary.get("images_of_journals", {}).get(journal.mark) == count
+            self._left_by(summary.get("files", {}).get("report", ""), sum(summary.get("codes", {}).values()))
+            for summary in rollbacks
+            if migration.ended_journals(summary).get(journal.mark) == count
         ]
         found = [left for left in lefts if left is not None]
         return frozenset.intersection(*found) if found else None
@@ -763,25 +773,26 @@ class LaterImages:
     """The assets of which runs that are not taken back have before images: what they left is not an earlier run's."""
 
     def __init__(self, journals: Iterable[Journal], lost: Sequence[LostJournal]) -> None:
-        """journals: those that are not given, the newest first. lost: what cannot be read."""
-        self.journals = list(journals)[::-1]
+        """journals: those that are not given, the newest first, marked as Summaries.taken_back does. lost: what cannot
+        be read."""
+        images_of = list(journals)[::-1]
+        self.journals = [journal for journal in images_of if journal.left is None]  # not yet taken back
         self.lost = lost
-        self.superseded = 0  # before images that do not count because of them
+        self.superseded = collections.Counter()  # type: collections.Counter  # by marks, images that do not count
         self.database = migration.temporary_database(
             "CREATE TABLE later (key TEXT PRIMARY KEY, started TEXT) WITHOUT ROWID"
         )
-        for journal in self.journals:
+        for journal in images_of:
             for entry in migration.read_journal_backwards(journal.file):
-                if entry.asset:
-                    key = migration.to_json([entry.asset[name]["S"] for name in ("databaseId", "assetId")])
-                    row = (key, migration.to_json(journal.order))
+                if entry.asset and not journal.gave_back(keys_of(entry.asset)):
+                    row = (migration.to_json(keys_of(entry.asset)), migration.to_json(journal.order))
                     self.database.execute("INSERT OR REPLACE INTO later VALUES (?, ?)", row)
 
     def have(self, key: Sequence[str], journal: Journal) -> bool:
         """Whether there is a before image of an asset that is later than this journal."""
         latest = self._order(key)
         is_later = latest is not None and latest > journal.order
-        self.superseded += is_later
+        self.superseded.update([journal.mark] * is_later)
         return is_later
 
     def __contains__(self, key: Sequence[str]) -> bool:
@@ -821,7 +832,7 @@ def read_before_images(journals: List[Journal], later: Optional[LaterImages] = N
             if entry.asset is None:
                 claims.add(entry)
                 continue
-            key = (entry.asset["databaseId"]["S"], entry.asset["assetId"]["S"])
+            key = keys_of(entry.asset)
             superseded_by_run = later is not None and later.have(key, journal)
             image = BeforeImage(entry, journal, key in superseded or superseded_by_run)
             image.set_claims(claims.of(*key))
@@ -921,8 +932,13 @@ class Now(NamedTuple):
 OF_ANOTHER_RUN = "If a run made it whose journal was not given, roll back by that too. "
 MIGRATED_AGAIN = (
     "An earlier rollback took it back, and a run whose journal was not given has migrated it again, or somebody by"
-    " hand: give that one. To have it as it was before the run of %s all the same, name that journal and no other."
+    " hand: give that one. "
 )
+MAYBE_MIGRATED_AGAIN = (
+    "An earlier rollback may have taken it back, and the run of the journal %s, which is lost or elsewhere, may have"
+    " migrated it again: give that one. "
+)
+ALL_THE_SAME = "To have it as it was before the run of %s all the same, name that journal and no other."
 
 
 def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tuple[Any, ...]]:
@@ -940,7 +956,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
         if set(edited) <= set(image.plan.set_attributes):  # of another asset more differs than what was repaired
             changed = []
     if not changed and image.taken_back:
-        return "changed_since", (Finding("migrated_again", "", MIGRATED_AGAIN % image.journal.path),)
+        return "changed_since", (Finding("migrated_again", "", migrated_again(image)),)
     if not changed and may_be_another(image, now, archive):
         names = ", ".join(migration.differing(now.asset, image.whole_after))
         message = "It may be another asset than the migration left: "
@@ -953,13 +969,20 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
         return "changed_since", (Finding("changed_since", names, message),)
     if not changed:
         return "restored", ()
-    if was_not_migrated(image, now.asset):
+    if image.given_back or was_not_migrated(image, now.asset):
         return "nothing_to_restore", ()
     differences = [
         "%s is %s, not %s" % (name, _shown(now.asset.get(name)), _shown(image.after[name])) for name in changed
     ]
     message = "It is not as the migration left it: %s." % "; ".join(differences)
     return "changed_since", (Finding("changed_since", ", ".join(changed), message),)
+
+
+def migrated_again(image: BeforeImage) -> str:
+    message = MIGRATED_AGAIN
+    if not image.given_back:
+        message = MAYBE_MIGRATED_AGAIN % next(lost.path for lost in image.journal.again if lost.may_have(image.key))
+    return message + ALL_THE_SAME % image.journal.path
 
 
 def may_be_another(image: BeforeImage, now: Now, archive: Archive) -> bool:
@@ -1165,7 +1188,7 @@ class ClaimedRecords:
             return Step(HELD)  # of two runs at once the journal read first may tell only of this asset
         if what == CHANGED and image.is_own(claim) and image.may_be_dated_by(self.archive.starts, stored):
             return Step(HELD)
-        if what == PUT_BACK and outcome == "asset_deleted" and not twin_needs:
+        if what == PUT_BACK and now.asset is None and not twin_needs:
             return Step(HELD)
         if what in (DELETE, PUT_BACK) and self.may_be_others(claim, stored, outcome):
             twin_is_given = self.archive.has(migration.twin_key(image.key))  # then its own image tells
@@ -1200,8 +1223,8 @@ class ClaimedRecords:
     def may_be_archived_since(self, image: BeforeImage, now: Now, outcome: str) -> bool:
         """Whether the twin may be an image's asset, archived since: there is none in its place; or there is another
         one, and the twin is not the archived asset that the journals tell of."""
-        if outcome != "nothing_to_restore" or migration.is_archived(image.asset):
-            return outcome == "asset_deleted"
+        if now.asset is None or outcome != "nothing_to_restore" or migration.is_archived(image.asset):
+            return now.asset is None
         twin_key = migration.twin_key(image.key)
         return self.archive.has(twin_key) and not self.archive.explains(twin_key, now.twin or {})
 
@@ -1274,7 +1297,9 @@ class Rollback:
     Images of one assetId, which may share a version record, take turns, the newest first.
     """
 
-    def __init__(self, run: Any, settings: Any, tally: Any, archive: Archive, show: Callable) -> None:
+    def __init__(
+        self, run: Any, settings: Any, tally: Any, archive: Archive, later: LaterImages, show: Callable
+    ) -> None:
         """show: says what a dry run would change."""
         self.database = run.reader.database
         self.tables = run.tables
@@ -1283,6 +1308,7 @@ class Rollback:
         self.settings = settings
         self.tally = tally
         self.archive = archive
+        self.later = later
         self.show = show
         self.shown = 0
         self.turns = migration.Turns()
@@ -1293,7 +1319,8 @@ class Rollback:
         turn = self.turns.of(image.key[2])
         async with turn:
             await self.tally.outcome_of(image.key, self.told_once(image))
-        self.owners.keys.add(image.key[1], image.key[2], None)
+        if image.key[1:] not in self.later:
+            self.owners.keys.add(image.key[1], image.key[2], None)  # what is there, this has told of
 
     async def told_once(self, image: BeforeImage) -> Any:
         """Take one asset back, unless its newer before image, of another run, is still to be. What it was reported for
@@ -1306,6 +1333,8 @@ class Rollback:
         except BaseException:
             self.unsettled.add(image.key)
             raise
+        if outcome == "asset_deleted" and image.given_back:
+            return "nothing_to_restore", ()
         return outcome, tuple(one for one in findings if self.told.add((*image.key, outcome)))
 
     async def way_of(self, image: BeforeImage) -> Any:
@@ -1393,7 +1422,7 @@ def journals_not_given(
     undone = summaries.undone()
     given = {journal.run for journal in journals if journal.whole}
     beside = journals_in(((file, True) for file in files if not is_empty(file)), Skipped())
-    beside = [journal for journal in beside if journal.run not in given]
+    beside = [journal._replace(named=False) for journal in beside if journal.run not in given]
     missing = summaries.missing(journals + beside)
     return (
         [journal for journal in beside if journal.mark not in undone],
@@ -1402,19 +1431,15 @@ def journals_not_given(
 
 
 def ended_rollbacks(journals: List[Journal], summaries: Summaries) -> Iterator[Dict[str, int]]:
-    """Of each rollback of these tables that came to its end, as its summary says: how many before images its journals
-    had, by their marks. By these another one could do no more."""
+    """Of each rollback of these tables, as migration.ended_journals has it."""
     for summary in summaries.rollbacks():
-        ended = is_ended(summary) and not summary.get("outcomes", {}).get("failed")
+        ended = migration.ended_journals(summary)
         if ended and journals and of_same_tables(summary, journals[0].header):
-            yield summary.get("images_of_journals", {})
+            yield ended
 
 
-def is_ended(summary: Mapping[str, Any]) -> bool:
-    """Whether a rollback came to its end, and nothing was superseded by journals that it was not given."""
-    ended = summary.get("exit_status") in (migration.EXIT_DONE, migration.EXIT_FAILED_ASSETS)
-    ended = ended and not (summary.get("error") or summary.get("outcomes", {}).get("not_finished"))
-    return ended and summary.get("superseded_by_journals_not_given") == 0
+def images_in(journal: Journal) -> int:
+    return sum(1 for entry in migration.read_journal_backwards(journal.file) if entry.asset)
 
 
 def is_empty(file: Any) -> bool:
@@ -1450,7 +1475,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     settings, typed = migration.configured(parser, argv)
     # What they choose among is in the journals already.
     settings = settings._replace(limit=None, database_id=[], asset_id=None)
-    public = migration.public_settings(settings)
+    public, configured_bucket = migration.public_settings(settings), bucket_without_flag(typed)
     session, database = migration.connect(settings)
     storage = migration.Storage(session, settings)
     with migration.preparing():
@@ -1472,14 +1497,15 @@ def roll_back(argv: Optional[List[str]]) -> int:
                 file.take(locks)
             counts, archive = survey(journals)
             require_images(journals, counts, summaries)
-            archive.add_live_twins(journals)
-            later = LaterImages(*journals_not_given(journals, beside, storage, summaries))
-            journals = summaries.taken_back(journals, counts, later.lost)
+            not_given, lost = journals_not_given(journals, beside, storage, summaries)
+            archive.add_others(journals, not_given)
+            later = LaterImages(summaries.taken_back(not_given, list(map(images_in, not_given)), lost), lost)
+            journals = summaries.taken_back(journals, counts, lost)
         rows = journal_rows(journals, counts) + skipped.rows()
         migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, rows, later.texts))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
         summary = run_rollback(database, settings, site, journals, counts, archive, later)
-    migration.announce_next(*next_step(summary, typed))
+    migration.announce_next(*next_step(summary, typed, configured_bucket))
     return summary["exit_status"]
 
 
@@ -1523,8 +1549,16 @@ def still_new(rollback: Rollback, later: LaterImages) -> Tuple[int, List[str], i
     return count, first, of_later
 
 
-def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Optional[str], Dict[str, Any]]:
-    """What to do after a rollback or its dry run, the script for it and its flags; no script where there is nothing."""
+def bucket_without_flag(typed: Dict[str, Any]) -> Optional[str]:
+    """That of the configuration, whatever was typed."""
+    return {**migration.CONFIG, **migration.read_config_file(typed.get("config"))}.get("asset_bucket_name")
+
+
+def next_step(
+    summary: Dict[str, Any], typed: Dict[str, Any], configured_bucket: Optional[str] = None
+) -> Tuple[str, Optional[str], Dict[str, Any]]:
+    """What to do after a rollback or its dry run, the script for it and its flags; no script where there is nothing.
+    configured_bucket: as bucket_without_flag has it."""
     script, outcomes = os.path.basename(__file__), summary["outcomes"]
     if summary["exit_status"] == migration.EXIT_INTERRUPTED:
         return "finish what is left", script, typed
@@ -1535,6 +1569,11 @@ def next_step(summary: Dict[str, Any], typed: Dict[str, Any]) -> Tuple[str, Opti
         return "; then ".join([*what_is_missing(summary), "roll back by that journal"]), script, typed
     if outcomes.get("failed") or outcomes.get("would_fail"):
         return "look at what failed, mend it, and run this again", script, typed
+    if configured_bucket in summary["other_buckets"]:
+        flags = migration.connection_of(typed)
+        del flags["asset_bucket_name"]  # of the run that was taken back
+        step = "migrate again, with the bucket %s; or, if what was migrated with that is to go too, roll back by it"
+        return step % configured_bucket, migration.SCRIPT, flags
     if summary["other_buckets"]:
         return next_step_of_other_bucket(summary["other_buckets"][0], typed)
     flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True, "html": True}
@@ -1561,7 +1600,7 @@ def what_is_missing(summary: Dict[str, Any]) -> Iterator[str]:
     """What a rollback by these journals leaves, because others tell of it."""
     if summary["codes"].get("migrated_again"):
         assets = migration.counted(summary["codes"]["migrated_again"], "asset")
-        yield "look for the journal of the run that migrated %s again" % assets
+        yield "look for the journal of the run that may have migrated %s again" % assets
     if summary["migrated_in_no_journal"]:
         assets = migration.counted(summary["migrated_in_no_journal"], "asset")
         yield "see what is in no journal here: %s, of users, or of a run whose journal is missing" % assets
@@ -1598,7 +1637,7 @@ def run_rollback(
         migration.announce("The first changes, and what would fail:")
     tally = migration.Tally(report)
     run = migration.Run(database, settings)
-    rollback = Rollback(run, settings, tally, archive, migration.announce)
+    rollback = Rollback(run, settings, tally, archive, later, migration.announce)
     progress = migration.Progress(total, migration.is_terminal(sys.stderr))
     with migration.interruptible(run):
         error = migration.run_to_end(
@@ -1622,7 +1661,7 @@ def run_rollback(
         summary["version_records_removed"] = summary.pop("version_records_written")
         summary["before_images"] = total
         summary.update(began)
-        summary["superseded_by_journals_not_given"] = later.superseded
+        summary["superseded_of_journals"] = dict(later.superseded)
         summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
         summary["journals_not_given"] = later.paths
         in_none, first, of_later = (0, [], len(later)) if run.stopped or error else still_new(rollback, later)

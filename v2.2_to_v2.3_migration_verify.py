@@ -1288,8 +1288,8 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
     to_migrate = {**migration.connection_of(typed), **where_journals_go(summary, storage, settings)}
     if settings.dry_run:  # a configuration says so
         to_migrate["dry_run"] = False
-    in_question = bucket_in_question(summary)
-    by_a_run = in_question and had_the_other(summary, settings, storage)
+    by_a_run = bool(summary["other_bucket"]) and had_the_other(summary, settings, storage)
+    in_question = by_a_run or bucket_in_question(summary)
     if "not_migrated" in summary["problems"] and not by_a_run:
         return next_step_of_not_migrated(summary, settings, storage, typed, to_migrate)
     if in_question:
@@ -1325,11 +1325,14 @@ def bucket_in_question(summary: Dict[str, Any]) -> bool:
 
 
 def had_the_other(summary: Dict[str, Any], settings: Any, storage: Any) -> bool:
-    """Whether a run on these tables whose journal is there had the other bucket."""
+    """Whether a run on these tables whose journal is there had the other bucket, and was not taken back."""
     header = migration.journal_header(settings, summary["account"], summary["region"])
     facts = {**header, "asset_bucket_name": summary["other_bucket"]}
     folders = [settings.journal_dir, *folders_of(summary["journals"], storage)]
-    return any(True for folder in folders for _ in migration.journals_of(storage, folder, facts))
+    found = [pair for folder in folders for pair in migration.journals_of(storage, folder, facts)]
+    rollbacks = rollback.Summaries(storage, settings.report_dir).rollbacks()
+    taken_back = {mark for one in rollbacks for mark in migration.ended_journals(one)}
+    return any(migration.journal_mark(journal, header) not in taken_back for journal, header in found)
 
 
 def next_step_of_not_migrated(
@@ -1475,11 +1478,16 @@ def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) ->
     """The journals given, or else of the tables, newest first; and those of them that a rollback has taken back."""
     tables = migration.journal_header(settings, summary["account"], summary["region"])
     undone = rollback.Summaries(storage, settings.report_dir).undone()
-    folders = folders_of(summary["journals"], storage) or [settings.journal_dir]
-    found = [pair for folder in folders for pair in migration.journals_of(storage, folder, tables)]
-    marks = {journal.path: migration.journal_mark(journal, header) for journal, header in found}
-    journals = summary["journals"] or sorted(marks, reverse=True)
-    return journals, [path for path in journals if marks.get(path) in undone]
+    of_tables = [journal.path for journal, _ in migration.journals_of(storage, settings.journal_dir, tables)]
+    journals = summary["journals"] or sorted(of_tables, reverse=True)
+
+    def is_undone(path: str) -> bool:
+        journal = storage.journal(path)
+        with contextlib.suppress(migration.MigrationError):  # it may be gone meanwhile
+            return migration.journal_mark(journal, migration.read_journal_header(journal)) in undone
+        return False
+
+    return journals, list(filter(is_undone, journals))
 
 
 def summarise(case, findings, runs, requests, start, status, error, files, stopped) -> Dict[str, Any]:

@@ -1109,6 +1109,127 @@ def test_a_journal_is_known_by_what_it_says_and_not_by_its_name(tables, capsys):
     assert "\nVERIFIED: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("anew", [True, False])
+def test_what_users_of_v22_made_of_what_was_given_back_is_not_reported(tables, capsys, anew):
+    """Also where the first rollback left another asset, so that its journal still counts."""
+    tables.put(asset("a"), asset("b"))
+    assert migration.main(tables.flags) == 0
+    edit(tables, asset("b"), previewLocation=M(Key="of-users.png"))
+    flags = [*tables.flags, "--journal", "backups", "--yes"]
+    assert rollback.main(flags) == 1
+    tables.client.delete_item(TableName=tables.assets, Key=key_of(asset("a")))
+    if anew:
+        tables.put(asset("a", currentVersion=version(Version="1"), versions=None))
+        tables.put(asset("a", ARCHIVE))
+    between = tables.contents()
+    assert migration.main(tables.flags) == 0
+    capsys.readouterr()
+    assert rollback.main(flags) == 1
+    assert tables.contents() == between
+    with open(newest("reports/rollback_*.csv"), newline="", encoding="utf-8-sig") as file:
+        assert {row["asset_id"] for row in csv.DictReader(file)} == {"b"}
+
+
+def test_assets_of_a_later_run_that_was_not_given_are_still_migrated(tables):
+    """Also the one that this has only repaired, so that the image given is superseded."""
+    tables.put(asset("a", isDistributable=S("False")), asset("b", "db02"))
+    assert migration.main([*tables.flags, "--database-id", "db01"]) == 0
+    (first,) = glob.glob("backups/*")
+    assert migration.main([*tables.flags, "--repair"]) == 0
+    undone = roll_back(tables, first)
+    assert undone.outcomes == {"superseded": 1} and undone.summary["assets_of_journals_not_given"] == 2
+
+
+def test_an_archived_asset_whose_live_twin_another_run_has_migrated_is_taken_back(tables):
+    """That twin was in the first run's journal too, which was killed before its change: it looked the same."""
+    archived = asset("a", ARCHIVE, executionId="x")
+    tables.put(asset("a"), archived)
+    before = tables.contents()
+    wrong = [*tables.flags, "--asset-bucket", "wrong-bucket"]
+    assert migration.main(wrong) == 0
+    tables.put(asset("a"))
+    assert migration.main(tables.flags) == 0
+    flags = ["--journal", "backups", "--yes"]
+    assert rollback.main([*wrong, *flags]) == 0
+    assert tables.asset(ARCHIVE, "a") == archived
+    assert rollback.main([*tables.flags, *flags]) == 0
+    assert tables.contents()[0] == before[0]
+
+
+@pytest.mark.parametrize("given", ["one journal", "first", "both", "second then first", "first then folder"])
+def test_the_record_of_an_asset_that_users_archived_over_another_stays_as_it_is(tables, monkeypatch, given):
+    """The live one has two before images: users changed it under the migration's hands, or a run was killed."""
+    tables.put(asset("a", ARCHIVE, currentVersion=version(Comment="Older")), asset("a"))
+    if given == "one journal":
+        edited = asset("a", assetName="Renamed", executionId="x")
+        with monkeypatch.context() as patch:
+            before_first(patch, "UPDATE", lambda: tables.put(edited))
+            assert migration.main(tables.flags) == 0
+        first = second = newest("backups/*")
+    else:
+        assert migration.main(tables.flags) == 0
+        first = newest("backups/*")
+        tables.put(asset("a"))
+        assert migration.main([*tables.flags, "--database-id", "db01"]) == 0
+        (second,) = {*glob.glob("backups/*")} - {first}
+    archived = {**tables.asset("db01", "a"), "databaseId": S(ARCHIVE)}
+    tables.client.delete_item(TableName=tables.assets, Key=key_of(asset("a")))
+    tables.put(archived)
+    its_record = tables.record("a", "3")
+    steps = {
+        "first": [[first]],
+        "both": [[first, second]],
+        "second then first": [[second], [first]],
+        "first then folder": [[first], ["backups"]],
+    }
+    for journals in steps.get(given, [["backups"]]):
+        assert rollback.main([*tables.flags, "--yes", "--journal", *journals]) == 1
+    assert tables.asset(ARCHIVE, "a") == archived
+    assert tables.record("a", "3") == its_record
+
+
+SUMMARIES = [
+    "",
+    "[]",
+    "[" * 100000,
+    '{"started": 5, "images_of_journals": {"x": 1}}',
+    '{"started": "2020-01-01T00:00:00Z", "opened": "x", "undone": true, "images_of_journals": {"x": 1}}',
+    '{"undone": true, "images_of_journals": {"x": 1}}',
+    '{"exit_status": 0, "outcomes": 5, "images_of_journals": []}',
+]
+
+
+@pytest.mark.parametrize("text", SUMMARIES)
+def test_a_summary_that_cannot_be_one_ends_nothing(tables, text):
+    tables.put(asset("a"))
+    before = tables.contents()
+    os.mkdir("reports")
+    for name in ("rollback_20200101T000000Z_summary.json", "migration_20200101T000000Z_summary.json"):
+        with open(os.path.join("reports", name), "w") as file:
+            file.write(text)
+    flags = [*tables.flags, "--journal", "backups"]
+    assert migration.main(tables.flags) == 0
+    assert verify.main(flags) == 0
+    assert rollback.main([*flags, "--yes"]) == 0 and tables.contents() == before
+    assert verify.main([*flags, "--restored"]) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_part_of_a_summary_stays_in_nobodys_way(tables, number):
+    tables.put(asset("a"))
+    assert migration.main(tables.flags) == 0
+    code = (
+        "import json, os, sys, time; sys.path.insert(0, {!r}); from load_migration import load_script, migration\n"
+        "def dump(*given, **options): os.kill(os.getpid(), {:d}); time.sleep(9)\n"
+        "json.dump = dump; sys.exit(load_script({!r}).main())"
+    ).format(HERE, number, verify.__file__.rpartition(os.sep)[2])
+    flags = [*tables.flags, "--journal", "backups", "--output", "out/v.csv"]
+    assert subprocess.run([sys.executable, "-c", code, *flags], stdout=subprocess.DEVNULL).returncode in (-9, 0, 1, 130)
+    assert bool(glob.glob("out/*.part")) is (number == signal.SIGKILL)
+    assert verify.main(flags) == 0
+    assert not glob.glob("out/*.part")
+
+
 def test_a_report_that_was_cut_off_calls_nothing_migrated_again(tables):
     tables.put(asset("a"), asset("b"))
     assert migration.main(tables.flags) == 0
@@ -1434,15 +1555,19 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
         ({"dry_run": True, "version_records_removed": 1}, {"dry_run": True, "journal": ["a"]}, "roll back",
          "R --journal a"),
         ({"codes": {"migrated_again": 2}, "outcomes": {"changed_since": 3}}, {"journal": ["a"]},
-         "look for the journal of the run that migrated 2 assets again; then roll back by that journal",
+         "look for the journal of the run that may have migrated 2 assets again; then roll back by that journal",
          "R --journal a"),
         ({"codes": {"migrated_again": 1}, "dry_run": True, "outcomes": {"would_restore": 3}},
          {"dry_run": True, "journal": ["a"]},
-         "look for the journal of the run that migrated 1 asset again; then roll back", "R --journal a"),
+         "look for the journal of the run that may have migrated 1 asset again; then roll back", "R --journal a"),
         ({"dry_run": True, "version_records_removed": 1, "migrated_in_no_journal": 2},
          {"dry_run": True, "journal": ["a"]},
          "see what is in no journal here: 2 assets, of users, or of a run whose journal is missing; then roll back",
          "R --journal a"),
+        ({"other_buckets": ["b", "configured"], "journals_not_given": ["k"]},
+         {"config": "c", "asset_bucket_name": "a", "journal": ["a"]},
+         "migrate again, with the bucket configured; or, if what was migrated with that is to go too, roll back by it",
+         "M --config c"),
         ({"other_buckets": ["b"], "journals_not_given": ["k"], "assets_of_journals_not_given": 1}, {"journal": ["a"]},
          "take back what was migrated with the bucket b, if that is to go too; if it is the right one, migrate again"
          " with it",
@@ -1470,8 +1595,8 @@ def test_the_next_step(monkeypatch, changes, typed, step, words):
     monkeypatch.chdir(HERE)
     summary = {"exit_status": 0, "dry_run": False, "outcomes": {}, "version_records_removed": 0}
     summary.update(journals_not_given=[], other_buckets=[], migrated_in_no_journal=0, codes={})
-    found, *command = rollback.next_step({**summary, **changes}, typed)
-    scripts = {"R": os.path.basename(SCRIPT), "V": migration.VERIFICATION_SCRIPT}
+    found, *command = rollback.next_step({**summary, **changes}, typed, "configured")
+    scripts = {"R": os.path.basename(SCRIPT), "V": migration.VERIFICATION_SCRIPT, "M": migration.SCRIPT}
     assert (found, migration.command_text(*command)) == (step, "python " + scripts[words[0]] + words[1:])
 
 

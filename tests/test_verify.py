@@ -603,15 +603,78 @@ def test_after_a_rollback_what_another_bucket_was_given_leads_to_its_own(tables,
     assert migration.main(tables.flags) == 0
     wrong = [*tables.flags, "--asset-bucket", "wrong-bucket", "--journal", "backups"]
     assert verify.rollback.main([*wrong, "--yes"]) == 0
-    step = "Next: take back what was migrated with the bucket %s, if that is to go too; if it is the right one, "
-    for restored in (True, False):
-        *_, said, command = capsys.readouterr().out.splitlines()
-        assert said.startswith(step % BUCKET)
-        assert "_rollback.py " in command and " --asset-bucket %s " % BUCKET in command
-        if restored:
-            assert verify.main([*wrong, "--restored"]) == 1
+    *_, said, command = capsys.readouterr().out.splitlines()
+    assert said.startswith("Next: take back what was migrated with the bucket %s, if that is to go too; if" % BUCKET)
+    config = tables.folder / "config.json"
+    config.write_text(json.dumps({"asset_bucket_name": BUCKET}))
+    without_bucket = [text for text in tables.flags if text not in ("--asset-bucket", BUCKET)]
+    by_config = ["--config", str(config), *without_bucket, "--asset-bucket", "wrong-bucket", "--journal", "backups"]
+    assert verify.rollback.main([*by_config, "--yes"]) == 0
+    *_, said, command = capsys.readouterr().out.splitlines()
+    assert said.startswith("Next: migrate again, with the bucket %s; or, if what was migrated with that is" % BUCKET)
+    assert "_migration.py --config " in command and "--asset-bucket" not in command
+    assert verify.main([*wrong, "--restored"]) == 1
+    *_, said, command = capsys.readouterr().out.splitlines()
+    assert said.startswith("Next: take back what was migrated with the bucket %s, if that is to go too; if" % BUCKET)
+    assert "_rollback.py " in command and " --asset-bucket %s " % BUCKET in command
     assert verify.rollback.main([*shlex.split(command)[2:], "--no-dry-run", "--yes"]) == 0
     assert verify.main([*wrong, "--restored"]) == 0
+
+
+def test_a_day_with_two_buckets_and_users_comes_to_its_end(tables, capsys):
+    """A run with the wrong one, the rest with the right one, which also repairs an asset of the other; users edit; both
+    are rolled back as far as that goes; v2.2 goes on; and the day again."""
+    tables.put(asset("a", isDistributable=S("False")), *(asset(name) for name in "bcd"))
+    wrong = [*tables.flags, "--asset-bucket", "wrong-bucket"]
+    assert migration.main([*wrong, "--limit", "2"]) == 0
+    assert migration.main([*tables.flags, "--repair"]) == 0
+    by_wrong, by_right = (
+        [name for name in "abcd" if location_bucket(tables.asset("db01", name)) == bucket]
+        for bucket in ("wrong-bucket", BUCKET)
+    )
+    assert len(by_wrong) == len(by_right) == 2
+    edited = (by_wrong[-1], by_right[-1])  # the first by the wrong one may be "a"
+    for name in edited:
+        tables.put(changed(tables.asset("db01", name), {"previewLocation": M(Key="of-users.png", Bucket=BUCKET)}))
+    given = ["--journal", "backups"]
+
+    def roll_back_by(flags, *said):
+        capsys.readouterr()
+        assert verify.rollback.main([*flags, *given, "--yes"]) == 1
+        shown = capsys.readouterr().out
+        assert all(text in shown for text in said), shown
+        return shown.rpartition("\nNext: ")[2]
+
+    of_right = "take back what was migrated with the bucket %s, if that is to go too" % BUCKET
+    # Those of the right one, and "a", which it repaired.
+    count = "%13d  still migrated, at most, by the journals not given" % (2 + ("a" in by_wrong))
+    assert roll_back_by(wrong, count).startswith(of_right)
+    step = roll_back_by(tables.flags)
+    if "a" in by_wrong:  # it was superseded
+        assert step.startswith("take back what was migrated with the bucket wrong-bucket, if that is to go too")
+        step = roll_back_by(wrong)
+    assert step.startswith("see that all but what users made is as it was before")
+    for flags in (wrong, tables.flags):
+        result = run_with(flags, tables, "--restored", *given)
+        assert {row[1] for row in result.found if row[2] == "not_restored"} == set(edited)
+        assert "Next: a rollback by these journals has done what it can." in capsys.readouterr().out
+
+    (gone,) = set(by_right) - set(edited)
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S(gone)})
+    assert migration.main([*tables.flags]) == 0
+    assert "wrong-bucket" not in capsys.readouterr().out.partition("\nPlan:")[0]
+    result = run(tables, *given)
+    assert {row[1] for row in result.found if row[2] == "gone_since"} == {gone}
+    assert {row[2] for row in result.found} <= {"gone_since", "left_by_rollback", "other_bucket", "to_do"}
+
+
+def location_bucket(asset):
+    return migration.text_of(asset.get("assetLocation", {}).get("M", {}).get("Bucket"))
+
+
+def run_with(flags, tables, *further):
+    bucket = ["--asset-bucket", flags[flags.index("wrong-bucket")]] if "wrong-bucket" in flags else []
+    return run(tables, *bucket, *further)
 
 
 def test_without_output_each_run_has_files_of_its_own(tables):
@@ -1380,7 +1443,8 @@ def test_it_says_what_it_does_not_compare_after_a_rollback_for_each_journal(tabl
     assert roll_back(tables, first) == 0 and roll_back(tables, second) == 0
     capsys.readouterr()
     again = tables.folder / "reports"
-    done = [(path, json.loads(path.read_text())) for path in sorted(again.glob("rollback_*_summary.json"))]
+    done = [(path, json.loads(path.read_text())) for path in again.glob("rollback_*_summary.json")]
+    done.sort(key=lambda one: one[1]["opened"])
     (path, of_first), _ = done
     newest = json.loads(pathlib.Path(second).read_text().splitlines()[0])
     before = {"started": newest["started"], "opened": newest["opened"] - 0.001}
@@ -1806,6 +1870,8 @@ def test_restored_needs_journals(tables, capsys):
         ({"problems": {"other_bucket": 2, "not_migrated": 5}, "other_bucket": BUCKET}, {"config": "c"},
          "if %s is the right bucket" % BUCKET, "R --config c --asset-bucket %s --dry-run --journal backups" % BUCKET),
         ({"problems": {"other_bucket": 1}, "other_bucket": BUCKET, "assets": 3}, {"config": "c"},
+         "if %s is the right bucket" % BUCKET, "R --config c --asset-bucket %s --dry-run --journal backups" % BUCKET),
+        ({"problems": {"other_bucket": 1}, "other_bucket": "users", "assets": 3}, {"config": "c"},
          "mend what the report names, then verify again", "V --config c"),
         ({"problems": {"other_bucket": 2, "not_migrated": 5}, "other_bucket": "users"}, {"config": "c"},
          "migrate what is not migrated yet", "M --config c"),
