@@ -232,6 +232,11 @@ class BeforeImage:
         return self.given_back or any(lost.may_have(self.key) for lost in self.journal.again)
 
     @property
+    def version_id(self) -> str:
+        """Of the version record that was planned for it."""
+        return self.record["assetVersionId"]["S"]
+
+    @property
     def is_repair(self) -> bool:
         """Whether its run has only set right, by --repair, what the migration does not own."""
         changed = (*self.plan.set_attributes, *self.plan.remove_attributes)
@@ -965,6 +970,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
             message += " was archived or made since: %s." % names
         else:
             message += "that under databaseId %s looked like it, and may have been archived since."
+            message += " If both are to go back, set that one right first, then roll back again."
             message %= migration.twin_database(image.key[1])
         return "changed_since", (Finding("changed_since", names, message),)
     if not changed:

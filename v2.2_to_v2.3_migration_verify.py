@@ -88,7 +88,7 @@ ERROR_TYPES = collections.OrderedDict(
             " the application.",
         ),
         ("not_current_version", "The record of the asset's version says the wrong thing in isCurrentVersion."),
-        ("several_current_versions", "Several version records are current, and no asset points to one of them."),
+        ("several_current_versions", "Several version records are current, and one of them is no asset's version."),
         ("version_record_invalid", "An attribute of a version record is missing or of a type the application refuses."),
         ("date_in_old_form", "dateCreated is in v2.2's form, which the application shows as Invalid Date."),
         ("asset_location_invalid", "assetLocation does not name a key and a bucket as the application needs them."),
@@ -434,14 +434,19 @@ def record_content_problems(image: Any, record: Optional[Item], exchanged: List[
     exchanged: what others put in the place of its record, and what they replaced.
     taken: the live asset of an archived one's assetId has its record, and nobody knows what that is to be."""
     finding = functools.partial(Problem, image.key[1], image.key[2])
-    version_id = image.record["assetVersionId"]["S"]
+    version_id = image.version_id
     planned = image.own_claim.now
     wrong = migration.differing(planned, record or {}) if record else ["assetVersionId"]
     if record and not wrong and migration.is_archived(image.asset) and not image.own_claim.wrote:
         # It kept what it found. Another date alone is no other record.
         found = migration.differing(image.record, record)
         wrong, taken = ([], taken) if found == ["dateCreated"] else (found, True)
-    if wrong and record and (taken or any(not migration.differing(record, other) for other in exchanged)):
+    # Where users have gone on from the live one's version, its record is not current any more.
+    changed = {"isCurrentVersion"} if record and record.get("isCurrentVersion") == migration.NOT_CURRENT else set()
+    kept = [planned] if migration.is_archived(image.asset) and not image.own_claim.wrote else []
+    others = filter(None, exchanged + kept)
+    of_other = record and any(changed.issuperset(migration.differing(record, other)) for other in others)
+    if wrong and record and (taken or of_other):
         message = "Another asset has the same assetId and version, so both share the version record %s." % version_id
         actual = "that of the other one, which differs in %s" % ", ".join(wrong)
         return [finding("archived_twin", "assetVersionId", "a record of its own", actual, message)]
@@ -807,7 +812,8 @@ class Verification:
         if record_key and told.record and (told.asset or self.is_as_made(asset, record, record_key)):
             problems += self.problems_of_record(image, record, found.get(twin_key))
         problems = [problem for problem in problems if not was_seen_to(image, problem, asset, record)]
-        if problems and not archived and self.uncovered.has(twin_key[1:]):
+        went_on = image.record and migration.is_before(image.version_id, migration.version_id_of(asset) or "")
+        if problems and not archived and not went_on and self.uncovered.has(twin_key[1:]):
             await self.see_archived(run, image, told.is_void)
         self.add_findings(image, asset, problems, told)
 
@@ -821,7 +827,7 @@ class Verification:
         claims = self.archive.exchanges_by_others(image, key) if archived else []
         exchanged = [record for claim in claims for record in (claim.was, claim.now)]
         # A later run, whose journal was not given, may have had the live asset take the record that this one made.
-        version_id = image.record["assetVersionId"]["S"]
+        version_id = image.version_id
         taken = twin is not None and image.own_claim.was is None and migration.needs_record(twin, version_id)
         if record is not None and image.may_be_dated_by(self.archive.starts, record):
             return []
@@ -855,7 +861,7 @@ class Verification:
         """Whether the rollback of an image's run left its asset, and no other run given tells of its migration."""
         if told.asset:
             return self.uncovered.discard(image.key[1:])
-        needed = told.record and migration.needs_record(asset, image.record["assetVersionId"]["S"])
+        needed = told.record and migration.needs_record(asset, image.version_id)
         if needed:
             self.uncovered.discard(image.key[1:])
         return needed
@@ -894,6 +900,7 @@ class Before(NamedTuple):
 
     asset: Item
     owned: List[str]
+    given_back: bool  # by a rollback, so that where it is migrated, another run has done that
 
 
 class Restoration:
@@ -985,13 +992,13 @@ class Restoration:
         row = self.migrated.execute("SELECT before FROM migrated WHERE key = ?", (key,)).fetchone()
         if row is None and not self.seen.add(image.key[1:]):
             return None
-        before = Before(image.asset, list(image.before))
+        before = Before(image.asset, list(image.before), image.given_back)
         if row is not None:
             later = Before(*json.loads(row[0]))
             asset = {name: value for name, value in {**later.asset, **image.before}.items() if value is not None}
             if any(not migration.same(later.asset.get(name), value) for name, value in image.after.items()):
                 asset = image.asset  # users have edited it between the runs, which no rollback takes back
-            before = Before(asset, later.owned + before.owned)
+            before = before._replace(asset=asset, owned=later.owned + before.owned)
             self.migrated.execute("DELETE FROM migrated WHERE key = ?", (key,))
         if is_in_old_form(before.asset):
             return before
@@ -1004,8 +1011,10 @@ class Restoration:
         found = await run.tables.get([key] * bool(before or records) + records)
         asset = found.get(key)
         goes_on = asset is not None and not is_in_old_form(asset)  # by users: then its older records are its history
+        again = before and asset and before.given_back and is_to_migrate(before.asset) and not is_to_migrate(asset)
         if before:
             self.tally.images += 1
+        if before and not again:
             if is_to_migrate(before.asset):
                 self.new_ones.discard(key[1:])
             twin_key = migration.twin_key(key)
@@ -1341,7 +1350,7 @@ def next_step_of_not_migrated(
     """to_migrate: the flags of a migration of all assets."""
     count, chosen = summary["problems"]["not_migrated"], scope_of(typed)
     journals, undone = journals_and_undone(summary, storage, settings)
-    if undone and undone[0] == journals[0]:
+    if undone and undone[0] == journals[0] and "no_before_image" not in summary["notes"]:
         journal = undone if undone != journals else typed.get("journal") or settings.journal_dir
         flags = {**migration.connection_of(typed), **chosen, "journal": journal, "restored": True}
         return "the last run was rolled back; see that all is as it was before", VERIFICATION, flags

@@ -621,6 +621,46 @@ def test_after_a_rollback_what_another_bucket_was_given_leads_to_its_own(tables,
     assert verify.main([*wrong, "--restored"]) == 0
 
 
+@pytest.mark.parametrize("order", [["db01" + DELETED, "db01"], ["db01", "db01" + DELETED]])
+def test_an_archived_twin_is_not_blamed_for_a_new_version_of_the_live_one(tables, order):
+    """They share the record of the live one, which is its history now. Nor is it users' work where its journal is
+    missing."""
+    archived = asset("a", "db01" + DELETED, currentVersion=version(DateModified="June 1 2025 - 17:59:56"))
+    tables.put(asset("a"), archived)
+    journals = {name: tables.migrate("--database-id", name).journal for name in order}
+    given = ["--journal", *journals.values()]
+    assert {row[2] for row in run(tables, *given).found} == {"archived_twin"}
+    tables.put(changed(tables.asset("db01", "a"), {"currentVersionId": "4"}))
+    of_live = tables.record("a", "3")
+    tables.put_records(
+        changed(of_live, {"isCurrentVersion": {"BOOL": False}}), record("a", assetVersionId="4", **BY_ANN)
+    )
+    found = run(tables, *given).found
+    assert {row[0] for row in found if row[2] not in verify.NOTES} == {"db01"}
+    found = run(tables, "--journal", journals["db01"]).found
+    assert [row[2] for row in found if row[2] in ("no_before_image", "made_in_v23")] == ["no_before_image"]
+    # Another attribute than that is a problem.
+    tables.put_records(changed(of_live, {"isCurrentVersion": {"BOOL": False}, "comment": "damaged"}))
+    assert ("db01" + DELETED, "a", "record_content_differs", "comment") in run(tables, *given).found
+
+
+def test_a_lost_run_after_a_whole_rollback_is_looked_for(tables, capsys):
+    """It was killed, so no summary tells of it."""
+    tables.put(asset("a"), asset("b"))
+    assert migration.main(tables.flags) == 0
+    given = ["--journal", "backups"]
+    assert verify.rollback.main([*tables.flags, *given, "--yes"]) == 0
+    assert migration.main([*tables.flags, "--limit", "1", "--journal-dir", "lost", "--report-dir", "lost"]) == 0
+    capsys.readouterr()
+    assert run(tables, *given).status == 1
+    assert "Next: migrate what is not migrated yet; look for the journals of 1 migrated " in capsys.readouterr().out
+    result = run(tables, "--restored", *given)
+    assert (result.status, [row[2] for row in result.found]) == (0, ["still_migrated"])
+    shown = capsys.readouterr().out
+    assert "\nVERIFIED IN PART: " in shown
+    assert "Next: one asset is still migrated, by no journal beside those given: look for the missing one" in shown
+
+
 def test_a_day_with_two_buckets_and_users_comes_to_its_end(tables, capsys):
     """A run with the wrong one, the rest with the right one, which also repairs an asset of the other; users edit; both
     are rolled back as far as that goes; v2.2 goes on; and the day again."""
