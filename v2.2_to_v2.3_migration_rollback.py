@@ -18,7 +18,7 @@ Each before image has one outcome:
     restored            the asset is as before, and so are the version records
     nothing_to_restore  the asset was not migrated, or is restored already
     superseded          a later before image of the same asset counts: in the same journal, in that of a later
-                        run beside it that was not given, or one that failed or was not come to
+                        run beside it that was not given, or one that was not restored
     record_kept         the asset is restored; its version record is another than the run left and stays
     changed_since       the asset is not as the migration left it, or another one; it was not touched
     asset_deleted       the asset is gone, or was archived; it was not brought back
@@ -211,7 +211,8 @@ class BeforeImage:
     claims: what was done to version records for it, the last first.
     """
 
-    def __init__(self, entry: Any, journal: Journal, superseded: bool) -> None:
+    def __init__(self, entry: Any, journal: Journal, superseded: bool = False, by_another: bool = False) -> None:
+        """superseded: by a later one of its run; by_another: by one of a run that was not given."""
         header = journal.header
         self.journal = journal
         self.asset = entry.asset
@@ -222,7 +223,8 @@ class BeforeImage:
         self.before = {name: entry.asset.get(name) for name in written}
         self.after = {**self.before, **self.plan.set_attributes, **dict.fromkeys(self.plan.remove_attributes)}
         self.size = entry.size
-        self.superseded = superseded
+        self.superseded = superseded or by_another
+        self.superseded_by_another = by_another
         self.given_back = journal.gave_back(self.key[1:])  # by an earlier rollback
         self.claims = []  # type: List[Any]
 
@@ -621,7 +623,7 @@ class Archive:
                 key = (journal.header["assets_table_name"], *keys_of(entry.asset))
                 is_live_twin = not migration.is_archived(entry.asset) and self.has(migration.twin_key(key))
                 if is_live_twin if number < len(journals) else self.has(key):
-                    self.add(BeforeImage(entry, journal, False))
+                    self.add(BeforeImage(entry, journal))
 
 
 def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
@@ -634,7 +636,7 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
             if entry.asset:
                 counts[-1] += 1
                 if migration.is_archived(entry.asset):
-                    archive.add(BeforeImage(entry, journal, False))
+                    archive.add(BeforeImage(entry, journal))
             elif entry.claim:
                 archive.add_claim(entry.database_id, entry.claim)
     return counts, archive
@@ -780,14 +782,13 @@ class LaterImages:
     def __init__(self, journals: Iterable[Journal], lost: Sequence[LostJournal]) -> None:
         """journals: those that are not given, the newest first, marked as Summaries.taken_back does. lost: what cannot
         be read."""
-        images_of = list(journals)[::-1]
-        self.journals = [journal for journal in images_of if journal.left is None]  # not yet taken back
+        self.journals = list(journals)[::-1]
         self.lost = lost
         self.superseded = collections.Counter()  # type: collections.Counter  # by marks, images that do not count
         self.database = migration.temporary_database(
             "CREATE TABLE later (key TEXT PRIMARY KEY, started TEXT) WITHOUT ROWID"
         )
-        for journal in images_of:
+        for journal in self.journals:
             for entry in migration.read_journal_backwards(journal.file):
                 if entry.asset and not journal.gave_back(keys_of(entry.asset)):
                     row = (migration.to_json(keys_of(entry.asset)), migration.to_json(journal.order))
@@ -838,8 +839,7 @@ def read_before_images(journals: List[Journal], later: Optional[LaterImages] = N
                 claims.add(entry)
                 continue
             key = keys_of(entry.asset)
-            superseded_by_run = later is not None and later.have(key, journal)
-            image = BeforeImage(entry, journal, key in superseded or superseded_by_run)
+            image = BeforeImage(entry, journal, key in superseded, later is not None and later.have(key, journal))
             image.set_claims(claims.of(*key))
             # "again" means: older images of this asset follow, up to the first without it.
             (superseded.add if entry.again else superseded.discard)(key)
@@ -975,7 +975,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
         return "changed_since", (Finding("changed_since", names, message),)
     if not changed:
         return "restored", ()
-    if image.given_back or was_not_migrated(image, now.asset):
+    if was_not_migrated(image, now.asset):
         return "nothing_to_restore", ()
     differences = [
         "%s is %s, not %s" % (name, _shown(now.asset.get(name)), _shown(image.after[name])) for name in changed
@@ -1156,11 +1156,10 @@ class ClaimedRecords:
     async def settle(self, image: BeforeImage, now: Now, outcome: str, untouched: bool) -> Optional[List[str]]:
         """Take back what was done to version records for an asset. Returns what became of each; None where others
         were faster with one."""
-        exchanges = (claim.now for claim in image.claims if claim.was and claim.wrote)
-        self.archive.settle(image, map(self.database.record_key, exchanges))
-        if outcome == "changed_since":
-            self.hold(image)
+        if outcome == "changed_since" or image.superseded_by_another:
+            self.leave(image)
             return [HELD] * len(image.claims)
+        self.settle_exchanges(image)
         steps = []  # type: List[Step]
         for claim, stored in zip(image.claims, now.records):
             step = await self.step_for(image, claim, stored, now, outcome)
@@ -1173,8 +1172,13 @@ class ClaimedRecords:
         self.keep(image, steps, outcome)
         return [step.what for step in steps]
 
-    def hold(self, image: BeforeImage) -> None:
+    def settle_exchanges(self, image: BeforeImage) -> None:
+        exchanges = (claim.now for claim in image.claims if claim.was and claim.wrote)
+        self.archive.settle(image, map(self.database.record_key, exchanges))
+
+    def leave(self, image: BeforeImage) -> None:
         """Keep what belongs to an asset that is not taken back; its archived twin may be, and its record then go."""
+        self.settle_exchanges(image)
         for claim in image.claims:
             key = self.database.record_key(claim.now)
             if image.is_own(claim):
@@ -1319,29 +1323,38 @@ class Rollback:
         self.shown = 0
         self.turns = migration.Turns()
         self.told = Keys()
-        self.unsettled = Keys()  # assets of which a before image failed, or was not come to
+        self.unsettled = Keys()  # assets of which a before image was not restored
 
     async def roll_back(self, image: BeforeImage) -> None:
         turn = self.turns.of(image.key[2])
         async with turn:
             await self.tally.outcome_of(image.key, self.told_once(image))
-        if image.key[1:] not in self.later:
-            self.owners.keys.add(image.key[1], image.key[2], None)  # what is there, this has told of
 
     async def told_once(self, image: BeforeImage) -> Any:
         """Take one asset back, unless its newer before image, of another run, is still to be. What it was reported for
         by that, it is not once more."""
         if self.unsettled.has(image.key):
-            self.records.hold(image)
+            self.records.leave(image)
             return "superseded", ()
         try:
             outcome, findings = await self.way_of(image)
         except BaseException:
             self.unsettled.add(image.key)
+            self.tell_of(image, "failed")
             raise
-        if outcome == "asset_deleted" and image.given_back:
-            return "nothing_to_restore", ()
+        if outcome == "changed_since":
+            self.unsettled.add(image.key)
+        if image.given_back and findings and findings[0].code in ("changed_since", "asset_deleted"):
+            return "nothing_to_restore", ()  # what is there now, or is not, others have made so
+        self.tell_of(image, outcome)
         return outcome, tuple(one for one in findings if self.told.add((*image.key, outcome)))
+
+    def tell_of(self, image: BeforeImage, outcome: str) -> None:
+        """Whatever is there, a journal has told of it; and it is not migrated any more, or no other journal is known to
+        have migrated it."""
+        is_back = outcome in ("restored", "record_kept") and "currentVersionId" not in image.asset
+        if is_back or image.key[1:] not in self.later:
+            self.owners.keys.add(image.key[1], image.key[2], None)
 
     async def way_of(self, image: BeforeImage) -> Any:
         """Take one asset back; whenever a write finds it changed, look again."""
@@ -1673,7 +1686,8 @@ def run_rollback(
         in_none, first, of_later = (0, [], len(later)) if run.stopped or error else still_new(rollback, later)
         summary["assets_of_journals_not_given"] = of_later
         summary["migrated_in_no_journal"], summary["first_in_no_journal"] = in_none, first
-        buckets = {journal.header["asset_bucket_name"] for journal in later.journals}
+        untouched = (journal for journal in later.journals if journal.left is None)
+        buckets = {journal.header["asset_bucket_name"] for journal in untouched}
         summary["other_buckets"] = sorted(buckets - {settings.asset_bucket_name})
         # Whole: what is left of it, no later rollback by these journals alone would take back.
         whole = not tally.codes["record_stays"] and not later.superseded

@@ -16,7 +16,7 @@ import types
 
 import pytest
 from conftest import LOCAL, before_first, patch_execute
-from v22 import BY_ANN, DELETED, M, N, S, asset, changed, migrated, partiql, record, version
+from v22 import BY_ANN, DELETED, L, M, N, S, asset, changed, migrated, partiql, record, version
 
 from load_migration import HERE, load_script, migration
 from sample_assets import sample_assets, sample_shapes
@@ -1186,6 +1186,109 @@ def test_the_record_of_an_asset_that_users_archived_over_another_stays_as_it_is(
         assert rollback.main([*tables.flags, "--yes", "--journal", *journals]) == 1
     assert tables.asset(ARCHIVE, "a") == archived
     assert tables.record("a", "3") == its_record
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_an_older_before_image_is_not_written_where_a_newer_one_was_refused(tables, lost):
+    """A run was killed between before image and change, v2.2 went on, the next run was rolled back alone."""
+    tables.put(asset("a"), asset("b"))
+    assert migration.main(tables.flags) == 0
+    (first,) = glob.glob("backups/*")
+    went_on = asset("a", versions=L(M(Version="1"), M(Version="2"), M(Version="4")))
+    tables.put(went_on)
+    assert migration.main(tables.flags) == 0
+    (second,) = {*glob.glob("backups/*")} - {first}
+    assert rollback.main([*tables.flags, "--yes", "--journal", second]) == 0
+    assert tables.asset("db01", "a") == went_on
+    assert migration.main(tables.flags) == 0
+    (third,) = {*glob.glob("backups/*")} - {first, second}
+    migrated_again = tables.asset("db01", "a")
+    if lost:
+        os.remove(third)
+    assert rollback.main([*tables.flags, "--yes", "--journal", "backups"]) == (1 if lost else 0)
+    assert tables.asset("db01", "a") == (migrated_again if lost else went_on)
+    if lost:
+        with open(newest("reports/rollback_*.csv"), newline="", encoding="utf-8-sig") as file:
+            assert {(row["outcome"], row["code"]) for row in csv.DictReader(file) if row["asset_id"] == "a"} == {
+                ("changed_since", "migrated_again")
+            }
+
+
+def an_archived_one_and_a_live_one_made_later(tables):
+    """In two runs; the second made the archived one's record not current. Returns the names of the journals."""
+    tables.put(asset("a", ARCHIVE))
+    assert migration.main(tables.flags) == 0
+    (first,) = glob.glob("backups/*")
+    tables.put(asset("a", currentVersion=version(Version="4")))
+    assert migration.main(tables.flags) == 0
+    (second,) = {*glob.glob("backups/*")} - {first}
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "parts", ["2 then folder", "1 and 2 then folder", "2 then 1 then folder", "2 then 3 then folder"]
+)
+def test_a_second_day_is_taken_back_in_parts(tables, parts):
+    """What is superseded by a journal not given leaves all version records as they are."""
+    journals = dict(zip("12", an_archived_one_and_a_live_one_made_later(tables)), folder="backups")
+    assert rollback.main([*tables.flags, "--yes", "--journal", "backups"]) == 0
+    back = tables.contents()
+    assert migration.main(tables.flags) == 0
+    (journals["3"],) = {*glob.glob("backups/*")} - {*journals.values()}
+    again = tables.contents()
+    for step in parts.split(" then "):
+        names = [journals[name] for name in step.split(" and ")]
+        status = rollback.main([*tables.flags, "--yes", "--journal", *names])
+        if journals["3"] not in names and "backups" not in names and tables.contents()[0] == again[0]:
+            assert tables.contents() == again
+    assert status == 0 and tables.contents() == back
+    assert verify.main([*tables.flags, "--restored", "--journal", "backups"]) == 0
+
+
+@pytest.mark.parametrize("with_summary", [True, False])
+@pytest.mark.parametrize("new_version", [True, False])
+def test_records_of_assets_that_a_lost_run_migrated_again_stay_as_they_are(tables, with_summary, new_version, capsys):
+    """And what users then edit is told of: it is in no journal."""
+    an_archived_one_and_a_live_one_made_later(tables)
+    flags = [*tables.flags, "--yes", "--journal", "backups"]
+    assert rollback.main(flags) == 0
+    known = {*glob.glob("backups/*")}
+    assert migration.main(tables.flags) == 0
+    (lost,) = {*glob.glob("backups/*")} - known
+    os.remove(lost)
+    if not with_summary:
+        os.remove(os.path.join("reports", os.path.basename(lost)[:-6] + "_summary.json"))
+    if new_version:
+        edit(tables, asset("a"), currentVersionId="5")
+        tables.put_records(
+            changed(tables.record("a", "4"), {"isCurrentVersion": {"BOOL": False}}),
+            record("a", assetVersionId="5", **BY_ANN),
+        )
+    else:
+        edit(tables, asset("a"), previewLocation=M(Key="of-users.png", Bucket="asset-bucket"))
+    before = tables.contents()
+    capsys.readouterr()
+    assert rollback.main(flags) == 1  # the archived one was migrated again
+    assert tables.contents() == before
+    assert "  1  with a currentVersionId, in no journal here: " in capsys.readouterr().out
+
+
+def test_what_an_ended_rollback_left_is_named_where_its_journal_is_not_given(tables, capsys):
+    """But not what was taken back by a journal given."""
+    tables.put(asset("a"), asset("b"))
+    assert migration.main(tables.flags) == 0
+    (first,) = glob.glob("backups/*")
+    tables.put(asset("a"), asset("b"))  # as if that was killed before its changes
+    assert migration.main(tables.flags) == 0
+    (second,) = {*glob.glob("backups/*")} - {first}
+    edit(tables, asset("b"), previewLocation=M(Key="of-users.png", Bucket="asset-bucket"))
+    undone = rollback.main([*tables.flags, "--yes", "--journal", second])
+    shown = capsys.readouterr().out
+    assert undone == 1 and "            1  still migrated, at most, by the journals not given" in shown
+    assert rollback.main([*tables.flags, "--yes", "--journal", first]) == 0
+    shown = capsys.readouterr().out
+    assert "            1  still migrated, at most, by the journals not given" in shown
+    assert "  warning  journal %s: NOT GIVEN; " % second in shown
 
 
 SUMMARIES = [
