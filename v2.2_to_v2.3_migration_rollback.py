@@ -138,6 +138,11 @@ Claim = migration.Claim
 # --------------------------------------------------------------------------------------
 
 
+def keys_of(asset: Item) -> Tuple[str, str]:
+    """Its databaseId and assetId."""
+    return asset["databaseId"]["S"], asset["assetId"]["S"]
+
+
 class Journal(NamedTuple):
     """A journal of the migration, not yet read beyond its first line."""
 
@@ -153,6 +158,9 @@ class Journal(NamedTuple):
     @property
     def path(self) -> str:
         return self.file.path
+
+    def key_of(self, asset: Item) -> Key:
+        return (self.header["assets_table_name"], *keys_of(asset))
 
     def gave_back(self, key: Sequence[str]) -> bool:
         """Whether a rollback by it that came to its end restored the asset of this databaseId and assetId."""
@@ -198,11 +206,6 @@ def is_overruled(record: Item) -> bool:
     return record.get("isCurrentVersion") == migration.NOT_CURRENT
 
 
-def keys_of(asset: Item) -> Tuple[str, str]:
-    """Its databaseId and assetId."""
-    return asset["databaseId"]["S"], asset["assetId"]["S"]
-
-
 class BeforeImage:
     """An asset as it was before the migration, with the plan that was made from it then.
 
@@ -216,7 +219,7 @@ class BeforeImage:
         header = journal.header
         self.journal = journal
         self.asset = entry.asset
-        self.key = (header["assets_table_name"], *keys_of(entry.asset))
+        self.key = journal.key_of(entry.asset)
         self.plan = migration.plan_asset(entry.asset, header["asset_bucket_name"], header["started"], entry.facts)
         self.record = self.plan.record
         written = (*migration.OWNED_FIELDS, *self.plan.set_attributes)
@@ -550,7 +553,7 @@ class Archive:
     def __init__(self, starts: Iterable[str]) -> None:
         """starts: of the runs, as Journal has them."""
         self.starts = frozenset(starts)
-        columns = "key TEXT, before TEXT, after TEXT, PRIMARY KEY (key, before, after)"
+        columns = "key TEXT, before TEXT, after TEXT, given INTEGER, PRIMARY KEY (key, before, after)"
         self.database = migration.temporary_database("CREATE TABLE images (%s) WITHOUT ROWID" % columns)
         self.empty = True
         self.without_exchanges = True
@@ -581,10 +584,10 @@ class Archive:
             row = [migration.to_json(value) for value in (record[1:], image.key[1])]
             self.database.execute("UPDATE exchanges SET settled = 1 WHERE record = ? AND database_id = ?", row)
 
-    def add(self, image: BeforeImage) -> None:
+    def add(self, image: BeforeImage, given: bool = True) -> None:
         self.empty = False
         row = [migration.to_json(value) for value in (image.key, image.asset, image.whole_after)]
-        self.database.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", row)
+        self.database.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?)", [*row, given])
 
     def explaining(self, key: Key, asset: Item) -> Iterator[Item]:
         """The assets of this key, each as the migration found it, for which an asset is as it found or left that."""
@@ -599,7 +602,8 @@ class Archive:
         return any(True for _ in self.explaining(key, asset))
 
     def has(self, key: Key) -> bool:
-        query = "SELECT 1 FROM images WHERE key = ?"
+        """Whether a journal that was given tells of an asset."""
+        query = "SELECT 1 FROM images WHERE key = ? AND given"
         return self.database.execute(query, (migration.to_json(key),)).fetchone() is not None
 
     def may_hold_the_live_one(self, image: BeforeImage, asset: Item, twin: Optional[Item]) -> bool:
@@ -611,19 +615,24 @@ class Archive:
         there, found = ({**item, "databaseId": {"S": live[1]}} for item in (asset, image.asset))
         return any(migration.differing(before, found) for before in self.explaining(live, there))
 
-    def add_others(self, journals: List[Journal], not_given: List[Journal]) -> None:
-        """Add the before images of the live assets that have archived ones here, and what journals that were not given
-        have of either."""
+    def add_live_twins(self, journals: List[Journal]) -> None:
+        """Add the before images of the live assets that have archived ones here."""
         if self.empty:
             return
-        for number, journal in enumerate(journals + not_given):
+        for journal in journals:
             for entry in migration.read_journal_backwards(journal.file):
-                if not entry.asset:
-                    continue
-                key = (journal.header["assets_table_name"], *keys_of(entry.asset))
-                is_live_twin = not migration.is_archived(entry.asset) and self.has(migration.twin_key(key))
-                if is_live_twin if number < len(journals) else self.has(key):
+                key = journal.key_of(entry.asset) if entry.asset else None
+                if key and not migration.in_archive(key[1]) and self.has(migration.twin_key(key)):
                     self.add(BeforeImage(entry, journal))
+
+    def add_from_others(self, journals: List[Journal]) -> None:
+        """Add what journals that were not given, or that were taken back, tell of archived assets, and of the live ones
+        that are here."""
+        for journal in journals:
+            for entry in migration.read_journal_backwards(journal.file):
+                key = journal.key_of(entry.asset) if entry.asset else None
+                if key and (migration.in_archive(key[1]) or self.has(key)):
+                    self.add(BeforeImage(entry, journal), given=False)
 
 
 def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
@@ -1507,7 +1516,9 @@ def roll_back(argv: Optional[List[str]]) -> int:
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = Summaries(storage, settings.report_dir)
-    journals = without_undone(journals, summaries, skipped)
+    opened, journals = journals, without_undone(journals, summaries, skipped)
+    kept = {journal.path for journal in journals}
+    undone = [journal for journal in opened if journal.path not in kept]
     allow_many_files()
     with contextlib.ExitStack() as locks:
         with migration.preparing():
@@ -1517,7 +1528,8 @@ def roll_back(argv: Optional[List[str]]) -> int:
             counts, archive = survey(journals)
             require_images(journals, counts, summaries)
             not_given, lost = journals_not_given(journals, beside, storage, summaries)
-            archive.add_others(journals, not_given)
+            archive.add_live_twins(journals)
+            archive.add_from_others(not_given + undone)
             later = LaterImages(summaries.taken_back(not_given, list(map(images_in, not_given)), lost), lost)
             journals = summaries.taken_back(journals, counts, lost)
         rows = journal_rows(journals, counts) + skipped.rows()
@@ -1688,7 +1700,8 @@ def run_rollback(
         summary["migrated_in_no_journal"], summary["first_in_no_journal"] = in_none, first
         untouched = (journal for journal in later.journals if journal.left is None)
         buckets = {journal.header["asset_bucket_name"] for journal in untouched}
-        summary["other_buckets"] = sorted(buckets - {settings.asset_bucket_name})
+        # While a journal of this one is left, that comes first.
+        summary["other_buckets"] = [] if settings.asset_bucket_name in buckets else sorted(buckets)
         # Whole: what is left of it, no later rollback by these journals alone would take back.
         whole = not tally.codes["record_stays"] and not later.superseded
         summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and whole

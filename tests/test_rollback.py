@@ -1273,6 +1273,23 @@ def test_records_of_assets_that_a_lost_run_migrated_again_stay_as_they_are(table
     assert "  1  with a currentVersionId, in no journal here: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("order", ["live archived folder", "archived live folder", "archived folder", "archived both"])
+def test_an_edited_asset_whose_archived_twin_was_taken_back_before_is_taken_back_too(tables, order):
+    """What the journal of the twin tells still explains it: nobody has archived another."""
+    tables.put(asset("a", currentVersion=version(Version="4")), asset("a", ARCHIVE))
+    before, journals = tables.contents(), {"folder": ["backups"]}
+    for name, database_id in (("archived", ARCHIVE), ("live", "db01")):
+        known = {*glob.glob("backups/*")}
+        assert migration.main([*tables.flags, "--database-id", database_id]) == 0
+        journals[name] = [*{*glob.glob("backups/*")} - known]
+    journals["both"] = journals["archived"] + journals["live"]
+    edit(tables, asset("a"), tags=L("of users"))
+    for step in order.split():
+        status = rollback.main([*tables.flags, "--yes", "--journal", *journals[step]])
+    before[0]["db01", "a"]["tags"] = L("of users")
+    assert status == 0 and tables.contents() == before
+
+
 def test_what_an_ended_rollback_left_is_named_where_its_journal_is_not_given(tables, capsys):
     """But not what was taken back by a journal given."""
     tables.put(asset("a"), asset("b"))
