@@ -922,6 +922,7 @@ REASONS = {
     IN_DOUBT: "it may be of the asset under databaseId {}, or of its history",
     HELD: "it may be of an asset that was not taken back",
 }
+UNUSED = "that run made it, but the asset has another one, and none needs it"
 UNNEEDED = "it is as it was before that run, and no asset needs it"
 
 
@@ -1167,6 +1168,8 @@ class ClaimedRecords:
         were faster with one."""
         if outcome == "changed_since" or image.superseded_by_another:
             self.leave(image)
+            if outcome == "changed_since":
+                await self.report_unneeded(image, now)
             return [HELD] * len(image.claims)
         self.settle_exchanges(image)
         steps = []  # type: List[Step]
@@ -1194,6 +1197,19 @@ class ClaimedRecords:
                 self.kept.hold(image.key, key)
             elif claim.wrote and claim.certain:
                 self.kept.owe(key, claim.now)
+
+    async def report_unneeded(self, image: BeforeImage, now: Now) -> None:
+        """Report the version record that was made for an asset which users have changed before that relied on it: a run
+        was killed in between."""
+        version_id = migration.text_of((now.asset or {}).get("currentVersionId"))
+        for claim, stored in zip(image.claims, now.records):
+            if stored is None or not (claim.wrote and image.is_own(claim)) or migration.differing(stored, claim.now):
+                continue
+            key = self.database.record_key(claim.now)
+            if version_id is None or migration.is_before(key[2], version_id):
+                continue  # it may be its history
+            if await self.owners.find(key, (), migration.needs_record) is None:
+                self.kept.report(key, *image.key[1:], "changed_since", UNUSED)
 
     async def step_for(self, image: BeforeImage, claim: Any, stored: Optional[Item], now: Now, outcome: str) -> Step:
         """What is to become of a version record that was claimed for an asset."""

@@ -88,7 +88,11 @@ ERROR_TYPES = collections.OrderedDict(
             " the application.",
         ),
         ("not_current_version", "The record of the asset's version says the wrong thing in isCurrentVersion."),
-        ("several_current_versions", "Several version records are current, and one of them is no asset's version."),
+        (
+            "several_current_versions",
+            "Several version records are current, and one of them is no asset's version: set its isCurrentVersion to"
+            " false, or delete it if it is not wanted.",
+        ),
         ("version_record_invalid", "An attribute of a version record is missing or of a type the application refuses."),
         ("date_in_old_form", "dateCreated is in v2.2's form, which the application shows as Invalid Date."),
         ("asset_location_invalid", "assetLocation does not name a key and a bucket as the application needs them."),
@@ -1010,7 +1014,8 @@ class Restoration:
         records = [self.database.record_key(claim.now) for claim in claims]
         found = await run.tables.get([key] * bool(before or records) + records)
         asset = found.get(key)
-        goes_on = asset is not None and not is_in_old_form(asset)  # by users: then its older records are its history
+        # Where users have gone on from it, its older records are its history.
+        version_id = None if asset is None or is_in_old_form(asset) else migration.version_id_of(asset)
         again = before and asset and before.given_back and is_to_migrate(before.asset) and not is_to_migrate(asset)
         if before:
             self.tally.images += 1
@@ -1027,7 +1032,9 @@ class Restoration:
                 continue
             if not claim.wrote and not migration.looks_like_ours(stored):
                 continue
-            if goes_on or await self.is_needed(run, record, migration.needs_record):
+            if version_id is not None and migration.is_before(record[2], version_id):
+                continue
+            if await self.is_needed(run, record, migration.needs_record):
                 continue
             if await self.owners.find_whose_history(record, ()) is not None:
                 continue
@@ -1429,14 +1436,13 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
     flags = migration.connection_of(typed)
     if summary["other_buckets"]:
         return rollback.next_step_of_other_bucket(summary["other_buckets"][0], typed)
-    if summary["rollback_ended"] and not summary["journals_not_given"]:
+    if summary["rollback_ended"]:
         if not not_covered(summary):
             return LEFT_BY_ROLLBACK % files, None, {}
         step, script, flags = next_step_of_restored(summary, storage, flags, files)
         return "see the problems in the report; " + step, script, flags
-    journal = all_folders(summary, storage) if summary["journals_not_given"] else typed["journal"]
     step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
-    return step, ROLLBACK, {**flags, "journal": journal}
+    return step, ROLLBACK, {**flags, "journal": typed["journal"]}
 
 
 def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str, Any], files: str) -> Advice:
@@ -1462,7 +1468,8 @@ def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str
             " before users come back, and file %s"
         )
         return step % (still, beside, files), None, {}
-    step = "%s: to roll back the rest too, give all journals; if that is to stay, file %s" % (still, files)
+    step = "%s: to roll back the rest too, give all journals; if that is to stay, migrate again, or file %s"
+    step %= still, files
     return step, ROLLBACK, {**flags, "journal": all_folders(summary, storage)}
 
 

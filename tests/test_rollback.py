@@ -1290,6 +1290,40 @@ def test_an_edited_asset_whose_archived_twin_was_taken_back_before_is_taken_back
     assert status == 0 and tables.contents() == before
 
 
+def test_a_record_of_a_killed_run_whose_asset_users_went_on_with_otherwise_is_named(tables, capsys):
+    """v2.3 makes version 1 of an asset in the old form; the run had made its record 3 and was killed. Only that run is
+    undone, another is not."""
+    tables.put(asset("a"), asset("b"))
+    assert migration.main([*tables.flags, "--limit", "1"]) == 0
+    (first,) = glob.glob("backups/*")
+    (other,) = (name for name in "ab" if "currentVersion" in tables.asset("db01", name))
+    assert migration.main(tables.flags) == 0
+    (second,) = {*glob.glob("backups/*")} - {first}
+    touched = changed(asset(other), {"currentVersion": None, "versions": None, "currentVersionId": "1"})
+    tables.put(touched)
+    tables.put_records(record(other, assetVersionId="1", **BY_ANN))
+    assert rollback.main([*tables.flags, "--yes", "--journal", second]) == 1
+    with open(newest("reports/rollback_*.csv"), newline="", encoding="utf-8-sig") as file:
+        rows = {row["code"]: row["message"] for row in csv.DictReader(file)}
+    assert set(rows) == {"changed_since", "record_stays"}
+    assert rows["record_stays"].startswith(
+        "The version record 3 stays: that run made it, but the asset has another one"
+    )
+    assert verify.main([*tables.flags, "--restored", "--output", "out.csv", "--journal", second]) == 1
+    with open("out.csv", newline="", encoding="utf-8-sig") as file:
+        assert {row["error_type"] for row in csv.DictReader(file)} == {"not_restored", "record_left", "still_migrated"}
+    *_, step, command = capsys.readouterr().out.splitlines()
+    assert step.startswith(
+        "Next: see the problems in the report; one asset is still migrated: to roll back the rest too"
+    )
+    assert "if that is to stay, migrate again, or file the report:" in step and command.endswith("--journal backups")
+    assert tables.asset("db01", other) == touched
+    tables.client.delete_item(TableName=tables.versions, Key={"assetId": S(other), "assetVersionId": S("3")})
+    assert rollback.main([*tables.flags, "--yes", "--journal", second]) == 1
+    with open(newest("reports/rollback_*.csv"), newline="", encoding="utf-8-sig") as file:
+        assert {row["code"] for row in csv.DictReader(file)} == {"changed_since"}
+
+
 def test_what_an_ended_rollback_left_is_named_where_its_journal_is_not_given(tables, capsys):
     """But not what was taken back by a journal given."""
     tables.put(asset("a"), asset("b"))
