@@ -945,6 +945,8 @@ class Now(NamedTuple):
 
 
 OF_ANOTHER_RUN = "If a run made it whose journal was not given, roll back by that too. "
+# By these, of the attributes that the migration leaves alone, one asset is told from another.
+SELDOM_EDITED = ("assetName", "assetType", "snsTopic")
 MIGRATED_AGAIN = (
     "An earlier rollback took it back, and a run whose journal was not given has migrated it again, or somebody by"
     " hand: give that one. "
@@ -991,6 +993,9 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
         "%s is %s, not %s" % (name, _shown(now.asset.get(name)), _shown(image.after[name])) for name in changed
     ]
     message = "It is not as the migration left it: %s." % "; ".join(differences)
+    others = [name for name in SELDOM_EDITED if not migration.same(now.asset.get(name), image.asset.get(name))]
+    if others:
+        message += " It may be another asset, made in its place: it differs in %s too." % ", ".join(others)
     return "changed_since", (Finding("changed_since", ", ".join(changed), message),)
 
 

@@ -72,6 +72,7 @@ PAGE_ROWS = 10000  # problems in the HTML page; the CSV file has them all
 # table of records is read, and those count whose assetId is in a database that was read.
 QUERIED_ASSETS = 10000
 SHOWN_CHARACTERS = 200  # of a value in the report
+NAMED_IN_ROW = 300  # assets, in a row that stands for many: a spreadsheet's cell takes 32,767 characters
 
 REPORT_COLUMNS = ("database_id", "asset_id", "error_type", "field", "expected", "actual", "error_message")
 
@@ -1110,8 +1111,8 @@ def add_of_many(add: Callable[..., None], error_type: str, what: str, keys: Any)
     """Add one row for all assets or version records of a kind, if there are any; it names the first of them."""
     count = len(keys)
     if count:
-        names = ", ".join(migration.name_of(*key) for key in keys.first(migration.SHOWN_ASSETS))
-        others = " and others" if count > migration.SHOWN_ASSETS else ""
+        names = ", ".join(migration.name_of(*key) for key in keys.first(NAMED_IN_ROW))
+        others = " and others" if count > NAMED_IN_ROW else ""
         message = "%s: %s%s." % (what, names, others)
         add(Problem("", "", error_type, "", "none", str(count), message), assets=count)
 

@@ -1324,6 +1324,18 @@ def test_a_record_of_a_killed_run_whose_asset_users_went_on_with_otherwise_is_na
         assert {row["code"] for row in csv.DictReader(file)} == {"changed_since"}
 
 
+@pytest.mark.parametrize("anew", [True, False])
+def test_an_asset_made_in_the_place_of_another_is_called_so(tables, anew):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    other = {"assetName": "Another", "assetType": ".ifc"} if anew else {"description": "Edited"}
+    tables.put(migrated("a", currentVersionId="1", **other))
+    tables.put_records(record("a", assetVersionId="1", **BY_ANN))
+    rows = {row["code"]: row["message"] for row in roll_back(tables, run).rows}
+    said = " It may be another asset, made in its place: it differs in assetName, assetType too."
+    assert rows["changed_since"].endswith(said) is anew
+
+
 def test_what_an_ended_rollback_left_is_named_where_its_journal_is_not_given(tables, capsys):
     """But not what was taken back by a journal given."""
     tables.put(asset("a"), asset("b"))

@@ -933,7 +933,8 @@ def test_a_journal_of_another_endpoint_is_refused(tables, capsys):
     assert "its endpoint_url is http://localhost:1, not " in capsys.readouterr().err
 
 
-def test_migrated_assets_that_no_journal_covers_are_counted(tables):
+def test_migrated_assets_that_no_journal_covers_are_counted(tables, monkeypatch):
+    monkeypatch.setattr(verify, "NAMED_IN_ROW", 10)
     first = journal_of(tables, asset("a1"), asset("a2"))
     second = journal_of(tables, asset("b1"))
     put_healthy(tables, *("c%02d" % number for number in range(12)))
