@@ -58,7 +58,7 @@ import weakref
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 TOOL_VERSION = "1.0.0"
 USER_AGENT = "vams-migration/%s" % TOOL_VERSION
@@ -4255,7 +4255,7 @@ def journals_of_tables(
                 others.setdefault((key, header[key]), []).append((journal, journal_mark(journal, header)))
     read = functools.partial(read_summary, storage)
     rollbacks = rollback_summaries(storage, settings.report_dir, read) if others else ()
-    taken_back = {mark for summary in rollbacks for mark in ended_journals(summary)}
+    taken_back = marks_taken_back(rollbacks)
     text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
     fix = "check %s. If the other one was wrong, roll that run back with it."
     checks = []
@@ -4281,6 +4281,11 @@ def ended_journals(summary: Mapping[str, Any]) -> Dict[str, int]:
         return {}
     superseded = summary.get("superseded_of_journals", {})
     return {mark: count for mark, count in summary.get("images_of_journals", {}).items() if mark not in superseded}
+
+
+def marks_taken_back(rollbacks: Iterable[Mapping[str, Any]]) -> Set[str]:
+    """Of the journals by which one of these rollbacks came to its end."""
+    return {mark for summary in rollbacks for mark in ended_journals(summary)}
 
 
 def undone_journals(rollbacks: Iterable[Mapping[str, Any]]) -> Dict[str, Tuple[str, float]]:

@@ -472,23 +472,23 @@ def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Ski
 
 def without_undone(
     journals: List[Journal], summaries: "Summaries", skipped: Skipped, afterwards: bool = False
-) -> List[Journal]:
+) -> Tuple[List[Journal], List[Journal]]:
     """The journals without those that an earlier rollback has taken back whole: what users have made of their assets
-    since is theirs. Those of one run, which were named, count all the same. Where all were taken back those are
-    returned, as taken back, of which that was after the last run.
+    since is theirs; and these. Those of one run, which were named, count all the same. Where all were taken back those
+    count, as taken back, of which that was after the last run.
     afterwards: these count too, for the rollback has just ended. skipped: gets those that are left out."""
     undone = summaries.undone()
     if not undone or are_meant(journals):
-        return journals
+        return journals, []
     newest = max(journal.order for journal in journals)
     left = [journal for journal in journals if journal.mark not in undone]
     lately = [journal for journal in journals if undone.get(journal.mark, newest) >= newest] or journals
     chosen = lately if afterwards else left or [journal._replace(left=frozenset()) for journal in lately]
     kept = {journal.path for journal in chosen}
-    for journal in journals:
-        if journal.path not in kept:
-            skipped.add("undone", "Journal %s was taken back by an earlier rollback." % journal.path)
-    return chosen
+    left_out = [journal for journal in journals if journal.path not in kept]
+    for journal in left_out:
+        skipped.add("undone", "Journal %s was taken back by an earlier rollback." % journal.path)
+    return chosen, left_out
 
 
 def are_meant(journals: List[Journal]) -> bool:
@@ -1473,9 +1473,10 @@ def journals_not_given(
     beside = journals_in(((file, True) for file in files if not is_empty(file)), Skipped())
     beside = [journal._replace(named=False) for journal in beside if journal.run not in given]
     missing = summaries.missing(journals + beside)
+    undone_stems = {mark.rpartition(" ")[0] for mark in undone}
     return (
         [journal for journal in beside if journal.mark not in undone],
-        [missing[stem] for stem in missing if stem not in {mark.rpartition(" ")[0] for mark in undone}],
+        [missing[stem] for stem in missing if stem not in undone_stems],
     )
 
 
@@ -1537,9 +1538,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = Summaries(storage, settings.report_dir)
-    opened, journals = journals, without_undone(journals, summaries, skipped)
-    kept = {journal.path for journal in journals}
-    undone = [journal for journal in opened if journal.path not in kept]
+    journals, undone = without_undone(journals, summaries, skipped)
     allow_many_files()
     with contextlib.ExitStack() as locks:
         with migration.preparing():
@@ -1681,12 +1680,12 @@ def run_rollback(
     files, outputs = migration.report_files(folder, stem), migration.Outputs(site.storage)
     report = migration.Report(outputs.path_of(files["report"]), names)
     began = beginning(settings, site, journals, counts, start)
-    if not settings.dry_run:
+    if settings.dry_run:
+        migration.announce("The first changes, and what would fail:")
+    else:
         with migration.preparing():
             migration.write_summary(outputs.path_of(files["summary"]), {**began, "files": files})
             outputs.store_one(files["summary"])
-    if settings.dry_run:
-        migration.announce("The first changes, and what would fail:")
     tally = migration.Tally(report)
     run = migration.Run(database, settings)
     rollback = Rollback(run, settings, tally, archive, later, migration.announce)

@@ -1348,7 +1348,7 @@ def had_the_other(summary: Dict[str, Any], settings: Any, storage: Any) -> bool:
     folders = [settings.journal_dir, *folders_of(summary["journals"], storage)]
     found = [pair for folder in folders for pair in migration.journals_of(storage, folder, facts)]
     rollbacks = rollback.Summaries(storage, settings.report_dir).rollbacks()
-    taken_back = {mark for one in rollbacks for mark in migration.ended_journals(one)}
+    taken_back = migration.marks_taken_back(rollbacks)
     return any(migration.journal_mark(journal, header) not in taken_back for journal, header in found)
 
 
@@ -1806,12 +1806,9 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.require(site.checks + checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = rollback.Summaries(storage, settings.report_dir)
-    left_out = []  # type: List[str]
+    left_out = []  # type: List[Any]
     if restored:
-        opened = [journal.path for journal in journals]
-        journals = rollback.without_undone(journals, summaries, skipped, afterwards=True)
-        kept = {journal.path for journal in journals}
-        left_out = [path for path in opened if path not in kept]
+        journals, left_out = rollback.without_undone(journals, summaries, skipped, afterwards=True)
     with migration.preparing():
         journals, counts, archive = survey(journals, summaries, skipped)
     if journals:
@@ -1832,7 +1829,7 @@ def verify(argv: Optional[List[str]]) -> int:
         under_way=under_way,
         rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
         rollback_ended=bool(ended) and images <= set().union(*ended),
-        left_out=left_out,
+        left_out=[journal.path for journal in left_out],
         others=others,
     )
     return run_verification(case, requests.counts, typed.get("output"), typed.get("html"), typed)
