@@ -4247,15 +4247,15 @@ def journals_of_tables(
     table = facts.pop("asset_versions_table_name")
     wanted = {"asset_versions_table_name": table, "asset_bucket_name": settings.asset_bucket_name}
     journals, others = [], collections.OrderedDict()  # type: List[Any], Dict[Tuple[str, str], List[Tuple[Any, str]]]
-    for journal, header in journals_of(storage, settings.journal_dir, facts):
+    found_all = list(journals_of(storage, settings.journal_dir, facts))
+    for journal, header in found_all:
         if header["asset_versions_table_name"] == table:
             journals.append(journal)
         for key in wanted:
             if header[key] != wanted[key]:
                 others.setdefault((key, header[key]), []).append((journal, journal_mark(journal, header)))
-    read = functools.partial(read_summary, storage)
-    rollbacks = rollback_summaries(storage, settings.report_dir, read) if others else ()
-    taken_back = marks_taken_back(rollbacks)
+    headers = (header for _, header in found_all)
+    taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers) if others else ())
     text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
     fix = "check %s. If the other one was wrong, roll that run back with it."
     checks = []
@@ -4300,20 +4300,32 @@ def undone_journals(rollbacks: Iterable[Mapping[str, Any]]) -> Dict[str, Tuple[s
     return undone
 
 
-def rollback_summaries(storage: Storage, report_dir: str, read: Callable[[str, str], Any]) -> Iterator[Any]:
-    """What read(folder, name) makes of each summary there of a rollback, the oldest first."""
-    for name in summaries_in(storage.folder(report_dir), "rollback_"):
-        yield read(report_dir, name)
+def report_folders(report_dir: str, headers: Iterable[Mapping[str, Any]]) -> List[str]:
+    """Where reports may lie: the folder of this run, and those of the runs that wrote the journals of these headers."""
+    folders = [report_dir, *(header.get("report_dir", report_dir) for header in headers)]
+    return list(collections.OrderedDict((folder_identity(folder), folder) for folder in folders).values())
 
 
-def summaries_in(folder: Any, beginning: str) -> List[str]:
-    """The names of the summaries of runs of a kind, the oldest first; none where the folder cannot be read."""
-    end = "_summary.json"
-    with contextlib.suppress(OSError, MigrationError):
-        return sorted(
-            (name for name in folder.names(beginning) if name.endswith(end)), key=lambda name: name[: -len(end)]
-        )
-    return []
+def folder_identity(folder: str) -> str:
+    return folder.rstrip("/") if is_s3(folder) else os.path.realpath(folder)
+
+
+def rollback_summaries(
+    storage: Storage, report_dir: str, headers: Iterable[Mapping[str, Any]]
+) -> Iterator[Dict[str, Any]]:
+    """Those of rollbacks, the oldest first. report_dir and headers: as report_folders has them."""
+    for folder, name in summaries_in(storage, report_folders(report_dir, headers), "rollback_"):
+        yield read_summary(storage, folder, name)
+
+
+def summaries_in(storage: Storage, folders: List[str], beginning: str) -> List[Tuple[str, str]]:
+    """The folders and names of the summaries of runs of a kind, the oldest first; none of a folder that cannot be
+    read."""
+    end, found = "_summary.json", []  # type: str, List[Tuple[str, str]]
+    for folder in folders:
+        with contextlib.suppress(OSError, MigrationError):
+            found += [(folder, name) for name in storage.folder(folder).names(beginning) if name.endswith(end)]
+    return sorted(found, key=lambda place: (place[1][: -len(end)], place[0]))
 
 
 # Of what summaries are read for, as runs write it.
@@ -4332,9 +4344,9 @@ SUMMARY_TYPES = {
 
 
 def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
-    """{} where there is none that can be read."""
+    """With the `folder` where it lies; {} where there is none that can be read."""
     try:
-        found = dict(json.loads(str(storage.folder(folder).read(name), "utf-8")))
+        found = dict(json.loads(str(storage.folder(folder).read(name), "utf-8")), folder=folder)
     except (OSError, ValueError, TypeError, RecursionError, MigrationError):
         return {}
     is_one = all(isinstance(found[key], kind) for key, kind in SUMMARY_TYPES.items() if key in found)

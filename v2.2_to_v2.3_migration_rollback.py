@@ -655,17 +655,24 @@ class Summaries:
     """What the summaries of runs say of their journals; each is read once. A job on Spark has one for the journals of
     all its tasks."""
 
-    def __init__(self, storage: Any, report_dir: str) -> None:
+    def __init__(self, storage: Any, report_dir: str, journals: Iterable[Journal]) -> None:
         """report_dir: of this run. A journal says where that of its own run was."""
         self.storage = storage
         self.report_dir = report_dir
+        headers = [journal.header for journal in journals]
+        rollbacks = functools.partial(migration.rollback_summaries, storage, report_dir, headers)
+        # Those of the rollbacks that had their reports in these folders, the oldest first.
+        self.rollbacks = functools.lru_cache(maxsize=None)(lambda: list(rollbacks()))
         self._read = functools.lru_cache(maxsize=None)(functools.partial(migration.read_summary, storage))
         self._left_by = functools.lru_cache(maxsize=None)(self._assets_in)
+
+    def _folders_of(self, journals: Iterable[Journal]) -> List[str]:
+        return migration.report_folders(self.report_dir, (journal.header for journal in journals))
 
     def of(self, journal: Journal) -> Dict[str, Any]:
         """{} where there is none."""
         name = journal.stem_of_run + "_summary.json"
-        for folder in (journal.header.get("report_dir", self.report_dir), self.report_dir):
+        for folder in self._folders_of([journal])[::-1]:
             summary = self._read(folder, name)
             if summary.get("started") == journal.started:
                 return summary
@@ -679,21 +686,15 @@ class Summaries:
     def missing(self, journals: List[Journal]) -> Dict[str, "LostJournal"]:
         """The other journals of runs on the same tables that had their reports in the same folders, by their own
         names."""
-        folders = {self.report_dir, *(journal.header.get("report_dir", self.report_dir) for journal in journals)}
         stems = {journal.stem for journal in journals}
         found = {}  # type: Dict[str, LostJournal]
-        for folder in sorted(folders):
-            for name in migration.summaries_in(self.storage.folder(folder), "migration_"):
-                summary = self._read(folder, name)
-                if of_same_tables(summary, journals[0].header):
-                    of_run = (summary.get("started", ""), summary.get("settings", {}))
-                    tasks = self._of_tasks(summary).items()
-                    found.update((stem, LostJournal(*of_task, *of_run)) for stem, of_task in tasks)
+        for folder, name in migration.summaries_in(self.storage, self._folders_of(journals), "migration_"):
+            summary = self._read(folder, name)
+            if of_same_tables(summary, journals[0].header):
+                of_run = (summary.get("started", ""), summary.get("settings", {}))
+                tasks = self._of_tasks(summary).items()
+                found.update((stem, LostJournal(*of_task, *of_run)) for stem, of_task in tasks)
         return {stem: found[stem] for stem in sorted(found) if stem not in stems}
-
-    def rollbacks(self) -> Iterator[Dict[str, Any]]:
-        """Those of the rollbacks that had their reports in the folder of this run, the oldest first."""
-        return migration.rollback_summaries(self.storage, self.report_dir, self._read)
 
     def undone(self) -> Dict[str, Tuple[str, float]]:
         """As migration.undone_journals has it."""
@@ -705,7 +706,7 @@ class Summaries:
         has made, or may have. Those of one run, which were named, are taken as they are. counts: of before images."""
         if are_meant(journals):
             return journals
-        rollbacks, first = list(self.rollbacks()), {}  # type: List[Dict[str, Any]], Dict[str, str]
+        rollbacks, first = self.rollbacks(), {}  # type: List[Dict[str, Any]], Dict[str, str]
         undone = migration.undone_journals(rollbacks)
         for summary in rollbacks:
             for mark in summary.get("images_of_journals", {}):  # also of one that was killed
@@ -726,18 +727,20 @@ class Summaries:
         """By databaseId and assetId, as a report has them: the assets that each of these rollbacks has left that came
         to its end by this journal; None where there is none whose report can be read."""
         lefts = [
-            self._left_by(summary.get("files", {}).get("report", ""), sum(summary.get("codes", {}).values()))
+            self._left_by(
+                summary["folder"], summary.get("files", {}).get("report", ""), sum(summary.get("codes", {}).values())
+            )
             for summary in rollbacks
             if migration.ended_journals(summary).get(journal.mark) == count
         ]
         found = [left for left in lefts if left is not None]
         return frozenset.intersection(*found) if found else None
 
-    def _assets_in(self, report: str, count: int) -> Optional[FrozenSet[Tuple[str, str]]]:
-        """Those that the report of a rollback, of so many rows, names as not restored; it lies in the folder of this
-        run, whatever its path was then."""
+    def _assets_in(self, folder: str, report: str, count: int) -> Optional[FrozenSet[Tuple[str, str]]]:
+        """Those that the report of a rollback, of so many rows, names as not restored; it lies beside its summary,
+        whatever its path was then."""
         try:
-            text = str(self.storage.folder(self.report_dir).read(re.split(r"[/\\]", report)[-1]), "utf-8-sig")
+            text = str(self.storage.folder(folder).read(re.split(r"[/\\]", report)[-1]), "utf-8-sig")
         except (OSError, ValueError, migration.MigrationError):
             return None
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
@@ -1537,7 +1540,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     site = migration.preflight(session, database, settings, journal=False)
     migration.require(site.checks)
     journals = of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
-    summaries = Summaries(storage, settings.report_dir)
+    summaries = Summaries(storage, settings.report_dir, journals)
     journals, undone = without_undone(journals, summaries, skipped)
     allow_many_files()
     with contextlib.ExitStack() as locks:

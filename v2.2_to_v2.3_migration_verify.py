@@ -1347,8 +1347,8 @@ def had_the_other(summary: Dict[str, Any], settings: Any, storage: Any) -> bool:
     facts = {**header, "asset_bucket_name": summary["other_bucket"]}
     folders = [settings.journal_dir, *folders_of(summary["journals"], storage)]
     found = [pair for folder in folders for pair in migration.journals_of(storage, folder, facts)]
-    rollbacks = rollback.Summaries(storage, settings.report_dir).rollbacks()
-    taken_back = migration.marks_taken_back(rollbacks)
+    headers = (header for _, header in found)
+    taken_back = migration.marks_taken_back(migration.rollback_summaries(storage, settings.report_dir, headers))
     return any(migration.journal_mark(journal, header) not in taken_back for journal, header in found)
 
 
@@ -1494,17 +1494,16 @@ def where_journals_go(summary: Dict[str, Any], storage: Any, settings: Any) -> D
 def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) -> Tuple[List[str], List[str]]:
     """The journals given, or else of the tables, newest first; and those of them that a rollback has taken back."""
     tables = migration.journal_header(settings, summary["account"], summary["region"])
-    undone = rollback.Summaries(storage, settings.report_dir).undone()
     of_tables = [journal.path for journal, _ in migration.journals_of(storage, settings.journal_dir, tables)]
     journals = summary["journals"] or sorted(of_tables, reverse=True)
-
-    def is_undone(path: str) -> bool:
+    headers, marks = [], {}  # type: List[Any], Dict[str, str]
+    for path in journals:
         journal = storage.journal(path)
         with contextlib.suppress(migration.MigrationError):  # it may be gone meanwhile
-            return migration.journal_mark(journal, migration.read_journal_header(journal)) in undone
-        return False
-
-    return journals, list(filter(is_undone, journals))
+            headers.append(migration.read_journal_header(journal))
+            marks[path] = migration.journal_mark(journal, headers[-1])
+    undone = migration.undone_journals(migration.rollback_summaries(storage, settings.report_dir, headers))
+    return journals, [path for path in marks if marks[path] in undone]
 
 
 def summarise(case, findings, runs, requests, start, status, error, files, stopped) -> Dict[str, Any]:
@@ -1805,7 +1804,7 @@ def verify(argv: Optional[List[str]]) -> int:
     checks, under_way = check_runs(settings, site, journals)
     migration.require(site.checks + checks)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
-    summaries = rollback.Summaries(storage, settings.report_dir)
+    summaries = rollback.Summaries(storage, settings.report_dir, journals)
     left_out = []  # type: List[Any]
     if restored:
         journals, left_out = rollback.without_undone(journals, summaries, skipped, afterwards=True)

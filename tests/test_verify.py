@@ -1561,6 +1561,28 @@ def test_what_a_rollback_left_is_not_compared_with_its_runs_and_said_so(tables, 
     assert result.rows[0]["asset_id"] == "a" and result.summary["before_images"] == 1
 
 
+def test_a_rollback_is_known_also_in_another_folder_than_its_reports(tables, tmp_path_factory, monkeypatch, capsys):
+    """A journal says where its run had them. An asset is edited before the rollback, and another one gone after it."""
+    tables.put(asset("a"), asset("b"))
+    folders = ["--journal-dir", "backups", "--report-dir", "reports"]
+    assert migration.main([*tables.flags, *folders]) == 0
+    tables.put(changed(tables.asset("db01", "a"), {"previewLocation": M(Key="a/new.png", Bucket=BUCKET)}))
+    assert roll_back(tables, "backups") == 1
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S("db01"), "assetId": S("b")})
+    assert migration.main([*tables.flags, *folders]) == 0
+    journals = tables.folder / "backups"
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert {row[1:3] for row in run(tables, "--journal", journals).found} == {
+        ("a", "left_by_rollback"),
+        ("b", "gone_since"),
+    }
+    os.rename(str(tables.folder / "reports"), str(tables.folder / "moved"))
+    assert {row[1:3] for row in run(tables, "--journal", journals).found} == {
+        ("a", "asset_content_differs"),
+        ("b", "asset_missing"),
+    }
+
+
 def test_a_rollback_by_less_than_now_has_not_done_what_it_can(tables, capsys):
     """By a part of a journal, whose whole one was found; by the earlier of two journals alone."""
     tables.put(*(asset("a%d" % number) for number in range(4)), asset("odd", isDistributable=S("True")))
