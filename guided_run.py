@@ -34,7 +34,7 @@ except ModuleNotFoundError as missing:
     sys.stderr.write("error: %s.py is missing.\n  Fix: keep all files of this tool in one folder.\n" % missing.name)
     sys.exit(2)
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
+FOLDER = os.path.dirname(migration.script_path(__file__))
 ENVIRONMENT = os.path.join(FOLDER, ".venv")
 REQUIREMENTS = os.path.join(FOLDER, "requirements.txt")
 FITTING = "import boto3, sys; sys.exit(tuple(map(int, boto3.__version__.split('.')[:2])) < (1, 17))"

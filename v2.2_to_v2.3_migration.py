@@ -5207,7 +5207,13 @@ class LogFile(logging.FileHandler):
 # Command line
 # --------------------------------------------------------------------------------------
 
-SCRIPT = os.path.basename(__file__)
+
+def script_path(file: str) -> str:
+    """Where a script lies, by its __file__, also where it was started by a symbolic link."""
+    return os.path.realpath(file) if os.path.islink(file) else os.path.abspath(file)
+
+
+SCRIPT = os.path.basename(script_path(__file__))
 ORIGINAL = "v2.2_to_v2.3_migration.py"  # whose CONFIG the other scripts have, not that of a copy
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
 BEGINNING = 10  # assets, for the first migration
@@ -5991,7 +5997,7 @@ def read_next(path: str) -> Optional[NextStep]:
 def command_text(script: str, flags: Dict[str, Any]) -> str:
     """A command to type where the operator stands; for the migration the wrapper, where that was typed.
     flags: as flag_words has them; a log of a run's own is left out."""
-    folder = os.path.dirname(os.path.abspath(__file__))
+    folder = os.path.dirname(script_path(__file__))
     if SCRIPT not in (script, ORIGINAL) and "config" not in flags:
         set_here = {name: value for name, value in connection_of(CONFIG).items() if value not in (None, "")}
         flags = {**set_here, **flags}

@@ -116,6 +116,7 @@ FLAGS = (
     "yes",
 )
 # What a journal's first line tells of the tables, and what the settings must agree with.
+SCRIPT = os.path.basename(migration.script_path(__file__))
 SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
 NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
@@ -1613,16 +1614,16 @@ def next_step(
 ) -> Tuple[str, Optional[str], Dict[str, Any]]:
     """What to do after a rollback or its dry run, the script for it and its flags; no script where there is nothing.
     configured_bucket: as bucket_without_flag has it."""
-    script, outcomes = os.path.basename(__file__), summary["outcomes"]
+    outcomes = summary["outcomes"]
     if summary["exit_status"] == migration.EXIT_INTERRUPTED:
-        return "finish what is left", script, typed
+        return "finish what is left", SCRIPT, typed
     would_write = summary["version_records_removed"] or any(map(outcomes.get, ("would_restore", "would_keep_record")))
     if summary["dry_run"] and would_write:
-        return "; then ".join([*what_is_missing(summary), "roll back"]), script, migration.for_real(typed)
+        return "; then ".join([*what_is_missing(summary), "roll back"]), SCRIPT, migration.for_real(typed)
     if summary["codes"].get("migrated_again"):
-        return "; then ".join([*what_is_missing(summary), "roll back by that journal"]), script, typed
+        return "; then ".join([*what_is_missing(summary), "roll back by that journal"]), SCRIPT, typed
     if outcomes.get("failed") or outcomes.get("would_fail"):
-        return "look at what failed, mend it, and run this again", script, typed
+        return "look at what failed, mend it, and run this again", SCRIPT, typed
     if configured_bucket in summary["other_buckets"]:
         flags = migration.connection_of(typed)
         del flags["asset_bucket_name"]  # of the run that was taken back
@@ -1638,7 +1639,7 @@ def next_step_of_other_bucket(bucket: str, typed: Dict[str, Any]) -> Tuple[str, 
     """Where what was migrated with this one, and not with that of the settings, is not taken back."""
     step = "take back what was migrated with the bucket %s, if that is to go too; if it is the right one, migrate again"
     flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
-    return step % bucket + " with it", os.path.basename(__file__), {**flags, "journal": typed["journal"]}
+    return step % bucket + " with it", SCRIPT, {**flags, "journal": typed["journal"]}
 
 
 def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:

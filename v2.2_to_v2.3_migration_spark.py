@@ -40,7 +40,7 @@ except ModuleNotFoundError as missing:
     sys.stderr.write("error: load_migration.py is missing.\n  Fix: keep all files of this tool in one folder.\n")
     sys.exit(2)
 
-SCRIPT = os.path.basename(__file__)
+SCRIPT = os.path.basename(migration.script_path(__file__))
 TASK_ASSETS = 250000  # of one writing task, about, in a large table
 LIMITED_TASK_ASSETS = 10000  # with a limit: each task looks up itself who else has an assetId
 TASKS_FOR_EACH_CORE = 4  # so that one that ends leaves room for the next

@@ -43,6 +43,7 @@ verify = load_script("v2.2_to_v2.3_migration_verify.py")
 samples = load_script("sample_assets.py")
 trials = load_script("trials.py")
 
+SCRIPT = os.path.basename(migration.script_path(__file__))
 DEFAULT_ASSETS = 5  # beside one of each shape
 MOST_ASSETS = verify.QUERIED_ASSETS - 100  # beyond, the verification reads other assets' records too
 OWN_DATABASE_ID = re.compile(r"vams-migration-test-[0-9a-f]{16}\Z")
@@ -363,7 +364,7 @@ def test(argv: Optional[List[str]]) -> int:
     site = migration.preflight(session, database, settings, journal=left is None)
     migration.require(site.checks)
     removal = {**migration.connection_of(typed), "cleanup": database_id}
-    data = TestData(database, settings, database_id, migration.command_text(os.path.basename(__file__), removal))
+    data = TestData(database, settings, database_id, migration.command_text(SCRIPT, removal))
     if left:
         return clean_up(data)
     proof = Proof(data, settings, site, count)

@@ -1288,7 +1288,7 @@ LEFT_BY_ROLLBACK = (
 )
 # What to do in words, the script for it, None where nothing is to be typed, and its flags.
 Advice = Tuple[str, Optional[str], Dict[str, Any]]
-VERIFICATION, ROLLBACK = os.path.basename(__file__), os.path.basename(rollback.__file__)
+VERIFICATION, ROLLBACK = os.path.basename(migration.script_path(__file__)), rollback.SCRIPT
 
 
 def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any]) -> Advice:

@@ -349,6 +349,22 @@ def test_the_next_command_writes_its_report_where_this_one_did(tables, capfd):
         assert "_verify.py" in command and subprocess.call(shlex.split(command)) == 0
 
 
+def test_the_next_command_of_scripts_that_are_called_by_symbolic_links(tables):
+    """Alone in a folder, under other names; each next one is typed where the first was."""
+    tables.put(asset("a"))
+    for name, script in (("mig.py", ""), ("back.py", "_rollback")):
+        os.symlink(SCRIPT.replace(".py", script + ".py"), str(tables.folder / name))
+    begun = {"": ["mig.py", "--dry-run"], "_rollback": ["back.py", "--journal", "backups", "--dry-run"]}
+    for script, words in begun.items():
+        typed = [sys.executable, *words, *tables.flags]
+        for following in (script, "_verify"):
+            done = subprocess.run(typed, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            typed = shlex.split(str(done.stdout, "utf-8").splitlines()[-1])
+            assert os.path.samefile(typed[1], SCRIPT.replace(".py", following + ".py"))
+            typed += ["--yes"] * (following == "_rollback")
+        assert subprocess.call(typed, stdout=subprocess.DEVNULL) == 0
+
+
 @pytest.mark.parametrize("said", [[], ["--dry-run"]])
 def test_the_next_command_overrules_a_configuration_that_says_dry_run(tables, capfd, said):
     tables.load(asset("a%d" % number) for number in range(11))
