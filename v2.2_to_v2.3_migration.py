@@ -1964,6 +1964,7 @@ class Journal:
     asset is written, {"asset": <before image>, "facts": {...}}. Where the asset went on, its version record was
     simply made, unless a later line says before that what else was done to a version record for it:
     {"claim": <a Claim>, "database_id": <of the asset>}. For one record the last such line counts.
+    {"untouched": [<databaseId>, <assetId>]} follows the one before image of an asset for which nothing was written.
     Last line, where the run came to its end in good order, finished or stopped: {"end": <`counts`>}.
     `sync` puts what was added on the disk, or in S3; others may add meanwhile.
     """
@@ -1993,6 +1994,9 @@ class Journal:
         """What the asset under this databaseId has done to a version record."""
         self.counts["claims"] += 1
         self._lines.append(to_json({"claim": claim._asdict(), "database_id": database_id}) + "\n")
+
+    def add_untouched(self, key: Key) -> None:
+        self._lines.append(to_json({"untouched": key[1:]}) + "\n")
 
     def add_nothing(self) -> None:
         """An empty line, which readers pass over: in S3 it shows that the run goes on."""
@@ -2052,6 +2056,7 @@ class JournalEntry(NamedTuple):
     database_id: Optional[str]
     claim: Optional[Claim]
     size: int  # bytes of its line
+    untouched: bool = False  # nothing was written for the asset
 
 
 def read_journal_header(journal: Any) -> Dict[str, Any]:
@@ -2086,6 +2091,7 @@ def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
     """
     path = journal.path
     end, counts = None, dict.fromkeys(("before_images", "claims"), 0)
+    untouched = set()  # type: Set[Tuple[str, ...]]  # databaseId and assetId, until their before images come
     lines = journal.lines_backwards()
     for number, line in enumerate(lines):
         try:
@@ -2095,7 +2101,14 @@ def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
             if number == 0 and "end" in fields:
                 end = dict(fields["end"])
                 continue
+            if "untouched" in fields:
+                untouched.add(tuple(fields["untouched"]))
+                continue
             entry = _journal_entry(fields, len(line))
+            if untouched and entry.asset:
+                key = tuple(entry.asset[name]["S"] for name in KEY_SCHEMAS["assets_table_name"])
+                entry = entry._replace(untouched=key in untouched)
+                untouched.discard(key)
         except (ValueError, TypeError, AttributeError):
             if number > 0:
                 raise DamagedJournal(path, "Journal %s is damaged, %d lines before its end." % (path, number))
@@ -3074,6 +3087,10 @@ class GroupCommit:
         self._journal.add_claim(database_id, claim)
         await self._synced()
 
+    async def save_untouched(self, key: Key) -> None:
+        self._journal.add_untouched(key)
+        await self._synced()
+
     def _synced(self) -> Any:
         if self._waiting is None:
             self._waiting = self._loop.create_future()
@@ -3105,6 +3122,9 @@ class NothingSaved:
         self.size += len('{"asset":}\n') + len(asset)
 
     async def save_claim(self, database_id: str, claim: Claim) -> None:
+        pass
+
+    async def save_untouched(self, key: Key) -> None:
         pass
 
 
@@ -3747,7 +3767,12 @@ class VersionRecords:
             present = (await self.tables.get([key])).get(key)
             if present is None:
                 continue
-            claim, findings = await self._claim_of_present(asset, present, unheard)
+            try:
+                claim, findings = await self._claim_of_present(asset, present, unheard)
+            except AssetFails:
+                if nothing_written and not unheard:
+                    await self.journal.save_untouched(asset.key)
+                raise
             await self.journal.save_claim(asset.key[1], claim)
             if claim.now != present:
                 refusal = await self.tables.write(exchange(key, present, record))

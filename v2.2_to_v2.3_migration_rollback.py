@@ -803,7 +803,7 @@ class LaterImages:
         )
         for journal in self.journals:
             for entry in migration.read_journal_backwards(journal.file):
-                if entry.asset and not journal.gave_back(keys_of(entry.asset)):
+                if entry.asset and not entry.untouched and not journal.gave_back(keys_of(entry.asset)):
                     row = (migration.to_json(keys_of(entry.asset)), migration.to_json(journal.order))
                     self.database.execute("INSERT OR REPLACE INTO later VALUES (?, ?)", row)
 

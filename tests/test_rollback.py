@@ -471,6 +471,27 @@ def test_a_migration_killed_between_record_and_asset_leaves_no_record(tables, mo
     assert tables.contents() == before
 
 
+def test_the_remedy_for_a_version_conflict_with_a_killed_run(tables, monkeypatch):
+    """The asset was edited in between; README.md, Failures. What failed untouched hinders nobody, however often the
+    migration was tried, and what those runs have migrated stays."""
+    tables.put(asset("a"))
+    with monkeypatch.context() as patch:
+        before_first(patch, "UPDATE", lambda: sys.exit())
+        with pytest.raises(SystemExit):
+            tables.migrate()
+    (killed,) = tables.folder.glob("run-*/backups/*.jsonl")
+    edited = asset("a", currentVersion=M(Version="3", Comment="another"))
+    tables.put(edited, asset("b"))
+    folders = ["--journal-dir", str(killed.parent), "--report-dir", "reports"]
+    for _ in range(2):
+        assert migration.main([*tables.flags, *folders]) == 1
+    undone = roll_back(tables, killed)
+    assert (undone.status, undone.outcomes) == (0, {"nothing_to_restore": 1})
+    assert tables.asset("db01", "a") == edited and tables.record("a", "3") is None
+    assert migration.main([*tables.flags, *folders]) == 0
+    assert tables.record("a", "3")["comment"] == S("another")
+
+
 def test_an_interrupted_migration_and_the_run_that_finished_it(tables, monkeypatch):
     tables.load(sample_assets(100))
     before = tables.contents()
