@@ -4245,6 +4245,7 @@ def write_capacity(table: Dict[str, Any]) -> float:
 def check_other_runs(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
     """Whether another run on these tables uses its journal at the moment, or had another versions table or bucket."""
     journals, checks = journals_of_tables(storage, settings, account, region)
+    of_rollback = []  # type: List[str]
     for journal in journals:
         user = ""
         with contextlib.suppress(SettingsError, OSError):
@@ -4258,9 +4259,15 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
                 fix = "if it was killed, go on; else " + fix
             checks.append(Check("warning", text, fix))
         elif user and not settings.dry_run:
-            text = "a rollback on these tables is under way, with the journal %s" % journal.path
-            checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
+            of_rollback.append(journal.path)
+    if of_rollback:
+        text = "a rollback on these tables is under way, with " + journals_text(of_rollback)
+        checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
     return checks
+
+
+def journals_text(paths: Sequence[str]) -> str:
+    return "the journal %s" % paths[0] if len(paths) == 1 else "%d journals, %s first" % (len(paths), paths[0])
 
 
 def journals_of_tables(
@@ -5493,9 +5500,8 @@ def confirm(question: str, settings: Settings, unattended: bool = True) -> None:
     if answer is None and not unattended:
         raise SettingsError("Nobody can be asked: %s Nothing was written." % question, "give --yes to mean yes.")
     if answer is None:
-        announce(
-            "%s Its input is no terminal, as under cron or behind a pipe: nobody is asked, and it goes on." % question
-        )
+        text = 'Nobody is asked "%s", for its input is no terminal, as under cron or behind a pipe. It goes on.'
+        announce(text % question)
     if answer is False:
         raise KeyboardInterrupt("Nothing was written.")
 

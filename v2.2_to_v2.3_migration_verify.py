@@ -1856,18 +1856,19 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any]
     """Whether a migration or a rollback changes these tables at the moment, or a run had another versions table or
     bucket; and the journals that are in use."""
     in_folder, checks = migration.journals_of_tables(site.storage, settings, site.account, site.region)
-    files, in_use = [*in_folder, *(journal.file for journal in journals)], []
+    files = [*in_folder, *(journal.file for journal in journals)]
+    in_use = collections.OrderedDict()  # type: Dict[Tuple[str, str], List[str]]
     for file in collections.OrderedDict((file.identity, file) for file in files).values():
         user = ""
         with contextlib.suppress(migration.SettingsError, OSError):
             user = file.user()
         if user:
-            verb = "may be" if migration.is_s3(file.path) else "is"
-            text = "%s of these tables %s under way, with the journal %s" % (user, verb, file.path)
-            fix = "wait until it has ended, then verify again: what it has not done yet counts as a problem."
-            checks.append(migration.Check("warning", text, fix))
-            in_use.append(file.path)
-    return checks, in_use
+            in_use.setdefault((user, "may be" if migration.is_s3(file.path) else "is"), []).append(file.path)
+    for (user, verb), paths in in_use.items():
+        text = "%s of these tables %s under way, with %s" % (user, verb, migration.journals_text(paths))
+        fix = "wait until it has ended, then verify again: what it has not done yet counts as a problem."
+        checks.append(migration.Check("warning", text, fix))
+    return checks, [path for paths in in_use.values() for path in paths]
 
 
 def name_files(

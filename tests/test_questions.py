@@ -117,10 +117,7 @@ def test_without_a_terminal_the_migration_goes_on(tables):
     command = [sys.executable, migration.__file__] + tables.flags
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0 and b"[y/N]" not in done.stdout
-    assert (
-        b" now? Its input is no terminal, as under cron or behind a pipe: nobody is asked, and it goes on."
-        in done.stdout
-    )
+    assert b' now?", for its input is no terminal, as under cron or behind a pipe. It goes on.\n' in done.stdout
     assert "currentVersionId" in tables.asset("db01", "a")
 
 

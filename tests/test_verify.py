@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import csv
 import datetime
 import itertools
@@ -545,6 +546,21 @@ def test_a_verification_while_the_tables_change_says_so(tables, capsys):
             assert "\nNext: let the run that is under way come to its end, then verify again:\n" in shown
         run(tables, *folder)
         assert "is under way" not in capsys.readouterr().out
+
+
+def test_what_uses_many_journals_is_named_once(tables, capsys):
+    journal = journal_of(tables, asset("a1"))
+    (tables.folder / "backups").mkdir()
+    paths = [tables.folder / "backups" / ("%d.jsonl" % number) for number in range(3)]
+    with contextlib.ExitStack() as files:
+        for path in paths:
+            path.write_text(journal.read_text())
+            assert migration.lock(files.enter_context(path.open("rb")), rolling_back=True)
+        assert migration.main(tables.flags) == 3 and run(tables).status == 0
+    captured = capsys.readouterr()
+    text = "%s a rollback %s these tables is under way, with 3 journals, backups/0.jsonl first\n"
+    assert captured.out.count(text % ("error   ", "on")) == captured.out.count(text % ("warning ", "of")) == 1
+    assert captured.err.count("backups/") == 1
 
 
 @pytest.mark.parametrize("given", [False, True])
