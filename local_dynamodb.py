@@ -590,6 +590,9 @@ def _check_usage(parser, options, command):
         parser.error("--port must be from 1 to 65535, not %d" % options.port)
     if options.assets < 0:
         parser.error("--assets must be 0 or more, not %d" % options.assets)
+    for name in (options.assets_table, options.asset_versions_table):
+        if not re.match(r"[A-Za-z0-9_.-]{3,255}\Z", name):
+            parser.error("%r cannot be a table's name: give 3 to 255 letters, digits, '_', '-' and '.'" % name)
     if options.assets_table == options.asset_versions_table:
         parser.error("--assets-table and --asset-versions-table must be two tables")
     if command == []:

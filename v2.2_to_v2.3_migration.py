@@ -346,6 +346,8 @@ class Parser(argparse.ArgumentParser):
         number = re.match("argument (--[a-z-]+): invalid int value", message)
         if number:
             return "give a whole number, such as %s 10. " % number.group(1)
+        if "not allowed with" in message:
+            return "give one of the two. "
         known = self._option_string_actions
         # A dash too few, or a long one, as a word processor makes it of two.
         wrong = [re.sub("^[-\u2013\u2014]+", "--", word) for word in message.split() if word.rstrip(":") not in known]
@@ -377,12 +379,14 @@ def make_parser(description: str, keys: Iterable[str], examples: Sequence[str] =
     parser.add_argument("--config", metavar="FILE", help="JSON configuration file")
     for key in keys:
         setting = SETTINGS[key]
-        if setting.kind is bool:
+        if key == "dry_run":
+            either = parser.add_mutually_exclusive_group()
+            either.add_argument(setting.flag, dest=key, action="store_true", help=setting.help)
+            either.add_argument(
+                "--no-dry-run", dest=key, action="store_false", help="write, whatever the configuration says"
+            )
+        elif setting.kind is bool:
             parser.add_argument(setting.flag, dest=key, action="store_true", help=setting.help)
-            if key == "dry_run":
-                parser.add_argument(
-                    "--no-dry-run", dest=key, action="store_false", help="write, whatever the configuration says"
-                )
         elif setting.kind is list:
             parser.add_argument(setting.flag, dest=key, action="append", metavar="ID", help=setting.help)
         else:
@@ -409,7 +413,7 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
     except ValueError as error:
         raise SettingsError(
             "Configuration file %s is not valid JSON: %s." % (path, error),
-            "correct it there, or just before: a comma too much or too few; `python -m json.tool %s` tries it." % path,
+            "correct it there; or just before, where a comma is too much or too few (`python -m json.tool %s`)." % path,
         )
     if not isinstance(values, dict):
         raise SettingsError(
@@ -431,9 +435,9 @@ def resolve_settings(
     unknown = [key for key in config if key not in SETTINGS]
     if unknown:
         raise SettingsError("Unknown key %r in CONFIG." % unknown[0], _nearest(unknown[0], SETTINGS))
-    empty = [SETTINGS[key].flag for key in REQUIRED if flags.get(key) == ""]
+    empty = [setting.flag for key, setting in SETTINGS.items() if flags.get(key) == ""]
     if empty:
-        raise SettingsError("%s is empty." % empty[0], "give a name, or leave it out: the configuration may have one.")
+        raise SettingsError("%s is empty." % empty[0], "give a value, or leave it out: the configuration may have one.")
     merged = {key: setting.default for key, setting in SETTINGS.items()}  # type: Dict[str, Any]
     found = {}  # type: Dict[str, str]
     file = "the configuration file" + (" %s" % path if path else "")

@@ -430,17 +430,19 @@ def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
         near = journals_near(name, storage)
         fix = "give the file or folder that the migration named."
         if near:
-            fix = "give the folder of all, %s, or what you need of it: %s." % (
-                storage.journal(near[-1]).folder or os.curdir,
-                ", ".join(near),
+            folders = sorted({storage.journal(path).folder or os.curdir for path in near})
+            fix = "give the %s of all, %s, or what you need of it: %s." % (
+                "folder" if len(folders) == 1 else "folders",
+                migration.shell_text(folders),
+                ", ".join(near[-SHOWN_NEAR:]),
             )
         raise migration.SettingsError("No journal was found under %s." % name, fix)
     return found
 
 
 def journals_near(name: str, storage: Any) -> List[str]:
-    """The last journals of the folder in which one was looked for; where it has none, of those beside it."""
-    found = []  # type: Sequence[str]
+    """The journals of the folder in which one was looked for; where it has none, of those beside it."""
+    found = []  # type: List[str]
     if migration.is_s3(name):
         with contextlib.suppress(migration.MigrationError):  # that may not be permitted
             found = [journal.path for journal in storage.journals(storage.journal(name).folder)]
@@ -448,7 +450,7 @@ def journals_near(name: str, storage: Any) -> List[str]:
         folder = os.path.dirname(name)
         for start, pattern in ((folder, "*.jsonl"), (os.path.dirname(folder), os.path.join("*", "*.jsonl"))):
             found = found or sorted(glob.glob(os.path.join(glob.escape(start), pattern)))
-    return list(found[-SHOWN_NEAR:])
+    return found
 
 
 def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Skipped) -> List[Journal]:
@@ -1591,11 +1593,14 @@ def add_kept_records(rollback: Rollback) -> None:
         rollback.tally.report.add(database_id, asset_id, outcome, finding)
 
 
-def still_new(rollback: Rollback, later: LaterImages) -> Tuple[int, List[str], int]:
+def still_new(rollback: Rollback, later: LaterImages, database_ids: Sequence[str]) -> Tuple[int, List[str], int]:
     """How many assets had a currentVersionId when the keys were read, and no journal has a before image of them; the
-    names of the first; and how many have one in a journal that was not given."""
+    names of the first; and how many have one in a journal that was not given.
+    database_ids: of which it is asked, of all where there is none."""
     count, first, of_later = 0, [], 0
     for key in rollback.owners.keys.with_version():
+        if database_ids and key[0] not in database_ids:
+            continue
         if key in later:
             of_later += 1
         else:
@@ -1658,7 +1663,7 @@ def what_is_missing(summary: Dict[str, Any]) -> Iterator[str]:
         yield "look for the journal of the run that may have migrated %s again" % assets
     if summary["migrated_in_no_journal"]:
         assets = migration.counted(summary["migrated_in_no_journal"], "asset")
-        yield "see what is in no journal here: %s, of users, or of a run whose journal is missing" % assets
+        yield "see what is in no journal here: %s, of users, failed, or of a run whose journal is missing" % assets
     if summary["journals_not_given"]:
         others = summary["assets_of_journals_not_given"]
         left = "look at the journals not given, by which up to %s may be migrated" % migration.counted(others, "asset")
@@ -1719,7 +1724,9 @@ def run_rollback(
         summary["superseded_of_journals"] = dict(later.superseded)
         summary["interrupted_journals"] = [journal.path for journal in journals if not journal.whole]
         summary["journals_not_given"] = later.paths
-        in_none, first, of_later = (0, [], len(later)) if run.stopped or error else still_new(rollback, later)
+        in_none, first, of_later = 0, [], len(later)  # type: int, List[str], int
+        if not run.stopped and not error:
+            in_none, first, of_later = still_new(rollback, later, settings.database_id)
         summary["assets_of_journals_not_given"] = of_later
         summary["migrated_in_no_journal"], summary["first_in_no_journal"] = in_none, first
         untouched = (journal for journal in later.journals if journal.left is None)
@@ -1786,7 +1793,10 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     if others:
         lines.append(migration.count_line(others, "still migrated, at most, by the journals not given"))
     if summary["migrated_in_no_journal"]:
-        meaning = "with a currentVersionId, in no journal here: of users in v2.3, or of a run whose journal is missing"
+        meaning = (
+            "with a currentVersionId, in no journal here: of users in v2.3, failed in the migration, or of a run whose"
+            " journal is missing"
+        )
         lines.append(migration.count_line(summary["migrated_in_no_journal"], meaning))
         others = ", and others" if len(summary["first_in_no_journal"]) < summary["migrated_in_no_journal"] else ""
         lines.append(" " * 15 + ", ".join(summary["first_in_no_journal"]) + others)

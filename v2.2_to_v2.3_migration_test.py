@@ -249,11 +249,9 @@ class Proof:
         return verify.run_verification(case, requests.counts)
 
     def roll_back(self) -> int:
-        # As the rollback script does: what they choose among is in the journals already.
-        settings = self.settings._replace(limit=None, database_id=[])
-        counts, archive = rollback.survey(self.journals)
-        later = rollback.LaterImages([], [])
-        summary = rollback.run_rollback(self.data.database, settings, self.site, self.journals, counts, archive, later)
+        journals, later = self.journals, rollback.LaterImages([], [])
+        counts, archive = rollback.survey(journals)
+        summary = rollback.run_rollback(self.data.database, self.settings, self.site, journals, counts, archive, later)
         return summary["exit_status"]
 
     def compare(self) -> int:
@@ -333,8 +331,9 @@ def make_parser() -> Any:
         metavar="N",
         help="test assets to create beside one of each shape, 1 to %d; default: %d" % (MOST_ASSETS, DEFAULT_ASSETS),
     )
-    parser.add_argument("--no-cleanup", action="store_true", default=False, help="leave the test assets in the tables")
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--no-cleanup", action="store_true", default=False, help="leave the test assets in the tables")
+    either.add_argument(
         "--cleanup",
         type=own_database_id,
         default=None,

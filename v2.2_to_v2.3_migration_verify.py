@@ -49,7 +49,7 @@ import os
 import re
 import sys
 import threading
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 try:
     from load_migration import load_script, migration
@@ -714,11 +714,9 @@ class Verification:
 
     def add_what_was_not_found(self) -> None:
         """When all assets were read: what was named and does not exist was not verified. An archive may be empty."""
-        missing = [name for name in sorted(self.empty_databases) if not migration.in_archive(name)]
         if self.settings.limit is None and self.settings.asset_id is None:
-            for name in missing:
-                message = "No asset was found under databaseId %s: is it spelled right?" % migration.one_name(name)
-                self.add(Problem(name, "", "nothing_found", "databaseId", "assets", "none", message))
+            for problem in databases_not_found(self.empty_databases):
+                self.add(problem)
         if not self.tally.assets and not self.tally.problems:
             message = "No asset was found: %s." % migration.describe_scope(self.settings)
             asset_id = self.settings.asset_id or ""
@@ -922,6 +920,8 @@ class Restoration:
         self.left = Keys()  # version records that journals say were made, and that no asset needs
         self.unexplained = Keys()  # those that an asset only relied on
         self.asset_ids = Keys()  # of the before images
+        by_asset_id = case.settings.asset_id is not None
+        self.empty_databases = set([] if by_asset_id else case.settings.database_id)  # of those that were named
         self.new_ones = Keys()  # assets in the new form, without those that a journal has as they were before
         self.still_migrated = Keys()  # those of them whose version record the migration may have made
         self.made_in_v23 = Keys()  # the others
@@ -941,6 +941,7 @@ class Restoration:
     async def look_at(self, run: Any, asset: Tuple[Key, bool]) -> None:
         key, is_old = asset
         self.tally.assets += 1
+        self.empty_databases.discard(key[1])
         if not is_old:
             self.new_ones.add(key[1:])
 
@@ -979,9 +980,10 @@ class Restoration:
         """Pages of keys, each with what an asset was before, None where others tell it, and the claims for it."""
         segment = migration.Segment({})
         async for page in rollback.image_pages(run.reader, journals):
-            self.tally.any_image = True
             images = [image for image in page.items if is_in_scope(image, self.settings)]
             for image in images:
+                self.tally.any_image = True
+                self.empty_databases.discard(image.key[1])
                 self.asset_ids.add(image.key[2:])
             yield page._replace(items=[(image.key, self.before(image), image.claims) for image in images])
         for key, before in self.migrated.execute("SELECT key, before FROM migrated ORDER BY key"):
@@ -1082,6 +1084,14 @@ class Restoration:
             self.owners = migration.Owners(run.tables, run.reader, known)
         await self.owners.read_all(self.item_count)
         return await self.owners.find(record, (), test) is not None
+
+
+def databases_not_found(names: Iterable[str]) -> Iterator[Problem]:
+    """For each of these that has nothing; an archive may be empty."""
+    for name in sorted(names):
+        if not migration.in_archive(name):
+            message = "No asset was found under databaseId %s: is it spelled right?" % migration.one_name(name)
+            yield Problem(name, "", "nothing_found", "databaseId", "assets", "none", message)
 
 
 def record_of_user_problem(database_id: str, key: Key, record: Item) -> Problem:
@@ -1298,8 +1308,14 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
     if summary["under_way"]:
         return "let the run that is under way come to its end, then verify again", VERIFICATION, typed
     files = "the report and the page" if "page" in summary["files"] else "the report"
+    if set(summary["problems"]) == {"nothing_found"} and (scope_of(typed) or typed.get("journal")):
+        step = "give the right names, a limit above 0, and journals that hold before images, then verify again"
+        return step, None, {}
     if summary["restored"] and summary["problems"]:
         return next_step_of_not_restored(summary, storage, typed, files)
+    if summary["restored"] and scope_of(typed):
+        flags = {name: value for name, value in typed.items() if name not in scope_of(typed)}
+        return "see whether everything else is as it was before, too", VERIFICATION, flags
     if summary["restored"]:
         return next_step_of_restored(summary, storage, migration.connection_of(typed), files)
     to_migrate = {**migration.connection_of(typed), **where_journals_go(summary, storage, settings)}
@@ -1316,18 +1332,15 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
     if summary["journals_not_given"]:
         flags = {**typed, "journal": all_folders(summary, storage)}
         return "prove the other assets too, by all journals", VERIFICATION, flags
-    if scope_of(typed):
-        return "migrate all assets, unless that was done", migration.SCRIPT, to_migrate
     tables = migration.journal_header(settings, summary["account"], summary["region"])
     if not typed.get("journal") and any(migration.journals_of(storage, settings.journal_dir, tables)):
         flags = {"html": True, **typed, "journal": settings.journal_dir}
         return "prove the content too, by the journals", VERIFICATION, flags
-    return (
-        "%slook at the application, open it to its users, file %s, keep the journals"
-        % (first_of_all(summary, settings.journal_dir), files),
-        None,
-        {},
-    )
+    first = first_of_all(summary, settings.journal_dir)
+    if scope_of(typed):
+        return first + "migrate all assets, unless that was done", migration.SCRIPT, to_migrate
+    step = "%slook at the application, open it to its users, file %s, keep the journals" % (first, files)
+    return step, None, {}
 
 
 def scope_of(typed: Dict[str, Any]) -> Dict[str, Any]:
@@ -1465,8 +1478,8 @@ def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str
     if not not_given:
         beside = ", by no journal beside those given" if left or records else ""
         step = (
-            "%s%s: look for the missing one, unless users made them; if that is to stay, deploy v2.2, or migrate again,"
-            " before users come back, and file %s"
+            "%s%s: look for the missing one, unless users made what is left; if that is to stay, deploy v2.2, or"
+            " migrate again, before users come back, and file %s"
         )
         return step % (still, beside, files), None, {}
     step = "%s: to roll back the rest too, give all journals; if that is to stay, migrate again, or file %s"
@@ -1796,8 +1809,13 @@ def verify(argv: Optional[List[str]]) -> int:
         raise migration.SettingsError(
             "--restored is given without journals.", "give them too: --journal and the folder of the journals."
         )
+    if restored and "limit" in typed:
+        raise migration.SettingsError(
+            "--limit has no meaning with --restored, which compares all that the journals hold.",
+            "leave it out; --database-id and --asset-id choose assets.",
+        )
     if restored:
-        settings = settings._replace(limit=None)  # what it looks at is in the journals
+        settings = settings._replace(limit=None)  # that of a configuration
     requests = RequestCounts(database.client)
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, writing=False, reports="output" not in typed)
@@ -1884,6 +1902,8 @@ def name_files(
         files["page"] = os.path.splitext(output)[0] + ".html" if page is True else page
     if settings.log_file:
         files["log"] = settings.log_file
+    if not all(files.values()):
+        raise migration.SettingsError("The name of a report is empty.", "name a file, or leave the flag out.")
     if len({path if migration.is_s3(path) else os.path.abspath(path) for path in files.values()}) < len(files):
         raise migration.SettingsError(
             "Two reports would be one file: %s." % ", ".join(files.values()), "give another --output or --html."
@@ -2006,7 +2026,7 @@ def passes_of(case: Case, findings: Findings) -> List[Any]:
 
     def require_an_image() -> None:
         if not findings.tally.any_image:
-            message = "The journals hold no before image."
+            message = "The journals hold no before image: %s." % migration.describe_scope(case.settings)
             findings.add(Problem("", "", "nothing_found", "", "before images", "none", message))
 
     total = migration.expected_assets(case.settings, case.site)
@@ -2014,9 +2034,15 @@ def passes_of(case: Case, findings: Findings) -> List[Any]:
         restoration = Restoration(case, findings)
         pages = functools.partial(restoration.pages, journals=case.journals)
         at_the_end = restoration.add_what_no_journal_explains
+
+        def end_of_images() -> None:
+            for problem in databases_not_found(restoration.empty_databases):
+                findings.add(problem)
+            require_an_image()
+
         return [
             ("assets", restoration.assets, restoration.look_at, total, lambda: None),
-            ("before images", pages, restoration.verify_before, 0, require_an_image),
+            ("before images", pages, restoration.verify_before, 0, end_of_images),
             ("version records", restoration.records, restoration.look_at_record, 0, lambda: None),
             ("assets", restoration.pages_of_new_ones, restoration.tell_apart, 0, at_the_end),
         ]

@@ -1699,6 +1699,14 @@ def test_where_a_journal_was_not_found_those_near_are_named(tables, capsys, give
     assert capsys.readouterr().err == "error: No journal was found under %s.\n  Fix: give %s.\n" % (given, named)
 
 
+def test_where_a_folder_was_misspelt_all_that_have_journals_are_named(tables, capsys):
+    for folder in ("backups", "other ones"):
+        os.mkdir(folder)
+        open(os.path.join(folder, "migration_1.jsonl"), "w").close()
+    assert rollback.main([*tables.flags, "--journal", "backup"]) == 2
+    assert "give the folders of all, backups 'other ones', or" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("given", ["empty", "others", "backups/*.jsonl", "others/*.jsonl"])
 @pytest.mark.parametrize("script", [rollback, verify])
 def test_no_journal_of_these_tables_is_wrong_usage(tables, capsys, given, script):
@@ -1749,7 +1757,8 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
          "look for the journal of the run that may have migrated 1 asset again; then roll back", "R --journal a"),
         ({"dry_run": True, "version_records_removed": 1, "migrated_in_no_journal": 2},
          {"dry_run": True, "journal": ["a"]},
-         "see what is in no journal here: 2 assets, of users, or of a run whose journal is missing; then roll back",
+         "see what is in no journal here: 2 assets, of users, failed, or of a run whose journal is missing;"
+         " then roll back",
          "R --journal a"),
         ({"other_buckets": ["b", "configured"], "journals_not_given": ["k"]},
          {"config": "c", "asset_bucket_name": "a", "journal": ["a"]},

@@ -921,6 +921,68 @@ def test_nothing_is_verified_where_there_is_nothing(tables, capsys, flags):
     assert "\nNOT VERIFIED: no assets and " in shown and "No asset was found: " in result.rows[0]["error_message"]
 
 
+@pytest.mark.parametrize(
+    "flags, field",
+    [
+        (["--database-id", "nosuch"], "databaseId"),
+        (["--database-id", "db01", "--database-id", "nosuch"], "databaseId"),
+        (["--database-id", "db01", "--asset-id", "nosuch"], ""),
+        (["--database-id", "db02"], ""),
+    ],
+)
+def test_a_typing_error_restores_nothing(tables, capsys, flags, field):
+    """Names that nothing has, or that the journals tell nothing of; a limit, which chooses among what they tell of."""
+    tables.put(asset("a"))
+    journal = tables.migrate().journal
+    tables.put(asset("b", "db02"))
+    assert roll_back(tables, journal) == 0
+    capsys.readouterr()
+    result = run(tables, "--restored", "--journal", journal, *flags)
+    assert result.status == 1 and ("nothing_found", field) in {row[2:] for row in result.found}
+    assert "\nNext: give the right names, " in capsys.readouterr().out
+    assert verify.main([*tables.flags, "--restored", "--journal", str(journal), "--limit", "1"]) == 2
+    assert "  Fix: leave it out; " in capsys.readouterr().err
+
+
+def test_what_was_restored_of_some_says_nothing_of_the_others(tables, capsys):
+    tables.put(asset("a"), asset("b", "db02"))
+    journals = [str(tables.migrate("--database-id", name).journal) for name in ("db01", "db02")]
+    assert roll_back(tables, journals[0]) == 0
+    capsys.readouterr()
+    flags = [*tables.flags, "--restored", "--journal", *journals]
+    assert verify.main([*flags, "--database-id", "db01"]) == 0
+    step, command = capsys.readouterr().out.split("\nNext: ")[1].splitlines()
+    assert step == "see whether everything else is as it was before, too:"
+    words = [word for word in shlex.split(command)[2:] if word != "--journal"]
+    assert words == [word for word in flags if word != "--journal"] and verify.main(flags) == 1
+
+
+@pytest.mark.parametrize(
+    "flags", [["--limit", "1"], ["--database-id", "db01"], ["--database-id", "db01", "--asset-id", "a"]]
+)
+def test_what_was_verified_of_some_without_journals_is_not_proved(tables, capsys, flags):
+    """Not, where these lie; nor where they do not tell of it."""
+    tables.put(asset("a"))
+    folders = ["--journal-dir", "backups", "--report-dir", "reports"]
+    assert migration.main([*tables.flags, *folders]) == 0
+    capsys.readouterr()
+    assert verify.main([*tables.flags, *flags]) == 0
+    step, command = capsys.readouterr().out.split("\nNext: ")[1].splitlines()
+    assert step == "prove the content too, by the journals:" and shlex.join(flags) in command
+    assert verify.main([*tables.flags, *flags, "--journal", "backups"]) == 0
+    assert "\nNext: migrate all assets, unless that was done:\n" in capsys.readouterr().out
+    os.rename("backups", "moved")
+    for given, text in (([], "look for the journals, which are not in backups, "), (["moved"], "migrate all assets, ")):
+        assert verify.main([*tables.flags, *flags, *["--journal"] * len(given), *given]) == 0
+        assert "\nNext: " + text in capsys.readouterr().out
+    other = journal_of(tables, asset("b"))
+    os.remove("moved/" + os.listdir("moved")[0])
+    capsys.readouterr()
+    assert verify.main([*tables.flags, *flags, "--journal", str(other)]) == 0
+    step = capsys.readouterr().out.split("\nNext: ")[1]
+    assert step.startswith("look for the journals of 1 migrated asset, ") and "migrate all assets, unless" in step
+
+
 def test_a_part_of_a_journal_in_a_folder_is_a_note(tables, capsys):
     first, second = journal_of(tables, asset("a1"), asset("a2")), journal_of(tables, asset("b1"))
     here = second.with_name("first.jsonl")
