@@ -728,7 +728,7 @@ class Verification:
         add_of_many(self.add, "no_before_image", "Migrated assets" + UNTOLD, self.uncovered)
         for page in self.left_by_rollback.pages(rollback.PAGE_IMAGES):
             for key in page:
-                self.add(left_problem("left_by_rollback", key, "as users had made it", "not compared"))
+                self.add(left_problem("left_by_rollback", key, "as a rollback or a later run left it", "not compared"))
         add_of_many(self.add, "made_in_v23", OF_USERS, self.made_in_v23)
 
     # Second pass: version records.
