@@ -2026,7 +2026,7 @@ def passes_of(case: Case, findings: Findings) -> List[Any]:
 
     def require_an_image() -> None:
         if not findings.tally.any_image:
-            message = "The journals hold no before image: %s." % migration.describe_scope(case.settings)
+            message = "The journals hold no before image (%s)." % migration.describe_scope(case.settings)
             findings.add(Problem("", "", "nothing_found", "", "before images", "none", message))
 
     total = migration.expected_assets(case.settings, case.site)
