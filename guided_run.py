@@ -469,8 +469,7 @@ def positive(text):
 
 def start_log(typed):
     """From here on everything is logged, into one file for all steps. Returns its path."""
-    log = typed.setdefault("log_file", None) or new_log()
-    typed["log_file"] = log
+    log = typed["log_file"] = typed.get("log_file") or new_log()
     migration.configure_logging("INFO", log)
     return log
 

@@ -435,9 +435,6 @@ def resolve_settings(
     unknown = [key for key in config if key not in SETTINGS]
     if unknown:
         raise SettingsError("Unknown key %r in CONFIG." % unknown[0], _nearest(unknown[0], SETTINGS))
-    empty = [setting.flag for key, setting in SETTINGS.items() if flags.get(key) == ""]
-    if empty:
-        raise SettingsError("%s is empty." % empty[0], "give a value, or leave it out: the configuration may have one.")
     merged = {key: setting.default for key, setting in SETTINGS.items()}  # type: Dict[str, Any]
     found = {}  # type: Dict[str, str]
     file = "the configuration file" + (" %s" % path if path else "")
@@ -1968,7 +1965,7 @@ class Journal:
     asset is written, {"asset": <before image>, "facts": {...}}. Where the asset went on, its version record was
     simply made, unless a later line says before that what else was done to a version record for it:
     {"claim": <a Claim>, "database_id": <of the asset>}. For one record the last such line counts.
-    {"untouched": [<databaseId>, <assetId>]} follows the one before image of an asset for which nothing was written.
+    {"untouched": [<databaseId>, <assetId>]} takes an asset's only before image back, for nothing was written for it.
     Last line, where the run came to its end in good order, finished or stopped: {"end": <`counts`>}.
     `sync` puts what was added on the disk, or in S3; others may add meanwhile.
     """
@@ -2000,6 +1997,8 @@ class Journal:
         self._lines.append(to_json({"claim": claim._asdict(), "database_id": database_id}) + "\n")
 
     def add_untouched(self, key: Key) -> None:
+        """Take the only before image of an asset back."""
+        self.counts["before_images"] -= 1
         self._lines.append(to_json({"untouched": key[1:]}) + "\n")
 
     def add_nothing(self) -> None:
@@ -2060,7 +2059,6 @@ class JournalEntry(NamedTuple):
     database_id: Optional[str]
     claim: Optional[Claim]
     size: int  # bytes of its line
-    untouched: bool = False  # nothing was written for the asset
 
 
 def read_journal_header(journal: Any) -> Dict[str, Any]:
@@ -2077,7 +2075,9 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
             # The first line is on the disk before any before image, and that before anything is written.
             raise JournalNotBegun("Journal %s has no whole first line, so its run has written nothing." % path, fix)
         raise SettingsError("%s is not a journal of the migration." % path, fix)
-    if not isinstance(header, dict) or header.get("journal") != JOURNAL_KIND:
+    texts = [header.get(name, "") for name in ("stem", "report_dir")] if isinstance(header, dict) else []
+    are_texts = all(isinstance(text, str) and "\0" not in text for text in texts)
+    if not texts or header.get("journal") != JOURNAL_KIND or not are_texts:
         raise SettingsError("%s is not a journal of the migration." % path, fix)
     if header.get("format") != JOURNAL_FORMAT:
         raise SettingsError(
@@ -2088,7 +2088,8 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
 
 
 def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
-    """The entries of a journal, newest first, so that a superseded before image comes last.
+    """The entries of a journal, newest first, so that a superseded before image comes last; without those of assets
+    for which nothing was written.
 
     A last line that was cut off is left out; `is_whole` tells of it. Raises DamagedJournal for any other damage, for
     entries that the last line counts and that are not there, and for a second journal in the same file.
@@ -2109,11 +2110,12 @@ def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
                 untouched.add(tuple(fields["untouched"]))
                 continue
             entry = _journal_entry(fields, len(line))
-            if untouched and entry.asset:
+            if entry.asset is not None:
                 key = tuple(entry.asset[name]["S"] for name in KEY_SCHEMAS["assets_table_name"])
-                entry = entry._replace(untouched=key in untouched)
-                untouched.discard(key)
-        except (ValueError, TypeError, AttributeError):
+                if key in untouched:
+                    untouched.remove(key)
+                    continue
+        except (ValueError, TypeError, AttributeError, KeyError):
             if number > 0:
                 raise DamagedJournal(path, "Journal %s is damaged, %d lines before its end." % (path, number))
             continue
@@ -2597,7 +2599,11 @@ GATHER_SECONDS = 0.02  # how long a batch that is not full waits for company
 
 
 class Stopped(Exception):
-    """The run is stopped, so what was asked for is not begun."""
+    """The run is stopped, so what was asked for is not begun. unsent: what was to be written was never sent."""
+
+    def __init__(self, unsent: bool = False) -> None:
+        super().__init__()
+        self.unsent = unsent
 
 
 class Refusal(NamedTuple):
@@ -2705,14 +2711,14 @@ class Writer:
         self.stopping = True
         self.abandoning = self.abandoning or abandoning
         for queued in self.queue.remove(self._is_unwanted):
-            queued.answer.set_exception(Stopped())
+            queued.answer.set_exception(Stopped(not queued.uncertain))
 
     def _is_unwanted(self, queued: QueuedWrite) -> bool:
         return self.abandoning or (self.stopping and queued.droppable and not queued.uncertain)
 
     def _add(self, queued: QueuedWrite) -> None:
         if self._is_unwanted(queued):
-            queued.answer.set_exception(Stopped())
+            queued.answer.set_exception(Stopped(not queued.uncertain))
             return
         self.queue.add(queued, time.monotonic())
         self.requests.alarm.soon()
@@ -3091,9 +3097,9 @@ class GroupCommit:
         self._journal.add_claim(database_id, claim)
         await self._synced()
 
-    async def save_untouched(self, key: Key) -> None:
+    def note_untouched(self, key: Key) -> None:
+        """With what is saved next. Where that is never, the before image stays, which does no harm."""
         self._journal.add_untouched(key)
-        await self._synced()
 
     def _synced(self) -> Any:
         if self._waiting is None:
@@ -3128,8 +3134,19 @@ class NothingSaved:
     async def save_claim(self, database_id: str, claim: Claim) -> None:
         pass
 
-    async def save_untouched(self, key: Key) -> None:
+    def note_untouched(self, key: Key) -> None:
         pass
+
+
+@contextlib.contextmanager
+def noting_untouched(journal: Any, key: Key, nothing_written: bool):
+    """Where an asset's way ends in here, its journal says that nothing was written for it, if nothing was before."""
+    try:
+        yield
+    except (AssetFails, Stopped) as end:
+        if nothing_written and getattr(end, "unsent", True):
+            journal.note_untouched(key)
+        raise
 
 
 class Turns:
@@ -3761,7 +3778,9 @@ class VersionRecords:
         for attempt in range(PLAN_ATTEMPTS):
             if attempt or is_told:
                 await self.journal.save_claim(asset.key[1], Claim(None, record))
-            refusal = await self.tables.write(asset.insertion, droppable=nothing_written and attempt == 0)
+            first = nothing_written and attempt == 0
+            with noting_untouched(self.journal, asset.key, first):
+                refusal = await self.tables.write(asset.insertion, droppable=first)
             if refusal is None:
                 return self._made(asset), ()
             if refusal.code != "DuplicateItem":
@@ -3771,12 +3790,8 @@ class VersionRecords:
             present = (await self.tables.get([key])).get(key)
             if present is None:
                 continue
-            try:
+            with noting_untouched(self.journal, asset.key, nothing_written and not unheard):
                 claim, findings = await self._claim_of_present(asset, present, unheard)
-            except AssetFails:
-                if nothing_written and not unheard:
-                    await self.journal.save_untouched(asset.key)
-                raise
             await self.journal.save_claim(asset.key[1], claim)
             if claim.now != present:
                 refusal = await self.tables.write(exchange(key, present, record))
@@ -4111,7 +4126,8 @@ class Migration:
                     claims += await self.rivals.overrule(asset, rival)
             self.show_change(asset, claims)
             nothing_written = attempt == 0 and asset.record is None
-            refusal = await self.tables.write(asset.change, droppable=nothing_written)
+            with noting_untouched(self.journal, asset.key, nothing_written):
+                refusal = await self.tables.write(asset.change, droppable=nothing_written)
             if refusal is None:
                 return "migrated", findings + await self.records.confirm(asset, claims)
             if refusal.code != "ConditionalCheckFailed":
@@ -5297,6 +5313,12 @@ def announce(text: str, stream: Any = None, level: Optional[int] = None) -> None
         show(text, stream)
 
 
+def tell(text: str, level: Optional[int] = None) -> None:
+    """Say what came of a run, as announce does. That nobody reads it changes nothing of what was done."""
+    with contextlib.suppress(OutputClosed):
+        announce(text, level=level)
+
+
 def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dict[str, Any]]:
     """The settings, and what was typed. The log is set up; if it was typed, it gets what is wrong with the settings."""
     typed = parsed(parser, argv)
@@ -5311,14 +5333,23 @@ def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dic
 
 
 def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
-    """What was typed. The texts of --help and --version are shown as all others are."""
+    """What was typed. The texts of --help and --version are shown as all others are. Raises SettingsError for an empty
+    value, which a variable of a shell that is not set may be: without it other assets or tables may be meant."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):
-            return vars(parser.parse_args(argv))
+            typed = vars(parser.parse_args(argv))
     except SystemExit:
         announce(text.getvalue().rstrip("\n"))
         raise
+    for name, value in typed.items():
+        if has_empty_text(value):
+            raise SettingsError("%s is empty." % flag_of(name), "give a value, or leave it out.")
+    return typed
+
+
+def has_empty_text(value: Any) -> bool:
+    return value == "" or (isinstance(value, list) and any(map(has_empty_text, value)))
 
 
 def configure_logging(level: str, path: Optional[str]) -> None:
@@ -5516,6 +5547,8 @@ def ask(question: str, default: bool) -> Optional[bool]:
     if not is_terminal(sys.stdin):
         return None
     answers = {"": default, "y": True, "yes": True, "n": False, "no": False}
+    if not is_terminal(sys.stdout):
+        time.sleep(TEE_SECONDS)  # the plan may come to the terminal by way of another program
     while True:
         prompt("%s %s " % (question, "[Y/n]" if default else "[y/N]"))
         try:
@@ -5543,6 +5576,7 @@ def prompt(text: str) -> None:
         print(encodable(text, sys.stderr), end="", file=sys.stderr, flush=True)
 
 
+TEE_SECONDS = 0.5
 MINTTY_PIPE = re.compile(r"\\(msys|cygwin)-[0-9a-f]+-pty[0-9]+-(from|to)-master")
 
 
@@ -5760,15 +5794,14 @@ def report_files(folder: Any, stem: str) -> Dict[str, str]:
 
 
 def tell_result(text: str, error: Optional[BaseException]) -> None:
-    """Show the last screen, then raise what ended the run. That nobody reads it changes nothing of what was done."""
-    with contextlib.suppress(OutputClosed):
-        announce(text)
+    """Show the last screen, then raise what ended the run."""
+    tell(text)
     if error is not None:
         raise error
 
 
 def announce_change(settings: Settings, asset: Item, plan: Plan) -> None:
-    announce("\n" + describe_change(asset, plan, whole=settings.asset_id is not None), level=logging.INFO)
+    tell("\n" + describe_change(asset, plan, whole=settings.asset_id is not None), level=logging.INFO)
 
 
 def estimate(units: UnitCounts, journal_size: int, site: Site) -> Dict[str, Any]:
@@ -6013,7 +6046,7 @@ def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> No
     if NEXT_VARIABLE in os.environ:
         write_next(os.environ[NEXT_VARIABLE], NextStep(text, script, flags))
     else:
-        announce(text)
+        tell(text)
 
 
 def write_next(path: str, step: Optional[NextStep]) -> None:
@@ -6065,11 +6098,16 @@ def _quoted_for_powershell(word: str) -> str:
     return "'%s'" % re.sub("(['\u2018-\u201b])", r"\1\1", word)
 
 
+def flag_of(name: str) -> str:
+    """Of a setting, or a flag that only one script has."""
+    return SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-")
+
+
 def flag_words(flags: Dict[str, Any]) -> List[str]:
     """Flags as they are typed. flags: values by the names of settings, and of the flags that only one script has."""
     words = []  # type: List[str]
     for name, value in flags.items():
-        flag = SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-")
+        flag = flag_of(name)
         if isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
             continue

@@ -805,7 +805,7 @@ class LaterImages:
         )
         for journal in self.journals:
             for entry in migration.read_journal_backwards(journal.file):
-                if entry.asset and not entry.untouched and not journal.gave_back(keys_of(entry.asset)):
+                if entry.asset and not journal.gave_back(keys_of(entry.asset)):
                     row = (migration.to_json(keys_of(entry.asset)), migration.to_json(journal.order))
                     self.database.execute("INSERT OR REPLACE INTO later VALUES (?, ?)", row)
 
@@ -1690,14 +1690,14 @@ def run_rollback(
     report = migration.Report(outputs.path_of(files["report"]), names)
     began = beginning(settings, site, journals, counts, start)
     if settings.dry_run:
-        migration.announce("The first changes, and what would fail:")
+        migration.tell("The first changes, and what would fail:")
     else:
         with migration.preparing():
             migration.write_summary(outputs.path_of(files["summary"]), {**began, "files": files})
             outputs.store_one(files["summary"])
     tally = migration.Tally(report)
     run = migration.Run(database, settings)
-    rollback = Rollback(run, settings, tally, archive, later, migration.announce)
+    rollback = Rollback(run, settings, tally, archive, later, migration.tell)
     progress = migration.Progress(total, migration.is_terminal(sys.stderr))
     with migration.interruptible(run):
         error = migration.run_to_end(

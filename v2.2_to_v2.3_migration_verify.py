@@ -1283,7 +1283,8 @@ def result_text(summary: Dict[str, Any]) -> str:
     lines += rollback.journal_warnings(interrupted, not_given)
     if summary["journals_left_out"]:
         text = "  not compared: %s, taken back by an earlier rollback; compared where it is named, and no other"
-        lines.append(text % ", ".join(summary["journals_left_out"]))
+        first, more = summary["journals_left_out"][:3], len(summary["journals_left_out"]) - 3
+        lines.append(text % (", ".join(first) + (" and %d more" % more if more > 0 else "")))
     return "\n".join(lines)
 
 
@@ -1309,13 +1310,13 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
         return "let the run that is under way come to its end, then verify again", VERIFICATION, typed
     files = "the report and the page" if "page" in summary["files"] else "the report"
     if set(summary["problems"]) == {"nothing_found"} and (scope_of(typed) or typed.get("journal")):
-        step = "give the right names, a limit above 0, and journals that hold before images, then verify again"
-        return step, None, {}
+        return next_step_of_nothing(summary, typed)
     if summary["restored"] and summary["problems"]:
         return next_step_of_not_restored(summary, storage, typed, files)
-    if summary["restored"] and scope_of(typed):
+    unless = "" if scope_of(typed) else "; for that, take what chooses assets out of the configuration"
+    if summary["restored"] and is_scoped(settings):
         flags = {name: value for name, value in typed.items() if name not in scope_of(typed)}
-        return "see whether everything else is as it was before, too", VERIFICATION, flags
+        return "see whether everything else is as it was before, too" + unless, VERIFICATION, flags
     if summary["restored"]:
         return next_step_of_restored(summary, storage, migration.connection_of(typed), files)
     to_migrate = {**migration.connection_of(typed), **where_journals_go(summary, storage, settings)}
@@ -1337,8 +1338,8 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
         flags = {"html": True, **typed, "journal": settings.journal_dir}
         return "prove the content too, by the journals", VERIFICATION, flags
     first = first_of_all(summary, settings.journal_dir)
-    if scope_of(typed):
-        return first + "migrate all assets, unless that was done", migration.SCRIPT, to_migrate
+    if is_scoped(settings):
+        return first + "migrate all assets, unless that was done" + unless, migration.SCRIPT, to_migrate
     step = "%slook at the application, open it to its users, file %s, keep the journals" % (first, files)
     return step, None, {}
 
@@ -1346,6 +1347,21 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
 def scope_of(typed: Dict[str, Any]) -> Dict[str, Any]:
     """The flags that choose assets."""
     return {name: typed[name] for name in ("database_id", "asset_id", "limit") if name in typed}
+
+
+def is_scoped(settings: Any) -> bool:
+    """Whether only some assets were verified."""
+    return bool(settings.database_id) or settings.limit is not None
+
+
+def next_step_of_nothing(summary: Dict[str, Any], typed: Dict[str, Any]) -> Advice:
+    """Where nothing was found of what was chosen."""
+    left_out = summary["journals_left_out"]
+    if not left_out:
+        step = "give the right names, a limit above 0, and journals that hold before images, then verify again"
+        return step, None, {}
+    step = "compare it by the last journal that tells of it, if its name is right: one that was left out, and no other"
+    return step, VERIFICATION if len(left_out) == 1 else None, {**typed, "journal": left_out}
 
 
 def bucket_in_question(summary: Dict[str, Any]) -> bool:
@@ -1373,7 +1389,7 @@ def next_step_of_not_migrated(
     journals, undone = journals_and_undone(summary, storage, settings)
     if undone and undone[0] == journals[0] and "no_before_image" not in summary["notes"]:
         journal = undone if undone != journals else typed.get("journal") or settings.journal_dir
-        flags = {**migration.connection_of(typed), **chosen, "journal": journal, "restored": True}
+        flags = {**migration.connection_of(typed), "journal": journal, "restored": True}
         return "the last run was rolled back; see that all is as it was before", VERIFICATION, flags
     if "limit" in chosen and summary["not_migratable"] >= count:
         return "migrate all assets; what failed may wait", migration.SCRIPT, to_migrate
@@ -1902,8 +1918,6 @@ def name_files(
         files["page"] = os.path.splitext(output)[0] + ".html" if page is True else page
     if settings.log_file:
         files["log"] = settings.log_file
-    if not all(files.values()):
-        raise migration.SettingsError("The name of a report is empty.", "name a file, or leave the flag out.")
     if len({path if migration.is_s3(path) else os.path.abspath(path) for path in files.values()}) < len(files):
         raise migration.SettingsError(
             "Two reports would be one file: %s." % ", ".join(files.values()), "give another --output or --html."

@@ -142,14 +142,18 @@ def test_a_touched_asset_keeps_the_applications_version_record(tables):
     assert tables.contents() == before
 
 
-def test_an_asset_that_the_migration_refused_has_nothing_to_restore(tables):
-    """Its before image is in the journal, for the conflict shows only later."""
+def test_the_before_image_of_an_asset_for_which_nothing_was_written_is_taken_back(tables):
+    """It was in the journal, for the conflict shows only later. A journal without any other leaves nothing."""
     tables.put(asset("a"))
     tables.put_records(record("a", comment="another asset's"))
+    run = tables.migrate()
+    assert run.codes == {"version_conflict"} and "journal" not in run.summary["files"]
+    assert os.listdir(str(run.folder / "backups")) == []
+    tables.put(asset("b"))
     before = tables.contents()
     run = tables.migrate()
-    assert run.codes == {"version_conflict"}
-    assert roll_back(tables, run).outcomes == {"nothing_to_restore": 1}
+    assert run.codes == {"version_conflict"} and run.journal.read_text().count('{"asset":') == 2
+    assert roll_back(tables, run).outcomes == {"restored": 1}
     assert tables.contents() == before
 
 
@@ -421,8 +425,8 @@ def test_assets_of_two_databases_with_one_assetid(tables):
     before = tables.contents()
     runs = [tables.migrate("--database-id", name) for name in (ARCHIVE, "db01", "db02")]
     assert [run.status for run in runs] == [0, 0, 1]
-    undone = roll_back(tables, *runs)
-    assert undone.outcomes == {"restored": 2, "nothing_to_restore": 1}
+    undone = roll_back(tables, *runs[:2])  # the third one has written nothing
+    assert undone.outcomes == {"restored": 2}
     assert tables.contents() == before
 
 
@@ -497,7 +501,7 @@ def test_an_interrupted_migration_and_the_run_that_finished_it(tables, monkeypat
     before = tables.contents()
     with monkeypatch.context() as patch:
         before_first(patch, "UPDATE", lambda: os.kill(os.getpid(), signal.SIGINT))
-        # With a limit they are read as one page: those not begun are in the journal too.
+        # With a limit they are read as one page: those not begun come to the journal too.
         first = tables.migrate("--workers", "1", "--batch-size", "5", "--limit", "100")
     second = tables.migrate()
     assert (first.status, second.status) == (130, 0)
@@ -505,10 +509,29 @@ def test_an_interrupted_migration_and_the_run_that_finished_it(tables, monkeypat
     foreseen = roll_back(tables, second, first, flags=["--dry-run"])
     undone = roll_back(tables, second, first)
     assert undone.status == 0
-    assert set(undone.outcomes) == {"restored", "nothing_to_restore"}
+    assert undone.outcomes == {"restored": 100}
     assert foreseen.outcomes == undone.outcomes
     assert foreseen.summary["version_records_removed"] == undone.summary["version_records_removed"]
     assert tables.contents() == before
+
+
+def test_what_a_stopped_run_has_not_begun_is_users_own(tables, monkeypatch, capsys):
+    """They delete, or edit, what was stopped before its turn; then the migration is finished, and proved."""
+    tables.put(*(asset("a%02d" % number) for number in range(40)))
+    folders = ["--journal-dir", "backups", "--report-dir", "reports"]
+    with monkeypatch.context() as patch:
+        before_first(patch, "UPDATE", lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert migration.main([*tables.flags, *folders, "--workers", "1", "--batch-size", "5", "--limit", "40"]) == 130
+    first, second = [key for key, item in sorted(tables.contents()[0].items()) if "currentVersion" in item][:2]
+    tables.client.delete_item(TableName=tables.assets, Key={"databaseId": S(first[0]), "assetId": S(first[1])})
+    tables.put(asset(second[1], currentVersion=version(Comment="edited")))
+    before = tables.contents()[0]
+    assert migration.main([*tables.flags, *folders]) == 0
+    assert verify.main([*tables.flags, "--journal", "backups"]) == 0
+    assert "VERIFIED: 39 assets and 39 version records read, 39 before images" in capsys.readouterr().out
+    assert rollback.main([*tables.flags, "--journal", "backups", "--yes"]) == 0
+    assert tables.contents()[0][second] == before[second] and len(tables.contents()[0]) == 39
+    assert verify.main([*tables.flags, "--restored", "--journal", "backups"]) == 0
 
 
 def test_an_asset_changed_between_look_and_restoration_is_looked_at_again(tables, monkeypatch):
@@ -1980,6 +2003,9 @@ def test_a_journal_says_in_its_last_line_that_its_run_ended_in_good_order(tables
     for run in (stopped, finished):
         entries = [json.loads(line) for line in lines_of(run)[1:]]
         counts = {name: sum(key in entry for entry in entries) for name, key in COUNTED}
+        untouched = sum("untouched" in entry for entry in entries)
+        counts["before_images"] -= untouched
+        assert bool(untouched) is (run is stopped)
         assert run.journal.read_text().endswith(json.dumps({"end": counts}, separators=(",", ":")) + "\n")
         assert run.summary["journal_holds"] == counts
     finished.journal.write_text("".join(lines_of(finished)))

@@ -633,7 +633,8 @@ def test_after_a_rollback_what_another_bucket_was_given_leads_to_its_own(tables,
     *_, said, command = capsys.readouterr().out.splitlines()
     assert said.startswith("Next: take back what was migrated with the bucket %s, if that is to go too; if" % BUCKET)
     assert "_rollback.py " in command and " --asset-bucket %s " % BUCKET in command
-    assert verify.rollback.main([*shlex.split(command)[2:], "--no-dry-run", "--yes"]) == 0
+    words = [word for word in shlex.split(command)[2:] if word != "--dry-run"]
+    assert verify.rollback.main([*words, "--yes"]) == 0
     assert verify.main([*wrong, "--restored"]) == 0
 
 
@@ -2056,7 +2057,8 @@ def test_restored_needs_journals(tables, capsys):
          "V --config c --journal j"),
         ({"journals": ["j"], "journals_not_given": ["other/k"]}, {"config": "c", "journal": ["j"]},
          "prove the other assets too, by all journals", "V --config c --journal . --journal other"),
-        ({}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c"),
+        ({}, {"config": "c", "limit": 5}, "prove the content too, by the journals",
+         "V --html --config c --limit 5 --journal backups"),
         ({}, {"config": "c"}, "prove the content too, by the journals",
          "V --html --config c --journal backups"),
         ({"notes": {"to_do": 3}, "journals": ["j"]}, {"config": "c", "journal": ["j"]},
@@ -2070,7 +2072,8 @@ def test_restored_needs_journals(tables, capsys):
          None),
         ({"files": {"report": "r.csv", "page": "p.html"}, "journals": ["j"]}, {"config": "c", "journal": ["j"]},
          "look at the application, open it to its users, file the report and the page, keep", None),
-        ({"dry_run": True}, {"config": "c", "limit": 5}, "migrate all assets", "M --config c --no-dry-run"),
+        ({"dry_run": True, "journals": ["./backups/j"]}, {"config": "c", "limit": 5, "journal": ["./backups"]},
+         "migrate all assets", "M --config c --no-dry-run"),
         ({"dry_run": True, "problems": {"not_migrated": 2}}, {"config": "c"}, "migrate what is not migrated yet",
          "M --config c --no-dry-run"),
     ],
@@ -2082,7 +2085,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
     assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
     monkeypatch.setattr(migration.os, "getcwd", lambda: os.path.dirname(migration.__file__))
     parsed = vars(verify.make_parser().parse_args(tables.flags))
-    configured = {"journal_dir": "backups", "dry_run": changes.get("dry_run", False)}
+    configured = {"journal_dir": "backups", "dry_run": changes.get("dry_run", False), "limit": typed.get("limit")}
     settings = migration.resolve_settings(migration.CONFIG, {}, {**parsed, **configured})
     summary = {
         "exit_status": 1 if changes.get("problems") else 0, "error": None, "assets": 1, "version_records": 1,
