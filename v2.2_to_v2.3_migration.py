@@ -4265,8 +4265,9 @@ def write_capacity(table: Dict[str, Any]) -> float:
 def check_other_runs(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
     """Whether another run on these tables uses its journal at the moment, or had another versions table or bucket."""
     journals, checks = journals_of_tables(storage, settings, account, region)
+    checks += check_last_run(storage, settings, journals)
     of_rollback = []  # type: List[str]
-    for journal in journals:
+    for journal, _ in journals:
         user = ""
         with contextlib.suppress(SettingsError, OSError):
             user = journal.user()
@@ -4286,27 +4287,46 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
     return checks
 
 
+def check_last_run(storage: Storage, settings: Settings, journals: List[Tuple[Any, Dict[str, Any]]]) -> List[Check]:
+    """Whether the last run of these journals was killed, and not taken back since: what it left half-way may be out of
+    date. journals: with their headers."""
+    if not journals:
+        return []
+    journal, header = max(journals, key=lambda pair: (pair[1].get("started", ""), pair[1].get("opened", 0.0)))
+    with contextlib.suppress(MigrationError, OSError):
+        if is_whole(journal) or journal.user() or next(read_journal_backwards(journal), None) is None:
+            return []
+    if journal_mark(journal, header) in marks_taken_back(rollback_summaries(storage, settings.report_dir, [header])):
+        return []
+    # A later one that had nothing left to change has no journal.
+    for place in summaries_in(storage, report_folders(settings.report_dir, [header]), "migration_")[-1:]:
+        if read_summary(storage, *place).get("started", "") > header.get("started", ""):
+            return []
+    text = "the last run on these tables was killed, or its journal %s is a part of it" % journal.path
+    fix = "if nobody has edited assets since, go on: this run finishes that one. Else roll that journal back first."
+    return [Check("warning", text, fix)]
+
+
 def journals_text(paths: Sequence[str]) -> str:
     return "the journal %s" % paths[0] if len(paths) == 1 else "%d journals, %s first" % (len(paths), paths[0])
 
 
 def journals_of_tables(
     storage: Storage, settings: Settings, account: Optional[str], region: str
-) -> Tuple[List[Any], List[Check]]:
-    """The journals in the folder of runs on these tables; and a warning for each other versions table and each other
-    bucket that runs on this assets table had: a typing error, now or then. But not where that was taken back."""
+) -> Tuple[List[Tuple[Any, Dict[str, Any]]], List[Check]]:
+    """The journals in the folder of runs on these tables, with their headers; and a warning for each other versions
+    table and each other bucket that runs on this assets table had: a typing error, now or then. But not where that was
+    taken back."""
     facts = journal_header(settings, account, region)
     table = facts.pop("asset_versions_table_name")
     wanted = {"asset_versions_table_name": table, "asset_bucket_name": settings.asset_bucket_name}
-    journals, others = [], collections.OrderedDict()  # type: List[Any], Dict[Tuple[str, str], List[Tuple[Any, str]]]
-    found_all = list(journals_of(storage, settings.journal_dir, facts))
-    for journal, header in found_all:
-        if header["asset_versions_table_name"] == table:
-            journals.append(journal)
+    others = collections.OrderedDict()  # type: Dict[Tuple[str, str], List[Tuple[Any, str]]]
+    journals = list(journals_of(storage, settings.journal_dir, facts))
+    for journal, header in journals:
         for key in wanted:
             if header[key] != wanted[key]:
                 others.setdefault((key, header[key]), []).append((journal, journal_mark(journal, header)))
-    headers = (header for _, header in found_all)
+    headers = (header for _, header in journals)
     taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers) if others else ())
     text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
     fix = "check %s. If the other one was wrong, roll that run back with it."
@@ -4315,7 +4335,7 @@ def journals_of_tables(
         left = [journal.path for journal, mark in found if mark not in taken_back]
         if left:
             checks.append(Check("warning", text % (key, name, wanted[key], left[0]), fix % SETTINGS[key].flag))
-    return journals, checks
+    return [pair for pair in journals if pair[1]["asset_versions_table_name"] == table], checks
 
 
 def journal_mark(journal: Any, header: Mapping[str, Any]) -> str:
@@ -5728,7 +5748,7 @@ def begin_files(settings: Settings, site: Site) -> RunFiles:
     report = Report(outputs.path_of(names["report"]), DRY_RUN_OUTCOMES if settings.dry_run else {})
     journal = None
     if settings.dry_run:
-        announce("The first changes, and what would fail:", level=logging.INFO)
+        tell("The first changes, and what would fail:", level=logging.INFO)
     else:
         journal = open_journal(journal_path(journals, stem), settings, site, iso_utc(start))
     return RunFiles(start, stem, report, journal, names, outputs)

@@ -1890,7 +1890,7 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any]
     """Whether a migration or a rollback changes these tables at the moment, or a run had another versions table or
     bucket; and the journals that are in use."""
     in_folder, checks = migration.journals_of_tables(site.storage, settings, site.account, site.region)
-    files = [*in_folder, *(journal.file for journal in journals)]
+    files = [*(file for file, _ in in_folder), *(journal.file for journal in journals)]
     in_use = collections.OrderedDict()  # type: Dict[Tuple[str, str], List[str]]
     for file in collections.OrderedDict((file.identity, file) for file in files).values():
         user = ""

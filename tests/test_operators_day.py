@@ -498,6 +498,26 @@ def test_a_killed_run_has_reported_what_it_has_finished(tables):
     assert reported <= done and len(done) - len(reported) <= 4 * 8 * 5
 
 
+@pytest.mark.parametrize("from_here", ["The first changes", "\ndb01 / a", "\nResult:", "\n  report ", "\nNext: "])
+def test_once_a_run_has_begun_nobody_needs_to_read_what_came_of_it(tables, monkeypatch, from_here):
+    """`| head`: its status is that of the run."""
+    tables.put(asset("a"))
+    show, closed = migration.show, []
+
+    def show_until(text, stream):
+        closed.extend([True] * (from_here in text))
+        if closed:
+            raise migration.OutputClosed
+        show(text, stream)
+
+    rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+    monkeypatch.setattr(migration, "show", show_until)
+    back = [*tables.flags, "--journal", "backups"]
+    for script, argv in ((migration, ["--dry-run"]), (migration, []), (rollback, [*back, "--dry-run"]), (verify, back)):
+        closed.clear()
+        assert script.main([*argv, *([] if argv[2:] else tables.flags)]) == 0
+
+
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.EINVAL])
 def test_output_that_nobody_reads_is_no_traceback(tables, number):
     """`| head`; Windows says EINVAL."""

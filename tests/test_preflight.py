@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,31 @@ def test_that_an_earlier_run_had_another_versions_table_or_bucket_is_said(tables
     for script in (migration, verify):
         script.main(tables.flags + ([] if script is verify else ["--dry-run"]))
         assert "an earlier run" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("then", ["taken back", "finished", "nothing left to finish"])
+def test_that_the_last_run_was_killed_is_said(tables, capfd, then):
+    tables.put(asset("a"))
+    folder = ["--journal-dir", "backups"]
+    assert main(*tables.flags, *folder) == 0
+    (journal,) = (tables.folder / "backups").iterdir()
+    journal.write_text("".join(journal.read_text().splitlines(True)[:-1]))
+    shutil.rmtree("reports")
+    said = "\n  warning  the last run on these tables was killed, or its journal backups/%s is a part of it\n"
+    said %= journal.name
+    capfd.readouterr()
+    assert main(*tables.flags, *folder, "--dry-run") == 0
+    assert said in capfd.readouterr().out
+    if then == "taken back":
+        rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+        assert rollback.main([*tables.flags, "--journal", "backups", "--yes"]) == 0
+    else:
+        time.sleep(1)  # it is known by the second of its start
+        tables.put(*[asset("b")] * (then == "finished"))
+        assert main(*tables.flags, *folder) == 0
+    capfd.readouterr()
+    assert main(*tables.flags, *folder, "--dry-run") == 0
+    assert said not in capfd.readouterr().out
 
 
 def test_the_journal_of_another_run_may_vanish_while_it_is_looked_at(tables, monkeypatch):

@@ -1722,6 +1722,16 @@ def test_where_a_journal_was_not_found_those_near_are_named(tables, capsys, give
     assert capsys.readouterr().err == "error: No journal was found under %s.\n  Fix: give %s.\n" % (given, named)
 
 
+@pytest.mark.parametrize("script, flag", [(rollback, "--journal"), (verify, "--journal"), (verify, "--output")])
+def test_an_empty_name_is_refused(tables, capsys, script, flag):
+    """It would be the folder where one stands."""
+    tables.put(asset("a"))
+    assert migration.main([*tables.flags, "--journal-dir", "."]) == 0
+    before = tables.contents()
+    assert script.main([*tables.flags, flag, ""]) == 2
+    assert "%s is empty" % flag in capsys.readouterr().err and tables.contents() == before
+
+
 def test_where_a_folder_was_misspelt_all_that_have_journals_are_named(tables, capsys):
     for folder in ("backups", "other ones"):
         os.mkdir(folder)

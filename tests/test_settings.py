@@ -100,6 +100,7 @@ WRONG = [
     ("empty_flag", ["--asset-bucket", ""], {"asset_bucket_name": "bucket"}, ["--asset-bucket is empty"]),
     ("empty_asset_id", TABLES + ["--database-id", "db01", "--asset-id", ""], None, ["--asset-id is empty"]),
     ("empty_endpoint", TABLES + ["--endpoint-url", ""], None, ["--endpoint-url is empty"]),
+    ("empty_log_file", TABLES + ["--log-file", ""], None, ["--log-file is empty"]),
     ("dry_and_not", TABLES + ["--dry-run", "--no-dry-run"], None, ["not allowed with", "give one of the two"]),
     ("nothing_set", [], None, ["assets_table_name", "asset_versions_table_name", "asset_bucket_name"]),
     ("flag_unknown", TABLES + ["--dryrun"], None, ["--dryrun"]),

@@ -896,6 +896,30 @@ def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
     assert run(tables, "--database-id", "db01", "--database-id", "db01" + DELETED).status == 0
 
 
+@pytest.mark.parametrize("field", ["stem", "report_dir"])
+@pytest.mark.parametrize("value", [None, 5, {}, "\0"])
+def test_a_header_that_was_edited_is_that_of_no_journal(tables, capsys, field, value):
+    tables.put(asset("a1"))
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    (journal,) = (tables.folder / "backups").iterdir()
+    header, rest = journal.read_text().split("\n", 1)
+    journal.write_text(json.dumps({**json.loads(header), field: value}) + "\n" + rest)
+    for script in (verify, verify.rollback):
+        capsys.readouterr()
+        assert script.main([*tables.flags, "--journal", "backups"]) == 2
+        assert "is not a journal of the migration" in capsys.readouterr().err
+    assert migration.main([*tables.flags, "--journal-dir", "backups", "--asset-bucket", "another-bucket"]) == 0
+
+
+@pytest.mark.parametrize("line", ['{"asset":{}}', '{"asset":{"databaseId":5}}', '{"untouched":[[1]]}'])
+def test_an_edited_line_of_a_journal_is_damage(tables, capsys, line):
+    journal = journal_of(tables, asset("a1"))
+    lines = journal.read_text().splitlines(True)
+    journal.write_text("".join([*lines[:-1], line + "\n", lines[-1]]))
+    assert verify.main([*tables.flags, "--journal", str(journal)]) == 2
+    assert "is damaged, 1 lines before its end" in capsys.readouterr().err
+
+
 def test_a_damaged_journal_shows_before_anything_is_verified(tables, capsys):
     tables.put(*(asset("a%d" % number) for number in range(3)))
     journal = tables.migrate().journal
@@ -943,6 +967,50 @@ def test_a_typing_error_restores_nothing(tables, capsys, flags, field):
     assert "\nNext: give the right names, " in capsys.readouterr().out
     assert verify.main([*tables.flags, "--restored", "--journal", str(journal), "--limit", "1"]) == 2
     assert "  Fix: leave it out; " in capsys.readouterr().err
+
+
+def follow(capsys):
+    """Type the command that a script has shown; its exit status."""
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    return load_script(os.path.basename(words[1])).main(words[2:])
+
+
+@pytest.mark.parametrize("flags", [[], ["--limit", "1"], ["--limit", "1", "--journal", "backups"]])
+def test_the_next_step_where_the_last_run_was_rolled_back_is_one(tables, capsys, flags):
+    tables.put(asset("a"), asset("b"))
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    assert roll_back(tables, "backups") == 0
+    assert verify.main([*tables.flags, *flags]) == 1
+    assert follow(capsys) == 0
+    assert "\nVERIFIED: after a rollback, 2 assets compared" in capsys.readouterr().out
+
+
+def test_what_an_earlier_rollback_took_back_is_compared_by_its_journal(tables, capsys):
+    """Chosen by its databaseId, of which the journals that are compared tell nothing."""
+    tables.put(asset("a"), asset("b", "db02"))
+    for name in ("db01", "db02"):
+        assert migration.main([*tables.flags, "--journal-dir", "backups", "--database-id", name]) == 0
+        assert roll_back(tables, "backups") == 0
+    flags = [*tables.flags, "--restored", "--journal", "backups"]
+    assert verify.main(flags) == 0 and verify.main([*flags, "--database-id", "db02"]) == 0
+    capsys.readouterr()
+    assert verify.main([*flags, "--database-id", "db01"]) == 1
+    assert follow(capsys) == 0
+    assert "\nVERIFIED: after a rollback, 1 asset compared" in capsys.readouterr().out
+
+
+def test_what_a_configuration_chooses_is_not_everything(tables, capsys):
+    tables.put(asset("a"), asset("b", "db02"))
+    journal = tables.migrate("--database-id", "db01").journal
+    (tables.folder / "c.json").write_text('{"database_id": ["db01"]}')
+    flags = ["--config", "c.json", *tables.flags, "--journal", str(journal)]
+    assert verify.main(flags) == 0
+    told = "; for that, take what chooses assets out of the configuration:\n"
+    assert "\nNext: migrate all assets, unless that was done" + told in capsys.readouterr().out
+    assert roll_back(tables, journal) == 0
+    capsys.readouterr()
+    assert verify.main([*flags, "--restored"]) == 0
+    assert "\nNext: see whether everything else is as it was before, too" + told in capsys.readouterr().out
 
 
 def test_what_was_restored_of_some_says_nothing_of_the_others(tables, capsys):
