@@ -4265,7 +4265,7 @@ def write_capacity(table: Dict[str, Any]) -> float:
 def check_other_runs(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
     """Whether another run on these tables uses its journal at the moment, or had another versions table or bucket."""
     journals, checks = journals_of_tables(storage, settings, account, region)
-    checks += check_last_run(storage, settings, journals)
+    checks += check_killed_runs(storage, settings, journals)
     of_rollback = []  # type: List[str]
     for journal, _ in journals:
         user = ""
@@ -4287,24 +4287,34 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
     return checks
 
 
-def check_last_run(storage: Storage, settings: Settings, journals: List[Tuple[Any, Dict[str, Any]]]) -> List[Check]:
-    """Whether the last run of these journals was killed, and not taken back since: what it left half-way may be out of
-    date. journals: with their headers."""
-    if not journals:
-        return []
-    journal, header = max(journals, key=lambda pair: (pair[1].get("started", ""), pair[1].get("opened", 0.0)))
-    with contextlib.suppress(MigrationError, OSError):
-        if is_whole(journal) or journal.user() or next(read_journal_backwards(journal), None) is None:
-            return []
-    if journal_mark(journal, header) in marks_taken_back(rollback_summaries(storage, settings.report_dir, [header])):
-        return []
-    # A later one that had nothing left to change has no journal.
-    for place in summaries_in(storage, report_folders(settings.report_dir, [header]), "migration_")[-1:]:
-        if read_summary(storage, *place).get("started", "") > header.get("started", ""):
-            return []
-    text = "the last run on these tables was killed, or its journal %s is a part of it" % journal.path
-    fix = "if nobody has edited assets since, go on: this run finishes that one. Else roll that journal back first."
-    return [Check("warning", text, fix)]
+def check_killed_runs(storage: Storage, settings: Settings, journals: List[Tuple[Any, Dict[str, Any]]]) -> List[Check]:
+    """Whether a run of these journals was killed, no later run of all assets has come to its end, and it was not taken
+    back: what it left half-way may be out of date. journals: with their headers."""
+    headers = [header for _, header in journals]
+    finished = last_run_of_all(storage, settings, headers)
+    taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers))
+    for journal, header in journals[::-1]:
+        if header.get("started", "") < finished or journal_mark(journal, header) in taken_back:
+            continue
+        with contextlib.suppress(MigrationError, OSError):
+            if is_whole(journal) or journal.user() or next(read_journal_backwards(journal), None) is None:
+                continue
+        text = "a run on these tables was killed, or its journal %s is a part of it" % journal.path
+        fix = "if nobody has edited assets since, go on: a run of all finishes it. Else roll that journal back first."
+        return [Check("warning", text, fix)]
+    return []
+
+
+def last_run_of_all(storage: Storage, settings: Settings, headers: Iterable[Mapping[str, Any]]) -> str:
+    """When the last migration of all assets of these tables began that has come to its end, "" where there is none."""
+    choices = ("limit", "database_id", "asset_id")
+    for place in reversed(summaries_in(storage, report_folders(settings.report_dir, headers), "migration_")):
+        summary = read_summary(storage, *place)
+        of_run, ended = summary.get("settings", {}), summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS)
+        same = all(of_run.get(name) == getattr(settings, name) for name in KEY_SCHEMAS)
+        if same and ended and not summary.get("error") and not any(map(of_run.get, choices)):
+            return summary.get("started", "")
+    return ""
 
 
 def journals_text(paths: Sequence[str]) -> str:

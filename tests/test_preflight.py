@@ -129,24 +129,26 @@ def test_that_an_earlier_run_had_another_versions_table_or_bucket_is_said(tables
 
 
 @pytest.mark.parametrize("then", ["taken back", "finished", "nothing left to finish"])
-def test_that_the_last_run_was_killed_is_said(tables, capfd, then):
+def test_that_a_run_was_killed_is_said(tables, capfd, then):
+    """Also after a run of some assets."""
     tables.put(asset("a"))
     folder = ["--journal-dir", "backups"]
     assert main(*tables.flags, *folder) == 0
     (journal,) = (tables.folder / "backups").iterdir()
     journal.write_text("".join(journal.read_text().splitlines(True)[:-1]))
     shutil.rmtree("reports")
-    said = "\n  warning  the last run on these tables was killed, or its journal backups/%s is a part of it\n"
-    said %= journal.name
-    capfd.readouterr()
-    assert main(*tables.flags, *folder, "--dry-run") == 0
-    assert said in capfd.readouterr().out
+    said = "\n  warning  a run on these tables was killed, or its journal backups/%s is a part of it\n" % journal.name
+    time.sleep(1)  # runs are known by the second of their start
+    tables.put(asset("b"), asset("c"))
+    for flags in (["--dry-run"], ["--limit", "2"], ["--dry-run"]):
+        capfd.readouterr()
+        assert main(*tables.flags, *folder, *flags) == 0
+        assert said in capfd.readouterr().out
     if then == "taken back":
         rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
         assert rollback.main([*tables.flags, "--journal", "backups", "--yes"]) == 0
     else:
-        time.sleep(1)  # it is known by the second of its start
-        tables.put(*[asset("b")] * (then == "finished"))
+        tables.put(*[asset("d")] * (then == "finished"))
         assert main(*tables.flags, *folder) == 0
     capfd.readouterr()
     assert main(*tables.flags, *folder, "--dry-run") == 0
