@@ -5373,7 +5373,7 @@ def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
         announce(text.getvalue().rstrip("\n"))
         raise
     for name, value in typed.items():
-        if has_empty_text(value):
+        if flag_of(name) in parser._option_string_actions and has_empty_text(value):
             raise SettingsError("%s is empty." % flag_of(name), "give a value, or leave it out.")
     return typed
 

@@ -13,9 +13,13 @@ from load_migration import migration
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 ITEMS = [
-    {"assetId": {"S": "a"}, "text": {"S": '],"Items":[{"x'}},
-    {"assetId": {"S": "b"}, "Items": {"M": {"Items": {"L": [{"S": "Items"}, {"N": "1.50"}]}}}},
-    {"assetId": {"S": "Größe 鼎 \U0001f600\u2028"}, "data": {"B": "AAE="}},
+    {"databaseId": {"S": "d"}, "assetId": {"S": "a"}, "text": {"S": '],"Items":[{"x'}},
+    {
+        "databaseId": {"S": "d"},
+        "assetId": {"S": "b"},
+        "Items": {"M": {"Items": {"L": [{"S": "Items"}, {"N": "1.50"}]}}},
+    },
+    {"databaseId": {"S": "d"}, "assetId": {"S": "Größe 鼎 \U0001f600\u2028"}, "data": {"B": "AAE="}},
 ]
 
 
