@@ -4312,7 +4312,8 @@ def last_run_of_all(storage: Storage, settings: Settings, headers: Iterable[Mapp
         summary = read_summary(storage, *place)
         of_run, ended = summary.get("settings", {}), summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS)
         same = all(of_run.get(name) == getattr(settings, name) for name in KEY_SCHEMAS)
-        if same and ended and not summary.get("error") and not any(map(of_run.get, choices)):
+        of_all = all(of_run.get(name) in (None, []) for name in choices)
+        if same and ended and of_all and not summary.get("error"):
             return summary.get("started", "")
     return ""
 

@@ -310,7 +310,7 @@ def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, 
 
 def journal_warnings(interrupted: Sequence[str], not_given: Sequence[str]) -> List[str]:
     """What a result does not tell of: lines for its end. Both are paths."""
-    harmless = "; harmless if it was killed and a later run came to its end"
+    harmless = "; harmless if it was killed and a later run of all assets came to its end"
     rows = [(path, NOT_WHOLE[1:-1] + harmless) for path in interrupted]
     rows += [(path, "NOT GIVEN; what its run migrated is not in this result") for path in not_given]
     lines = ["  warning  journal %s: %s" % row for row in rows[:SHOWN_JOURNALS]]

@@ -140,7 +140,7 @@ def test_that_a_run_was_killed_is_said(tables, capfd, then):
     said = "\n  warning  a run on these tables was killed, or its journal backups/%s is a part of it\n" % journal.name
     time.sleep(1)  # runs are known by the second of their start
     tables.put(asset("b"), asset("c"))
-    for flags in (["--dry-run"], ["--limit", "2"], ["--dry-run"]):
+    for flags in (["--dry-run"], ["--limit", "0"], ["--limit", "2"], ["--dry-run"]):
         capfd.readouterr()
         assert main(*tables.flags, *folder, *flags) == 0
         assert said in capfd.readouterr().out
