@@ -4293,16 +4293,17 @@ def check_killed_runs(storage: Storage, settings: Settings, journals: List[Tuple
     headers = [header for _, header in journals]
     finished = last_run_of_all(storage, settings, headers)
     taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers))
-    for journal, header in journals[::-1]:
+    killed = []  # type: List[str]
+    for journal, header in journals:
         if header.get("started", "") < finished or journal_mark(journal, header) in taken_back:
             continue
         with contextlib.suppress(MigrationError, OSError):
             if is_whole(journal) or journal.user() or next(read_journal_backwards(journal), None) is None:
                 continue
-        text = "a run on these tables was killed, or its journal %s is a part of it" % journal.path
-        fix = "if nobody has edited assets since, go on: a run of all finishes it. Else roll that journal back first."
-        return [Check("warning", text, fix)]
-    return []
+        killed.append(journal.path)
+    text = "a run on these tables was killed, or this is a part of its journal: %s" % ", ".join(killed)
+    fix = "if nobody has edited assets since, go on: a run of all finishes it. Else roll that back first, by its name."
+    return [Check("warning", text, fix)] if killed else []
 
 
 def last_run_of_all(storage: Storage, settings: Settings, headers: Iterable[Mapping[str, Any]]) -> str:

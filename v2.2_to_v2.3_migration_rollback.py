@@ -1629,6 +1629,12 @@ def next_step(
         return "; then ".join([*what_is_missing(summary), "roll back by that journal"]), SCRIPT, typed
     if outcomes.get("failed") or outcomes.get("would_fail"):
         return "look at what failed, mend it, and run this again", SCRIPT, typed
+    of_killed_runs = not summary["dry_run"] and set(summary["journals"]) == set(summary["interrupted_journals"])
+    if of_killed_runs and summary["journals_not_given"]:
+        step = (
+            "migrate again, if users have edited assets since that run was killed; to take all back, give all journals"
+        )
+        return step, migration.SCRIPT, migration.connection_of(typed)
     if configured_bucket in summary["other_buckets"]:
         flags = migration.connection_of(typed)
         del flags["asset_bucket_name"]  # of the run that was taken back

@@ -137,7 +137,9 @@ def test_that_a_run_was_killed_is_said(tables, capfd, then):
     (journal,) = (tables.folder / "backups").iterdir()
     journal.write_text("".join(journal.read_text().splitlines(True)[:-1]))
     shutil.rmtree("reports")
-    said = "\n  warning  a run on these tables was killed, or its journal backups/%s is a part of it\n" % journal.name
+    said = (
+        "\n  warning  a run on these tables was killed, or this is a part of its journal: backups/%s\n" % journal.name
+    )
     time.sleep(1)  # runs are known by the second of their start
     tables.put(asset("b"), asset("c"))
     for flags in (["--dry-run"], ["--limit", "0"], ["--limit", "2"], ["--dry-run"]):

@@ -1806,6 +1806,9 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
         ({"journals_not_given": ["lost"], "assets_of_journals_not_given": 0}, {"journal": ["a"]},
          "see that everything is as it was before; look for the journals not given: what their runs did is not in this",
          "V --journal a --restored --html"),
+        ({"journals_not_given": ["k"], "interrupted_journals": ["a"]}, {"config": "c", "journal": ["a"]},
+         "migrate again, if users have edited assets since that run was killed; to take all back, give all journals",
+         "M --config c"),
         ({"exit_status": 1, "outcomes": {"failed": 1}}, {"journal": ["a"]},
          "look at what failed, mend it, and run this again", "R --journal a"),
         ({"exit_status": 1, "outcomes": {"would_fail": 1}, "dry_run": True}, {"journal": ["a"]},
@@ -1824,6 +1827,7 @@ def test_the_next_step(monkeypatch, changes, typed, step, words):
     monkeypatch.chdir(HERE)
     summary = {"exit_status": 0, "dry_run": False, "outcomes": {}, "version_records_removed": 0}
     summary.update(journals_not_given=[], other_buckets=[], migrated_in_no_journal=0, codes={})
+    summary.update(journals=["a"], interrupted_journals=[])
     found, *command = rollback.next_step({**summary, **changes}, typed, "configured")
     scripts = {"R": os.path.basename(SCRIPT), "V": migration.VERIFICATION_SCRIPT, "M": migration.SCRIPT}
     assert (found, migration.command_text(*command)) == (step, "python " + scripts[words[0]] + words[1:])
