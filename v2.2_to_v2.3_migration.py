@@ -3790,7 +3790,7 @@ class VersionRecords:
             present = (await self.tables.get([key])).get(key)
             if present is None:
                 continue
-            with noting_untouched(self.journal, asset.key, nothing_written and not unheard):
+            with noting_untouched(self.journal, asset.key, first and not unheard):
                 claim, findings = await self._claim_of_present(asset, present, unheard)
             await self.journal.save_claim(asset.key[1], claim)
             if claim.now != present:
