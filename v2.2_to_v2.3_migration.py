@@ -2075,9 +2075,8 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
             # The first line is on the disk before any before image, and that before anything is written.
             raise JournalNotBegun("Journal %s has no whole first line, so its run has written nothing." % path, fix)
         raise SettingsError("%s is not a journal of the migration." % path, fix)
-    texts = [header.get(name, "") for name in ("stem", "report_dir")] if isinstance(header, dict) else []
-    are_texts = all(isinstance(text, str) and "\0" not in text for text in texts)
-    if not texts or header.get("journal") != JOURNAL_KIND or not are_texts:
+    is_one = isinstance(header, dict) and header.get("journal") == JOURNAL_KIND
+    if not is_one or not all(is_path(header.get(name, "")) for name in ("stem", "report_dir")):
         raise SettingsError("%s is not a journal of the migration." % path, fix)
     if header.get("format") != JOURNAL_FORMAT:
         raise SettingsError(
@@ -2085,6 +2084,11 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
             "use the version of the tool that wrote it: %s." % header.get("tool_version"),
         )
     return header
+
+
+def is_path(value: Any) -> bool:
+    """Whether it may be one, or a part of one."""
+    return isinstance(value, str) and "\0" not in value
 
 
 def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
@@ -4265,9 +4269,8 @@ def write_capacity(table: Dict[str, Any]) -> float:
 def check_other_runs(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
     """Whether another run on these tables uses its journal at the moment, or had another versions table or bucket."""
     journals, checks = journals_of_tables(storage, settings, account, region)
-    checks += check_killed_runs(storage, settings, journals)
-    of_rollback = []  # type: List[str]
-    for journal, _ in journals:
+    idle, of_rollback = [], []  # type: List[Tuple[Any, Dict[str, Any]]], List[str]
+    for journal, header in journals:
         user = ""
         with contextlib.suppress(SettingsError, OSError):
             user = journal.user()
@@ -4281,6 +4284,9 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
             checks.append(Check("warning", text, fix))
         elif user and not settings.dry_run:
             of_rollback.append(journal.path)
+        elif not user:
+            idle.append((journal, header))
+    checks += check_killed_runs(storage, settings, idle)
     if of_rollback:
         text = "a rollback on these tables is under way, with " + journals_text(of_rollback)
         checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
@@ -4289,32 +4295,39 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
 
 def check_killed_runs(storage: Storage, settings: Settings, journals: List[Tuple[Any, Dict[str, Any]]]) -> List[Check]:
     """Whether a run of these journals was killed, no later run of all assets has come to its end, and it was not taken
-    back: what it left half-way may be out of date. journals: with their headers."""
+    back: what it left half-way may be out of date. journals: those that nobody uses, with their headers."""
     headers = [header for _, header in journals]
-    finished = last_run_of_all(storage, settings, headers)
-    taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers))
-    killed = []  # type: List[str]
+    finished = last_run_of_all(storage, settings, headers) if headers else ""
+    cut = {}  # type: Dict[str, str]  # by their marks, the journals of later runs that were killed
     for journal, header in journals:
-        if header.get("started", "") < finished or journal_mark(journal, header) in taken_back:
-            continue
-        with contextlib.suppress(MigrationError, OSError):
-            if is_whole(journal) or journal.user() or next(read_journal_backwards(journal), None) is None:
-                continue
-        killed.append(journal.path)
+        if header.get("started", "") >= finished and is_cut(journal):
+            cut[journal_mark(journal, header)] = journal.path
+    taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers) if cut else ())
+    killed = [path for mark, path in cut.items() if mark not in taken_back]
     text = "a run on these tables was killed, or this is a part of its journal: %s" % ", ".join(killed)
     fix = "if nobody has edited assets since, go on: a run of all finishes it. Else roll that back first, by its name."
     return [Check("warning", text, fix)] if killed else []
 
 
-def last_run_of_all(storage: Storage, settings: Settings, headers: Iterable[Mapping[str, Any]]) -> str:
-    """When the last migration of all assets of these tables began that has come to its end, "" where there is none."""
+def is_cut(journal: Any) -> bool:
+    """Whether a journal that nobody uses lacks its end and holds before images, or is damaged; not one that is gone."""
+    try:
+        return not is_whole(journal) and next(read_journal_backwards(journal), None) is not None
+    except MigrationError:
+        return True
+    except OSError:
+        return False
+
+
+def last_run_of_all(storage: Storage, settings: Settings, headers: List[Dict[str, Any]]) -> str:
+    """When the last migration of all assets of these tables began that has come to its end, "" where there is none.
+    headers: of journals of these tables."""
     choices = ("limit", "database_id", "asset_id")
     for place in reversed(summaries_in(storage, report_folders(settings.report_dir, headers), "migration_")):
         summary = read_summary(storage, *place)
         of_run, ended = summary.get("settings", {}), summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS)
-        same = all(of_run.get(name) == getattr(settings, name) for name in KEY_SCHEMAS)
         of_all = all(of_run.get(name) in (None, []) for name in choices)
-        if same and ended and of_all and not summary.get("error"):
+        if of_same_tables(summary, headers[0]) and ended and of_all and not summary.get("error"):
             return summary.get("started", "")
     return ""
 
@@ -4410,6 +4423,15 @@ def summaries_in(storage: Storage, folders: List[str], beginning: str) -> List[T
         with contextlib.suppress(OSError, MigrationError):
             found += [(folder, name) for name in storage.folder(folder).names(beginning) if name.endswith(end)]
     return sorted(found, key=lambda place: (place[1][: -len(end)], place[0]))
+
+
+# What a journal's first line, and the summary of a run, tell of the tables.
+SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
+
+
+def of_same_tables(summary: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
+    facts = {**summary.get("settings", {}), **summary}
+    return all(facts.get(name) == header.get(name) for name in SAME_TABLES)
 
 
 # Of what summaries are read for, as runs write it.

@@ -115,9 +115,8 @@ FLAGS = (
     "report_dir",
     "yes",
 )
-# What a journal's first line tells of the tables, and what the settings must agree with.
 SCRIPT = os.path.basename(migration.script_path(__file__))
-SAME_TABLES = ("assets_table_name", "asset_versions_table_name", "account", "region", "endpoint_url")
+# What the settings must agree with in a journal's first line.
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
 NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
 BEING_WRITTEN = "(its run is STILL UNDER WAY)"
@@ -500,10 +499,6 @@ def are_meant(journals: List[Journal]) -> bool:
     return all(journal.named for journal in journals) and len({journal.stem_of_run for journal in journals}) == 1
 
 
-def of_same_tables(summary: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
-    return same_tables({**summary.get("settings", {}), **summary}, header)
-
-
 class Keys:
     """A set of keys, in a temporary file."""
 
@@ -663,9 +658,10 @@ class Summaries:
         self.storage = storage
         self.report_dir = report_dir
         headers = [journal.header for journal in journals]
-        rollbacks = functools.partial(migration.rollback_summaries, storage, report_dir, headers)
         # Those of the rollbacks that had their reports in these folders, the oldest first.
-        self.rollbacks = functools.lru_cache(maxsize=None)(lambda: list(rollbacks()))
+        self.rollbacks = functools.lru_cache(maxsize=None)(
+            lambda: list(migration.rollback_summaries(storage, report_dir, headers))
+        )
         self._read = functools.lru_cache(maxsize=None)(functools.partial(migration.read_summary, storage))
         self._left_by = functools.lru_cache(maxsize=None)(self._assets_in)
 
@@ -693,7 +689,7 @@ class Summaries:
         found = {}  # type: Dict[str, LostJournal]
         for folder, name in migration.summaries_in(self.storage, self._folders_of(journals), "migration_"):
             summary = self._read(folder, name)
-            if of_same_tables(summary, journals[0].header):
+            if migration.of_same_tables(summary, journals[0].header):
                 of_run = (summary.get("started", ""), summary.get("settings", {}))
                 tasks = self._of_tasks(summary).items()
                 found.update((stem, LostJournal(*of_task, *of_run)) for stem, of_task in tasks)
@@ -772,10 +768,6 @@ class LostJournal(NamedTuple):
         """Whether its run looked at the databaseId and assetId of an asset's key."""
         database_ids, asset_id = self.settings.get("database_id") or [key[1]], self.settings.get("asset_id")
         return key[1] in database_ids and asset_id in (None, key[2])
-
-
-def same_tables(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    return all(facts.get(name) == others.get(name) for name in SAME_TABLES)
 
 
 def images_held(said: Dict[str, Any]) -> int:
@@ -1464,7 +1456,7 @@ def restoration(image: BeforeImage, now: Now) -> Any:
 def journals_beside(journals: List[Journal], storage: Any) -> List[Any]:
     """The files of other journals of the same tables that lie beside those given."""
     given = frozenset(journal.file.identity for journal in journals)
-    tables = {name: journals[0].header.get(name) for name in SAME_TABLES}
+    tables = {name: journals[0].header.get(name) for name in migration.SAME_TABLES}
     folders = sorted({journal.file.folder for journal in journals})
     return [file for folder in folders for file, _ in migration.journals_of(storage, folder, tables, given)]
 
@@ -1490,7 +1482,7 @@ def ended_rollbacks(journals: List[Journal], summaries: Summaries) -> Iterator[D
     """Of each rollback of these tables, as migration.ended_journals has it."""
     for summary in summaries.rollbacks():
         ended = migration.ended_journals(summary)
-        if ended and journals and of_same_tables(summary, journals[0].header):
+        if ended and journals and migration.of_same_tables(summary, journals[0].header):
             yield ended
 
 

@@ -647,7 +647,7 @@ class Verification:
         self.bucket = settings.asset_bucket_name
         self.add = findings.add  # type: Callable[..., None]
         self.tally = findings.tally
-        self.scoped = settings.limit is not None or bool(settings.database_id)
+        self.scoped = is_scoped(settings)
         self.owners = migration.AssetKeys()
         self.empty_databases = set(settings.database_id)
         self.asset_ids = {}  # type: Dict[str, None]
@@ -1515,7 +1515,7 @@ def folders_of(paths: List[str], storage: Any) -> List[str]:
 def where_journals_go(summary: Dict[str, Any], storage: Any, settings: Any) -> Dict[str, str]:
     """The flag that a migration needs so that its journal lies beside those given."""
     folders = folders_of(summary["journals"], storage)
-    if len(folders) != 1 or os.path.realpath(folders[0]) == os.path.realpath(settings.journal_dir):
+    if len(folders) != 1 or migration.folder_identity(folders[0]) == migration.folder_identity(settings.journal_dir):
         return {}
     return {"journal_dir": folders[0]}
 
