@@ -45,6 +45,7 @@ import logging
 import os
 import random
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -5606,7 +5607,7 @@ def ask(question: str, default: bool) -> Optional[bool]:
     while True:
         prompt("%s %s " % (question, "[Y/n]" if default else "[y/N]"))
         try:
-            line = sys.stdin.readline()
+            line = typed_line()
         except (KeyboardInterrupt, OSError):  # the latter of a terminal that was closed
             line = ""
         if not line:
@@ -5618,6 +5619,14 @@ def ask(question: str, default: bool) -> Optional[bool]:
         else:
             LOG.info("%s %s", question, "yes" if answer else "no", extra={"announced": True})
             return answer
+
+
+def typed_line() -> str:
+    """What somebody types on the terminal, "" at its end. On POSIX a signal that comes just before a read is heard only
+    after it, so nothing is read before it is there."""
+    while os.name != "nt" and not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass
+    return sys.stdin.readline()
 
 
 def prompt(text: str) -> None:

@@ -1,5 +1,6 @@
 """Questions: asked where a person sits, wherever the output goes. Elsewhere only what may go on does."""
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -11,6 +12,8 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
+import time
 import types
 
 import pytest
@@ -141,9 +144,34 @@ def test_no_answer_can_be_read_of_a_terminal_that_was_closed(monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(migration, "is_terminal", lambda stream: True)
-    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(readline=readline))
-    with pytest.raises(KeyboardInterrupt, match="Nothing was written"):
-        migration.confirm("Migrate now?", settings())
+    with open(os.devnull) as null:
+        monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(readline=readline, fileno=null.fileno))
+        with pytest.raises(KeyboardInterrupt, match="Nothing was written"):
+            migration.confirm("Migrate now?", settings())
+
+
+def test_a_signal_that_interrupts_no_read_ends_the_question(monkeypatch):
+    """As one does that comes just before the read: here another thread gets it."""
+    main, side = pty.openpty()
+    ended = threading.Event()
+    typed = []
+
+    def end():
+        time.sleep(0.3)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        if not ended.wait(10):
+            typed.append(os.write(main, b"\n"))
+
+    thread = threading.Thread(target=end)
+    with open(main, "wb", buffering=0), open(side) as stdin, contextlib.ExitStack() as at_the_end:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(migration, "TEE_SECONDS", 0)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt), migration.terminated_as_interrupted(at_the_end):
+            migration.ask("Migrate now?", False)
+        ended.set()
+        thread.join()
+    assert not typed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
