@@ -411,7 +411,7 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
         )
     except UnicodeDecodeError:
         raise SettingsError("Configuration file %s is not UTF-8 text." % path, "save it as UTF-8 in your editor.")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(
             "Configuration file %s is not valid JSON: %s." % (path, error),
             "correct it there; or just before, where a comma is too much or too few (`python -m json.tool %s`)." % path,
@@ -487,9 +487,9 @@ def _checked(key: str, value: Any, source: str) -> Any:
         if not all(isinstance(text, str) and text and not LONE_SURROGATE.search(text) for text in value):
             raise SettingsError("%s in %s is %s." % (key, source, json.dumps(value)), "give a list of non-empty texts.")
         return list(collections.OrderedDict.fromkeys(value))
+    if setting.kind is str and LONE_SURROGATE.search(value):
+        raise SettingsError("%s in %s is %s." % (key, source, json.dumps(value)), "give it in UTF-8.")
     if key == "asset_id":
-        if LONE_SURROGATE.search(value):
-            raise SettingsError("asset_id in %s is %s." % (source, json.dumps(value)), "give it in UTF-8.")
         return value
     if setting.kind is str and CONTROL_CHARACTER.search(value):
         raise SettingsError(
@@ -2071,12 +2071,13 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
         header = json.loads(str(line, "utf-8"))
     except OSError as error:
         raise SettingsError("Journal %s cannot be read: %s." % (path, error.strerror), fix)
-    except ValueError:
+    except (ValueError, RecursionError):
         if not line or (JOURNAL_KIND.encode() in line and not line.endswith(b"\n")):
             # The first line is on the disk before any before image, and that before anything is written.
             raise JournalNotBegun("Journal %s has no whole first line, so its run has written nothing." % path, fix)
         raise SettingsError("%s is not a journal of the migration." % path, fix)
     is_one = isinstance(header, dict) and header.get("journal") == JOURNAL_KIND
+    is_one = is_one and isinstance(header.get("started"), str)
     if not is_one or not all(is_path(header.get(name, "")) for name in ("stem", "report_dir")):
         raise SettingsError("%s is not a journal of the migration." % path, fix)
     if header.get("format") != JOURNAL_FORMAT:
@@ -2120,7 +2121,7 @@ def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
                 if key in untouched:
                     untouched.remove(key)
                     continue
-        except (ValueError, TypeError, AttributeError, KeyError):
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             if number > 0:
                 raise DamagedJournal(path, "Journal %s is damaged, %d lines before its end." % (path, number))
             continue
@@ -2138,10 +2139,10 @@ def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
 
 
 def _journal_entry(fields: Dict[str, Any], size: int) -> JournalEntry:
-    if ("asset" in fields) is ("claim" in fields):
+    if (fields.get("asset") is None) is (fields.get("claim") is None):
         raise ValueError("neither an asset nor a claim")
     facts = Facts(**fields.get("facts", {}))
-    claim = Claim(**fields["claim"]) if "claim" in fields else None
+    claim = Claim(**fields["claim"]) if fields.get("claim") else None
     return JournalEntry(fields.get("asset"), facts, fields.get("again", False), fields.get("database_id"), claim, size)
 
 
@@ -2150,7 +2151,7 @@ def is_whole(journal: Any) -> bool:
     interrupted hard, or still goes on, or the file is a part of the journal."""
     try:
         return "end" in json.loads(str(next(journal.lines_backwards(), b""), "utf-8"))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 
@@ -4306,7 +4307,10 @@ def check_killed_runs(storage: Storage, settings: Settings, journals: List[Tuple
     taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers) if cut else ())
     killed = [path for mark, path in cut.items() if mark not in taken_back]
     text = "a run on these tables was killed, or this is a part of its journal: %s" % ", ".join(killed)
-    fix = "if nobody has edited assets since, go on: a run of all finishes it. Else roll that back first, by its name."
+    fix = (
+        "if nobody has edited assets since, go on: a run of all finishes it, unless assets fail with version_conflict."
+        " Else roll that back first, by its name."
+    )
     return [Check("warning", text, fix)] if killed else []
 
 
@@ -4321,14 +4325,15 @@ def is_cut(journal: Any) -> bool:
 
 
 def last_run_of_all(storage: Storage, settings: Settings, headers: List[Dict[str, Any]]) -> str:
-    """When the last migration of all assets of these tables began that has come to its end, "" where there is none.
-    headers: of journals of these tables."""
+    """When the last migration of all assets of these tables began that has come to its end, "" where there is none. One
+    with a version_conflict does not count: a killed run may have caused it. headers: of journals of these tables."""
     choices = ("limit", "database_id", "asset_id")
     for place in reversed(summaries_in(storage, report_folders(settings.report_dir, headers), "migration_")):
         summary = read_summary(storage, *place)
         of_run, ended = summary.get("settings", {}), summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS)
         of_all = all(of_run.get(name) in (None, []) for name in choices)
-        if of_same_tables(summary, headers[0]) and ended and of_all and not summary.get("error"):
+        left = summary.get("error") or summary.get("codes", {}).get("version_conflict")
+        if of_same_tables(summary, headers[0]) and ended and of_all and not left:
             return summary.get("started", "")
     return ""
 
@@ -5301,6 +5306,9 @@ class Console(logging.StreamHandler):
 class LogFile(logging.FileHandler):
     """Log messages in a file. That it cannot be written any more is said once, and no reason to stop."""
 
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding="utf-8", errors="backslashreplace")
+
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
@@ -5337,7 +5345,7 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
             with terminated_as_interrupted(at_the_end):
                 return command(argv)
         except MigrationError as error:
-            announce("error: %s" % error, sys.stderr)
+            announce("error: " + "\n".join(map(printable, str(error).split("\n"))), sys.stderr)
             return error.exit_status
         except KeyboardInterrupt as interrupt:
             announce(str(interrupt) or "Interrupted.", sys.stderr)
@@ -5425,12 +5433,26 @@ def configure_logging(level: str, path: Optional[str]) -> None:
         if folder:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-        file = LogFile(path, encoding="utf-8")
+        require_log(path)
+        file = LogFile(path)
     except OSError as error:
         raise SettingsError("Log file %s cannot be written: %s." % (path, error.strerror), "choose another --log-file.")
     file.setFormatter(logging.Formatter("%(asctime)sZ %(levelname)s %(message)s"))
     file.formatter.converter = time.gmtime  # type: ignore[union-attr]
     LOG.addHandler(file)
+
+
+def require_log(path: str) -> None:
+    """Raises SettingsError where a log would be appended to another kind of file, such as a journal."""
+    if not os.path.isfile(path):
+        return
+    with contextlib.suppress(PermissionError), open(path, "rb") as file:
+        first = file.readline(100)
+        if first and not LOG_LINE.match(first):
+            raise SettingsError("%s is there, and is no log of this tool." % path, "choose another --log-file.")
+
+
+LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}Z [A-Z]+ ")
 
 
 def stopping_signals() -> List[int]:
@@ -6105,6 +6127,9 @@ class NextStep(NamedTuple):
 
 def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> None:
     """Say what to do next; the last line is the command, if there is one."""
+    folder = os.path.dirname(script_path(__file__))
+    if script and not os.path.exists(os.path.join(folder, script)):
+        step = "copy all files of this tool to %s; then %s" % (shell_text([folder]), step)
     text = "\nNext: %s" % (step + "." if script is None else "%s:\n%s" % (step, command_text(script, flags)))
     if NEXT_VARIABLE in os.environ:
         write_next(os.environ[NEXT_VARIABLE], NextStep(text, script, flags))

@@ -104,7 +104,10 @@ FAILURES = collections.OrderedDict(
         ("rejected_by_dynamodb", migration.FAILURES["rejected_by_dynamodb"]),
     ]
 )
-WARNINGS = {"record_stays": migration.WARNINGS["record_stays"]}
+WARNINGS = {
+    "record_stays": migration.WARNINGS["record_stays"],
+    "edited_in_old_form": "the asset is in the old form, but not as before that run: users may have edited it since",
+}
 FLAGS = (
     *migration.SHARED_SETTINGS,
     "dry_run",
@@ -309,7 +312,7 @@ def journal_rows(journals: List[Journal], counts: List[int]) -> List[Tuple[str, 
 
 def journal_warnings(interrupted: Sequence[str], not_given: Sequence[str]) -> List[str]:
     """What a result does not tell of: lines for its end. Both are paths."""
-    harmless = "; harmless if it was killed and a later run of all assets came to its end"
+    harmless = "; harmless if it was killed and a later run of all assets came to its end without version_conflict"
     rows = [(path, NOT_WHOLE[1:-1] + harmless) for path in interrupted]
     rows += [(path, "NOT GIVEN; what its run migrated is not in this result") for path in not_given]
     lines = ["  warning  journal %s: %s" % row for row in rows[:SHOWN_JOURNALS]]
@@ -430,10 +433,12 @@ def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
         fix = "give the file or folder that the migration named."
         if near:
             folders = sorted({storage.journal(path).folder or os.curdir for path in near})
+            shown = [migration.shell_text([path]) for path in near[-SHOWN_NEAR:]]
+            shown += ["and {:,} older".format(len(near) - SHOWN_NEAR)] if near[SHOWN_NEAR:] else []
             fix = "give the %s of all, %s, or what you need of it: %s." % (
                 "folder" if len(folders) == 1 else "folders",
                 migration.shell_text(folders),
-                ", ".join(near[-SHOWN_NEAR:]),
+                ", ".join(shown),
             )
         raise migration.SettingsError("No journal was found under %s." % name, fix)
     return found
@@ -828,9 +833,13 @@ class LaterImages:
     @property
     def texts(self) -> List[str]:
         """The same with what the plan says of each."""
-        text = "%s, lost or elsewhere, with %s"
         lost = [
-            text % (run.path, migration.counted(run.images, "before image") if run.images else "images")
+            "%s, %s, with %s"
+            % (
+                run.path,
+                "not beside those given" if os.path.exists(run.path) else "lost or elsewhere",
+                migration.counted(run.images, "before image") if run.images else "images",
+            )
             for run in self.lost
         ]
         return ["%s, of the same tables" % journal.path for journal in self.journals] + lost
@@ -953,6 +962,9 @@ MAYBE_MIGRATED_AGAIN = (
     "An earlier rollback may have taken it back, and the run of the journal %s, which is lost or elsewhere, may have"
     " migrated it again: give that one. "
 )
+EDITED_JOURNAL = (
+    "No migration leaves the before image that the journal %s has of it: that was edited. Give the original."
+)
 ALL_THE_SAME = "To have it as it was before the run of %s all the same, name that journal and no other."
 
 
@@ -960,6 +972,8 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
     """What becomes of the asset: an outcome, "restored" where it is to be written; and findings."""
     if image.superseded:
         return "superseded", ()
+    if image.plan.outcome == "failed":
+        return "changed_since", (Finding("changed_since", "", EDITED_JOURNAL % image.journal.path),)
     if now.asset is None:
         message = "It was deleted or archived since the migration."
         if now.twin:
@@ -986,7 +1000,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
     if not changed:
         return "restored", ()
     if was_not_migrated(image, now.asset):
-        return "nothing_to_restore", ()
+        return "nothing_to_restore", edited_before(image, now.asset)
     differences = [
         "%s is %s, not %s" % (name, _shown(now.asset.get(name)), _shown(image.after[name])) for name in changed
     ]
@@ -995,6 +1009,15 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
     if others:
         message += " It may be another asset, made in its place: it differs in %s too." % ", ".join(others)
     return "changed_since", (Finding("changed_since", ", ".join(changed), message),)
+
+
+def edited_before(image: BeforeImage, asset: Item) -> Tuple[Any, ...]:
+    """What users have changed in the old form, of what a rollback would set back: findings."""
+    edited = [name for name in migration.differing(image.asset, asset) if name in image.before]
+    if image.is_repair or not edited:
+        return ()
+    message = "It is in the old form, but not as before that run: %s. Users may have edited it since; it stays so."
+    return (Finding("edited_in_old_form", ", ".join(edited), message % ", ".join(edited)),)
 
 
 def migrated_again(image: BeforeImage) -> str:
@@ -1661,7 +1684,7 @@ def what_is_missing(summary: Dict[str, Any]) -> Iterator[str]:
         yield "look for the journal of the run that may have migrated %s again" % assets
     if summary["migrated_in_no_journal"]:
         assets = migration.counted(summary["migrated_in_no_journal"], "asset")
-        yield "see what is in no journal here: %s, of users, failed, or of a run whose journal is missing" % assets
+        yield "see what is in no journal here, named above: %s, of users, failed, or of a lost run" % assets
     if summary["journals_not_given"]:
         others = summary["assets_of_journals_not_given"]
         left = "look at the journals not given, by which up to %s may be migrated" % migration.counted(others, "asset")
@@ -1781,6 +1804,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
         ("record_kept", verb + "restored, with a version record that stays"),
         ("nothing_to_restore", "nothing to do: restored already, or not migrated by the run of that journal"),
         ("superseded", "superseded by a later before image"),
+        ("not_finished", "under way when it was stopped" if summary.get("error") else "stopped before their turn"),
     ]
     for name, meaning in meanings:
         if outcomes[name] or name == "restored":

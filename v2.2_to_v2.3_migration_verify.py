@@ -580,12 +580,13 @@ def restored_problems(key: Key, before: "Before", asset: Optional[Item], twin: O
     taken_back_further = is_in_old_form(asset) and not any(name in before.asset for name in migration.REMOVED_FIELDS)
     stays = is_in_old_form(before.asset) and not is_in_old_form(asset)
     still = "The asset is still migrated; no rollback has come to it, or users have changed it: " if stays else ""
+    then = "; it is in the old form, in which users may have edited it" if is_in_old_form(asset) else ""
     for name in migration.differing(before.asset, asset):
         values = contrast(before.asset.get(name), asset.get(name))
         # What a repair set right and users have edited since is theirs.
         edited = name not in migration.OWNED_FIELDS and asset.get(name) != migration.repairs_of(before.asset).get(name)
         if name in before.owned and not edited and not (taken_back_further and name in migration.OWNED_FIELDS):
-            problems.append(finding("not_restored", name, *values, "%s%s is not as it was." % (still, name)))
+            problems.append(finding("not_restored", name, *values, "%s%s is not as it was%s." % (still, name, then)))
         else:
             message = "%s was changed since, which a rollback leaves so." % name
             problems.append(finding("edited_since", name, *values, message))
@@ -1407,6 +1408,8 @@ def next_step_of_other_bucket(bucket: str, by_a_run: bool, settings: Any, typed:
         step += "roll back the run that had it, by its journal, which is not here, or mend what the report names"
         return step, VERIFICATION, {**typed, "asset_bucket_name": bucket}
     step += "take back what was migrated with it, then migrate again"
+    if "asset_bucket_name" in typed and rollback.bucket_without_flag(typed) == bucket:  # the flag may be misspelt
+        return step, VERIFICATION, {name: value for name, value in typed.items() if name != "asset_bucket_name"}
     flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
     return step, ROLLBACK, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
 
@@ -1908,7 +1911,8 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any]
 def name_files(
     settings: Any, storage: Any, output: Optional[str], page: Any, start: datetime.datetime
 ) -> Dict[str, str]:
-    """The files of this run. A report that --output or --html names is replaced. page: True beside the report."""
+    """The files of this run. What an earlier one wrote is replaced where --output or --html names it. page: True beside
+    the report."""
     if output is None:
         folder = storage.folder(settings.report_dir)
         stem = migration.unused_stem([folder], "verification", start, settings.log_file)
@@ -1922,21 +1926,46 @@ def name_files(
         raise migration.SettingsError(
             "Two reports would be one file: %s." % ", ".join(files.values()), "give another --output or --html."
         )
-    for path in [files[name] for name in files if name != "log"]:
+    to_write = [(kind, path) for kind, path in files.items() if kind != "log"]
+    for kind, path in to_write:
+        if not migration.is_s3(path):
+            require_replaceable(kind, path)
+    for _, path in to_write:
         if migration.is_s3(path):
             require_place(path, storage, settings)
             continue
-        if os.path.isdir(path):
-            raise migration.SettingsError("%s is a folder." % path, "name a file.")
         try:
             os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
-            if os.path.isfile(path) and not os.path.islink(path):
+            if os.path.isfile(path):
                 os.remove(path)
         except OSError as error:
             raise migration.PreflightError(
                 "%s cannot be written: %s." % (path, error.strerror), "choose another file or folder."
             )
     return files
+
+
+def require_replaceable(kind: str, path: str) -> None:
+    """Raises SettingsError where anything is there but the same file of an earlier verification: by a typing error it
+    may be a journal. kind: as name_files has it."""
+    if os.path.isdir(path):
+        raise migration.SettingsError("%s is a folder." % path, "name a file.")
+    fix = "choose another --%s." % ("html" if kind == "page" else "output")
+    if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise migration.SettingsError("%s is a link or a device, which is not replaced." % path, fix)
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        beginning = file.read(1000)
+        if beginning.strip() and not BEGINNINGS[kind].match(beginning):
+            text = "%s is there, and is no %s of an earlier verification: it is not replaced."
+            raise migration.SettingsError(text % (path, kind), fix)
+
+
+# Of each kind of file that a verification writes.
+BEGINNINGS = {
+    "report": re.compile("\ufeff{}\r?\n".format(",".join(REPORT_COLUMNS)).encode()),
+    "summary": re.compile(rb'\{\s*"tool_version": "[^"]*",\s*"started"'),
+    "page": re.compile(rb"<!DOCTYPE html>.*: VAMS v2\.3 migration</title>", re.DOTALL),
+}
 
 
 def require_place(path: str, storage: Any, settings: Any) -> None:

@@ -19,6 +19,7 @@ from conftest import BUCKET, Tables, normal, on_a_terminal, patch_execute
 from v22 import DELETED, NULL, L, M, S, asset, migrated, partiql, record, version
 
 import local_dynamodb
+from benchmarks.front import Front
 from load_migration import migration
 from sample_assets import sample_assets
 
@@ -896,15 +897,21 @@ def test_interrupted_and_run_again(tables, engine, tmp_path, how):
     assert {**after[1], **{key: expected[1][key] for key in dated}} == expected[1] and not dated
 
 
-def test_second_signal_ends_at_once(tables, tmp_path):
+def test_second_signal_ends_at_once(tables, engine, tmp_path):
+    """Also while DynamoDB does not answer."""
     tables.put(*(asset("a%02d" % n) for n in range(50)))
-    process = start(tables, tmp_path / "first", "--max-write-units", "1", "--batch-size", "25", *only("db01"))
-    wait_for_records(tables, 2, process)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    if process.poll() is None:
+    silent, goes_on = threading.Event(), threading.Event()
+    with Front(engine.port, before=lambda request: silent.is_set() and goes_on.wait(60)) as front:
+        flags = ["--endpoint-url", front.endpoint_url, "--max-write-units", "5", "--batch-size", "1"]
+        process = start(tables, tmp_path, *flags)
+        wait_for_records(tables, 2, process)
+        silent.set()
         process.send_signal(signal.SIGINT)
-    process.communicate(timeout=5)
+        time.sleep(1.2)  # within a second both count as one
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert b"Stopped at once." in process.communicate(timeout=15)[1]
+        goes_on.set()
     assert process.returncode == 130
 
 

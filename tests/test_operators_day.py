@@ -628,3 +628,10 @@ def test_another_run_on_the_same_tables_is_named(tables, capfd):
         assert migration.main(flags) == 0
     shown = capfd.readouterr().out
     assert shown.count("another run") == 1 and "with the journal %s" % run.journal in shown
+
+
+def test_where_only_some_files_were_copied_the_next_step_begins_with_the_others(tables, monkeypatch, capsys):
+    monkeypatch.setattr(migration, "__file__", str(tables.folder / migration.SCRIPT))
+    migration.announce_next("verify", migration.VERIFICATION_SCRIPT, {"html": True})
+    folder = str(tables.folder)
+    assert "\nNext: copy all files of this tool to %s; then verify:\n" % folder in capsys.readouterr().out

@@ -128,7 +128,7 @@ def test_that_an_earlier_run_had_another_versions_table_or_bucket_is_said(tables
         assert "an earlier run" not in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("then", ["taken back", "finished", "nothing left to finish"])
+@pytest.mark.parametrize("then", ["taken back", "finished", "nothing left to finish", "finished with a conflict"])
 def test_that_a_run_was_killed_is_said(tables, capfd, then):
     """Also after a run of some assets."""
     tables.put(asset("a"))
@@ -150,11 +150,13 @@ def test_that_a_run_was_killed_is_said(tables, capfd, then):
         rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
         assert rollback.main([*tables.flags, "--journal", "backups", "--yes"]) == 0
     else:
-        tables.put(*[asset("d")] * (then == "finished"))
-        assert main(*tables.flags, *folder) == 0
+        conflict = then == "finished with a conflict"  # which the killed run may have made
+        tables.put(*[asset("d")] * (then != "nothing left to finish"))
+        tables.put_records(*[record("d", comment="another")] * conflict)
+        assert main(*tables.flags, *folder) == int(conflict)
     capfd.readouterr()
-    assert main(*tables.flags, *folder, "--dry-run") == 0
-    assert said not in capfd.readouterr().out
+    main(*tables.flags, *folder, "--dry-run")
+    assert (said in capfd.readouterr().out) is (then == "finished with a conflict")
 
 
 def test_the_journal_of_another_run_may_vanish_while_it_is_looked_at(tables, monkeypatch):

@@ -284,7 +284,10 @@ def test_an_asset_edited_after_a_rollback_has_nothing_to_restore(tables):
     roll_back(tables, run)
     edited = changed(asset("a"), {"currentVersion": version(Version="4"), "description": "edited"})
     tables.put(edited)
-    assert roll_back(tables, run).outcomes == {"nothing_to_restore": 1}
+    again = roll_back(tables, run)
+    assert (again.status, again.outcomes) == (0, {"nothing_to_restore": 1})
+    # What the migration leaves alone is no matter of a rollback.
+    assert [(row["code"], row["field"]) for row in again.rows] == [("edited_in_old_form", "currentVersion")]
     assert tables.contents() == ({("db01", "a"): edited}, {})
 
 
@@ -491,6 +494,7 @@ def test_the_remedy_for_a_version_conflict_with_a_killed_run(tables, monkeypatch
         assert migration.main([*tables.flags, *folders]) == 1
     undone = roll_back(tables, killed)
     assert (undone.status, undone.outcomes) == (0, {"nothing_to_restore": 1})
+    assert [(row["asset_id"], row["code"]) for row in undone.rows] == [("a", "edited_in_old_form")]
     assert tables.asset("db01", "a") == edited and tables.record("a", "3") is None
     assert migration.main([*tables.flags, *folders]) == 0
     assert tables.record("a", "3")["comment"] == S("another")
@@ -903,7 +907,7 @@ def test_a_missing_journal_is_not_forgotten_for_what_users_made(tables, capsys):
     assert rollback.main([*flags, "--yes"]) == 1
     step = capsys.readouterr().out.split("\nNext: ")[1]
     assert step.startswith(
-        "see that all but what users made is as it was before; see what is in no journal here: 1 asset, "
+        "see that all but what users made is as it was before; see what is in no journal here, named above: 1 asset, "
     )
     assert verify.main([*flags, "--restored"]) == 1
     step = capsys.readouterr().out.split("\nNext: ")[1]
@@ -1650,6 +1654,14 @@ def test_a_folder_with_journals_of_two_buckets_leads_to_the_other_one(tables, ca
     assert load_script("v2.2_to_v2.3_migration_verify.py").main(tables.flags) == 1
     told = capsys.readouterr().out.split("\nNext: ")[1]
     assert "--asset-bucket old-bucket" in told and "take back what was migrated with it" in told
+    # Where the flag is another than the configuration's, it may be misspelt.
+    names = dict(zip(["assets_table_name", "asset_versions_table_name"], [tables.assets, tables.versions]))
+    names.update(asset_bucket_name="old-bucket", endpoint_url=tables.engine.endpoint_url)
+    (tables.folder / "my.json").write_text(json.dumps(names))
+    verify_by = ["--config", "my.json", "--asset-bucket", "asset-bucket"]
+    assert load_script("v2.2_to_v2.3_migration_verify.py").main(verify_by) == 1
+    told = capsys.readouterr().out.split("\nNext: ")[1]
+    assert "take back what was migrated with it" in told and told.endswith("_verify.py --config my.json\n")
     assert rollback.main(shlex.split(command.replace("--dry-run", "--yes"))[2:]) == 0
     assert tables.contents() == before
 
@@ -1716,7 +1728,7 @@ def test_where_a_journal_was_not_found_those_near_are_named(tables, capsys, give
     for number in range(7):
         open("backups/migration_%d.jsonl" % number, "w").close()
     assert script.main([*tables.flags, "--journal", given]) == 2
-    near = ", ".join("backups/migration_%d.jsonl" % number for number in range(2, 7))
+    near = ", ".join("backups/migration_%d.jsonl" % number for number in range(2, 7)) + ", and 2 older"
     named = "the folder of all, backups, or what you need of it: " + near
     named = "the file or folder that the migration named" if "where" in given else named
     assert capsys.readouterr().err == "error: No journal was found under %s.\n  Fix: give %s.\n" % (given, named)
@@ -1790,7 +1802,7 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
          "look for the journal of the run that may have migrated 1 asset again; then roll back", "R --journal a"),
         ({"dry_run": True, "version_records_removed": 1, "migrated_in_no_journal": 2},
          {"dry_run": True, "journal": ["a"]},
-         "see what is in no journal here: 2 assets, of users, failed, or of a run whose journal is missing;"
+         "see what is in no journal here, named above: 2 assets, of users, failed, or of a lost run;"
          " then roll back",
          "R --journal a"),
         ({"other_buckets": ["b", "configured"], "journals_not_given": ["k"]},

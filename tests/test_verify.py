@@ -5,10 +5,12 @@ import collections
 import contextlib
 import csv
 import datetime
+import io
 import itertools
 import json
 import os
 import pathlib
+import re
 import shlex
 import stat
 import subprocess
@@ -752,6 +754,30 @@ def test_with_an_output_of_its_own_it_needs_no_report_folder(tables, capsys):
     assert "choose another folder with --report-dir." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--output", "--html", "--log-file"])
+@pytest.mark.parametrize("kind", ["journal", "configuration", "migration's report", "summary", "link", "device"])
+def test_by_a_typing_error_no_other_file_is_replaced(tables, capsys, flag, kind):
+    tables.put(asset("a1"))
+    before = tables.migrate()
+    (report,) = (before.folder / "reports").glob("*.csv")
+    (tables.folder / "my.json").write_text("{}")
+    os.symlink("elsewhere.csv", "link.csv")
+    files = {"journal": before.journal, "configuration": "my.json", "migration's report": report}
+    files.update(summary=str(report)[:-4] + "_summary.json", link="link.csv", device="/dev/null")
+    path = str(files[kind])
+    text = None if kind in ("link", "device") else pathlib.Path(path).read_text()
+    status = verify.main(
+        [*tables.flags, "--html", "x.html", *(["--output", "x.csv"] * (flag != "--output")), flag, path]
+    )
+    if flag == "--log-file" and text is None:
+        assert status == 0
+        return
+    error = capsys.readouterr().err
+    assert status == 2 and ("error: %s is " % path) in error and "choose another %s" % flag in error
+    assert (kind == "device" or os.path.islink(path)) if text is None else pathlib.Path(path).read_text() == text
+    assert not os.path.exists("x.csv")
+
+
 @pytest.mark.parametrize("flag", ["--output", "--html"])
 def test_a_folder_is_no_report(tables, capsys, flag):
     (tables.folder / "proofs").mkdir()
@@ -896,8 +922,9 @@ def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
     assert run(tables, "--database-id", "db01", "--database-id", "db01" + DELETED).status == 0
 
 
-@pytest.mark.parametrize("field", ["stem", "report_dir"])
-@pytest.mark.parametrize("value", [None, 5, {}, "\0"])
+@pytest.mark.parametrize(
+    "field, value", [*itertools.product(["stem", "report_dir"], [None, 5, {}, "\0"]), ("started", None)]
+)
 def test_a_header_that_was_edited_is_that_of_no_journal(tables, capsys, field, value):
     tables.put(asset("a1"))
     assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
@@ -911,13 +938,29 @@ def test_a_header_that_was_edited_is_that_of_no_journal(tables, capsys, field, v
     assert migration.main([*tables.flags, "--journal-dir", "backups", "--asset-bucket", "another-bucket"]) == 0
 
 
-@pytest.mark.parametrize("line", ['{"asset":{}}', '{"asset":{"databaseId":5}}', '{"untouched":[[1]]}'])
+@pytest.mark.parametrize(
+    "line", ['{"asset":{}}', '{"asset":null}', '{"asset":{"databaseId":5}}', '{"untouched":[[1]]}', "[" * 100000]
+)
 def test_an_edited_line_of_a_journal_is_damage(tables, capsys, line):
     journal = journal_of(tables, asset("a1"))
     lines = journal.read_text().splitlines(True)
     journal.write_text("".join([*lines[:-1], line + "\n", lines[-1]]))
     assert verify.main([*tables.flags, "--journal", str(journal)]) == 2
     assert "is damaged, 1 lines before its end" in capsys.readouterr().err
+
+
+def test_a_before_image_that_no_migration_leaves_is_not_taken_for_restored(tables):
+    tables.put(asset("a1"), asset("a2"))
+    journal = tables.migrate().journal
+    lines = journal.read_text().splitlines(True)
+    edited = re.sub('"currentVersion":{"M":{', '"currentVersion":{"Q":{', lines[1])
+    assert edited != lines[1]
+    journal.write_text("".join([lines[0], edited, *lines[2:]]))
+    assert verify.rollback.main([*tables.flags, "--journal", str(journal), "--yes"]) == 1
+    (report,) = tables.folder.glob("reports/rollback_*.csv")
+    (row,) = csv.DictReader(io.StringIO(report.read_text("utf-8-sig")))
+    assert row["outcome"] == "changed_since" and "was edited. Give the original." in row["message"]
+    assert "currentVersionId" in tables.asset("db01", row["asset_id"])
 
 
 def test_a_damaged_journal_shows_before_anything_is_verified(tables, capsys):
@@ -2071,9 +2114,9 @@ def test_restored_needs_journals(tables, capsys):
         ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]},
          "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file the report",
          None),
-        ({"problems": {"other_bucket": 2}, "other_bucket": BUCKET}, {"config": "c", "asset_bucket_name": "new"},
+        ({"problems": {"other_bucket": 2}, "other_bucket": BUCKET}, {"asset_bucket_name": "new"},
          "if %s is the right bucket, verify again with it. If it is not, take back what was migrated with it" % BUCKET,
-         "R --config c --asset-bucket %s --dry-run --journal backups" % BUCKET),
+         "R --asset-bucket %s --dry-run --journal backups" % BUCKET),
         ({"problems": {"other_bucket": 2}, "other_bucket": "users"}, {"config": "c", "asset_bucket_name": "new"},
          "if users is the right bucket, verify again with it. If it is not, roll back the run that had it",
          "V --config c --asset-bucket users"),

@@ -529,6 +529,7 @@ def test_what_runs_on_the_embedded_engine(guide, monkeypatch):
         "",
     )
     os.makedirs("backups/rehearsal")
+    header["started"] = "2026-11-22T20:44:26Z"
     migration.Journal(migration.JournalFile("backups/rehearsal/own.jsonl"), header).close()
     assert guide("rehearse", "--workers", 3) == 0
     folders = "--journal-dir=backups/rehearsal --report-dir=reports/rehearsal"
