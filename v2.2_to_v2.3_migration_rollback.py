@@ -1481,7 +1481,9 @@ def journals_beside(journals: List[Journal], storage: Any) -> List[Any]:
     given = frozenset(journal.file.identity for journal in journals)
     tables = {name: journals[0].header.get(name) for name in migration.SAME_TABLES}
     folders = sorted({journal.file.folder for journal in journals})
-    return [file for folder in folders for file, _ in migration.journals_of(storage, folder, tables, given)]
+    found = (file for folder in folders for file, _ in migration.journals_of(storage, folder, tables, given))
+    # One folder may have been named in several ways.
+    return list(collections.OrderedDict((file.identity, file) for file in found).values())
 
 
 def journals_not_given(

@@ -1428,6 +1428,16 @@ def test_a_summary_that_cannot_be_one_ends_nothing(tables, text):
     assert verify.main([*flags, "--restored"]) == 0
 
 
+def test_a_folder_that_is_named_in_several_ways_is_one(tables, capsys):
+    tables.put(asset("a"), asset("b"), asset("c"))
+    for name in "abc":
+        assert migration.main([*tables.flags, "--database-id", "db01", "--asset-id", name]) == 0
+    names = sorted(os.listdir("backups"))
+    given = ["backups/" + names[0], os.path.abspath("backups/" + names[1])]
+    assert rollback.main([*tables.flags, "--journal", *given, "--yes"]) == 0
+    assert capsys.readouterr().out.count("%s: NOT GIVEN" % names[2]) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_part_of_a_summary_stays_in_nobodys_way(tables, number):
     tables.put(asset("a"))
