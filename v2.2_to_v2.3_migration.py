@@ -2077,7 +2077,8 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
             raise JournalNotBegun("Journal %s has no whole first line, so its run has written nothing." % path, fix)
         raise SettingsError("%s is not a journal of the migration." % path, fix)
     is_one = isinstance(header, dict) and header.get("journal") == JOURNAL_KIND
-    is_one = is_one and isinstance(header.get("started"), str)
+    is_one = is_one and all(isinstance(header.get(name), str) for name in ("started", "asset_bucket_name"))
+    is_one = is_one and isinstance(header.get("opened", 0), (int, float))
     if not is_one or not all(is_path(header.get(name, "")) for name in ("stem", "report_dir")):
         raise SettingsError("%s is not a journal of the migration." % path, fix)
     if header.get("format") != JOURNAL_FORMAT:
@@ -2138,11 +2139,43 @@ def read_journal_backwards(journal: Any) -> Iterator[JournalEntry]:
         raise DamagedJournal(path, text % (path, to_json(counts), to_json(end)))
 
 
+def require_items(entry: JournalEntry, path: str) -> None:
+    """Raises DamagedJournal where what an entry tells of is no item of these tables."""
+    items, table = [entry.asset], "assets_table_name"  # type: List[Any], str
+    if entry.claim is not None:
+        items, table = [entry.claim.now], "asset_versions_table_name"
+        items += [entry.claim.was] * (entry.claim.was is not None)
+    for item in items:
+        well_formed = isinstance(item, dict) and all(map(is_value, item.values()))
+        if not well_formed or not all("S" in item.get(name, {}) for name in KEY_SCHEMAS[table]):
+            raise DamagedJournal(path, "Journal %s is damaged: no item of a table is %s." % (path, to_json(item)[:200]))
+
+
+NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
+
+
+def is_value(value: Any) -> bool:
+    """Whether it is an attribute's value in DynamoDB JSON."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((kind, inner),) = value.items()
+    if kind == "S":
+        return isinstance(inner, str)
+    if kind == "M":
+        return isinstance(inner, dict) and all(map(is_value, inner.values()))
+    if kind in ("L", "SS", "NS", "BS"):
+        is_element = is_value if kind == "L" else lambda element: is_value({kind[0]: element})
+        return isinstance(inner, list) and all(map(is_element, inner))
+    if kind == "N":
+        return isinstance(inner, str) and NUMBER.match(inner) is not None
+    return isinstance(inner, {"B": str, "BOOL": bool, "NULL": bool}.get(kind, ()))
+
+
 def _journal_entry(fields: Dict[str, Any], size: int) -> JournalEntry:
     if (fields.get("asset") is None) is (fields.get("claim") is None):
         raise ValueError("neither an asset nor a claim")
     facts = Facts(**fields.get("facts", {}))
-    claim = Claim(**fields["claim"]) if fields.get("claim") else None
+    claim = Claim(**fields["claim"]) if fields.get("claim") is not None else None
     return JournalEntry(fields.get("asset"), facts, fields.get("again", False), fields.get("database_id"), claim, size)
 
 
@@ -4288,7 +4321,7 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
             of_rollback.append(journal.path)
         elif not user:
             idle.append((journal, header))
-    checks += check_killed_runs(storage, settings, idle)
+    checks += check_killed_runs(storage, settings, idle) + check_unfinished_rollback(storage, settings, idle)
     if of_rollback:
         text = "a rollback on these tables is under way, with " + journals_text(of_rollback)
         checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
@@ -4299,19 +4332,38 @@ def check_killed_runs(storage: Storage, settings: Settings, journals: List[Tuple
     """Whether a run of these journals was killed, no later run of all assets has come to its end, and it was not taken
     back: what it left half-way may be out of date. journals: those that nobody uses, with their headers."""
     headers = [header for _, header in journals]
-    finished = last_run_of_all(storage, settings, headers) if headers else ""
-    cut = {}  # type: Dict[str, str]  # by their marks, the journals of later runs that were killed
-    for journal, header in journals:
-        if header.get("started", "") >= finished and is_cut(journal):
-            cut[journal_mark(journal, header)] = journal.path
-    taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers) if cut else ())
-    killed = [path for mark, path in cut.items() if mark not in taken_back]
+    cut = {journal_mark(*pair): pair for pair in journals if is_cut(pair[0])}
+    runs = runs_of_all(storage, settings, headers) if cut else []
+    cut = {mark: pair for mark, pair in cut.items() if not was_finished(pair[1]["started"], runs)}
+    rollbacks = rollback_summaries(storage, settings.report_dir, headers) if cut else ()
+    taken_back = {mark for summary in rollbacks if has_ended(summary) for mark in summary.get("images_of_journals", {})}
+    killed = [journal.path for mark, (journal, _) in cut.items() if mark not in taken_back]
     text = "a run on these tables was killed, or this is a part of its journal: %s" % ", ".join(killed)
     fix = (
         "if nobody has edited assets since, go on: a run of all finishes it, unless assets fail with version_conflict."
         " Else roll that back first, by its name."
     )
     return [Check("warning", text, fix)] if killed else []
+
+
+def check_unfinished_rollback(
+    storage: Storage, settings: Settings, journals: List[Tuple[Any, Dict[str, Any]]]
+) -> List[Check]:
+    """Whether the last rollback did not come to its end, and no migration of all assets since has done what it left:
+    version records of assets that are in the old form again, and may be edited. journals: as check_killed_runs has
+    them."""
+    headers = [header for _, header in journals]
+    summaries = rollback_summaries(storage, settings.report_dir, headers) if headers else iter(())
+    last = {}  # type: Mapping[str, Any]
+    for summary in summaries:
+        if of_same_tables(summary, headers[0]):
+            last = summary
+    came_to_its_end = last.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS) and not last.get("error")
+    if not last or came_to_its_end or was_finished(last.get("started", ""), runs_of_all(storage, settings, headers)):
+        return []
+    text = "the rollback of these tables that began %s did not come to its end" % last.get("started", "")
+    fix = "to go back, type its command again. To migrate, do so first if users have edited assets since; else go on."
+    return [Check("warning", text, fix)]
 
 
 def is_cut(journal: Any) -> bool:
@@ -4324,18 +4376,25 @@ def is_cut(journal: Any) -> bool:
         return False
 
 
-def last_run_of_all(storage: Storage, settings: Settings, headers: List[Dict[str, Any]]) -> str:
-    """When the last migration of all assets of these tables began that has come to its end, "" where there is none. One
-    with a version_conflict does not count: a killed run may have caused it. headers: of journals of these tables."""
+def runs_of_all(storage: Storage, settings: Settings, headers: List[Dict[str, Any]]) -> List[Tuple[str, int]]:
+    """When each migration of all assets of these tables began that has come to its end, the oldest first, and how many
+    assets it has left for version_conflict. headers: of journals of these tables."""
     choices = ("limit", "database_id", "asset_id")
-    for place in reversed(summaries_in(storage, report_folders(settings.report_dir, headers), "migration_")):
+    runs = []
+    for place in summaries_in(storage, report_folders(settings.report_dir, headers), "migration_"):
         summary = read_summary(storage, *place)
         of_run, ended = summary.get("settings", {}), summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS)
         of_all = all(of_run.get(name) in (None, []) for name in choices)
-        left = summary.get("error") or summary.get("codes", {}).get("version_conflict")
-        if of_same_tables(summary, headers[0]) and ended and of_all and not left:
-            return summary.get("started", "")
-    return ""
+        if of_same_tables(summary, headers[0]) and ended and of_all and not summary.get("error"):
+            runs.append((summary.get("started", ""), summary.get("codes", {}).get("version_conflict", 0)))
+    return runs
+
+
+def was_finished(started: str, runs: List[Tuple[str, int]]) -> bool:
+    """Whether a run has done what one that began then and was killed has left: it left no more assets for
+    version_conflict than were left before that. runs: as runs_of_all has them."""
+    before = [conflicts for start, conflicts in runs if start <= started][-1:] or [0]
+    return any(start > started and conflicts <= before[0] for start, conflicts in runs)
 
 
 def journals_text(paths: Sequence[str]) -> str:
@@ -4374,13 +4433,18 @@ def journal_mark(journal: Any, header: Mapping[str, Any]) -> str:
     return "%s %r" % (header.get("stem", journal.stem), header.get("opened"))
 
 
+def has_ended(summary: Mapping[str, Any]) -> bool:
+    """Whether a rollback has done all that it could, as its summary says."""
+    outcomes = summary.get("outcomes", {})
+    ended = summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS) and not summary.get("error")
+    return ended and not outcomes.get("not_finished") and not outcomes.get("failed")
+
+
 def ended_journals(summary: Mapping[str, Any]) -> Dict[str, int]:
     """The journals by which a rollback came to its end, as its summary says, so that another one by them could do no
     more: by their marks, how many before images they had. Not those of which something was superseded by journals that
     it was not given; and none of a rollback in which an asset failed."""
-    outcomes = summary.get("outcomes", {})
-    ended = summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS) and not summary.get("error")
-    if not ended or outcomes.get("not_finished") or outcomes.get("failed"):
+    if not has_ended(summary):
         return {}
     superseded = summary.get("superseded_of_journals", {})
     return {mark: count for mark, count in summary.get("images_of_journals", {}).items() if mark not in superseded}
@@ -4894,7 +4958,7 @@ FAILURES = collections.OrderedDict(
         (
             "version_conflict",
             "this assetId and version has a version record already, with other content: another asset's, the"
-            " application's, or a killed run's, after which the asset was edited",
+            " application's, or that of a killed run or rollback, after which the asset was edited",
         ),
         ("changed_during_migration", "others changed the asset five times in a row"),
         (
@@ -5444,15 +5508,16 @@ def configure_logging(level: str, path: Optional[str]) -> None:
 
 def require_log(path: str) -> None:
     """Raises SettingsError where a log would be appended to another kind of file, such as a journal."""
-    if not os.path.isfile(path):
+    # Of a device, which /dev/stderr names, who called this tool has chosen the file.
+    if not os.path.isfile(path) or os.path.abspath(path).startswith("/dev/"):
         return
-    with contextlib.suppress(PermissionError), open(path, "rb") as file:
-        first = file.readline(100)
-        if first and not LOG_LINE.match(first):
-            raise SettingsError("%s is there, and is no log of this tool." % path, "choose another --log-file.")
+    with open(path, "rb") as file:
+        beginning = file.read(100000)  # that of an older log may have been cut off
+    if beginning and not LOG_LINE.search(beginning):
+        raise SettingsError("%s is there, and is no log of this tool." % path, "choose another --log-file.")
 
 
-LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}Z [A-Z]+ ")
+LOG_LINE = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}Z [A-Z]+ ", re.MULTILINE)
 
 
 def stopping_signals() -> List[int]:

@@ -635,6 +635,7 @@ class Archive:
             for entry in migration.read_journal_backwards(journal.file):
                 key = journal.key_of(entry.asset) if entry.asset else None
                 if key and (migration.in_archive(key[1]) or self.has(key)):
+                    migration.require_items(entry, journal.path)
                     self.add(BeforeImage(entry, journal), given=False)
 
 
@@ -645,6 +646,7 @@ def survey(journals: List[Journal]) -> Tuple[List[int], Archive]:
     for journal in journals:
         counts.append(0)
         for entry in migration.read_journal_backwards(journal.file):
+            migration.require_items(entry, journal.path)
             if entry.asset:
                 counts[-1] += 1
                 if migration.is_archived(entry.asset):
@@ -972,7 +974,7 @@ def judge_asset(image: BeforeImage, now: Now, archive: Archive) -> Tuple[str, Tu
     """What becomes of the asset: an outcome, "restored" where it is to be written; and findings."""
     if image.superseded:
         return "superseded", ()
-    if image.plan.outcome == "failed":
+    if image.plan.outcome != "migrated":
         return "changed_since", (Finding("changed_since", "", EDITED_JOURNAL % image.journal.path),)
     if now.asset is None:
         message = "It was deleted or archived since the migration."
@@ -1643,7 +1645,7 @@ def next_step(
     if summary["dry_run"] and would_write:
         return "; then ".join([*what_is_missing(summary), "roll back"]), SCRIPT, migration.for_real(typed)
     if summary["codes"].get("migrated_again"):
-        return "; then ".join([*what_is_missing(summary), "roll back by that journal"]), SCRIPT, typed
+        return "; then ".join([*what_is_missing(summary), "roll back by that journal too"]), None, {}
     if outcomes.get("failed") or outcomes.get("would_fail"):
         return "look at what failed, mend it, and run this again", SCRIPT, typed
     of_killed_runs = not summary["dry_run"] and set(summary["journals"]) == set(summary["interrupted_journals"])

@@ -1396,7 +1396,8 @@ def next_step_of_not_migrated(
         return "migrate all assets; what failed may wait", migration.SCRIPT, to_migrate
     step = "migrate what is not migrated yet"
     if summary["not_migratable"]:
-        step += "; to be mended first: %s, see the report" % migration.counted(summary["not_migratable"], "asset")
+        step += "; to be mended first, as the README says under Failures: %s, see the report"
+        step %= migration.counted(summary["not_migratable"], "asset")
     step += without_journal(summary)
     return step, migration.SCRIPT, {**to_migrate, **chosen}
 
@@ -1447,10 +1448,13 @@ def first_of_all(summary: Dict[str, Any], journal_dir: str) -> str:
             " content is right, and nothing leads back. If there are none: " % journal_dir
         )
     if "no_before_image" in notes:
+        damaged = ", or for undamaged copies of those that the rows journal_damaged name," * (
+            "journal_damaged" in notes
+        )
         text = (
-            "look for the journals of %s, maybe in another folder, and verify again with all: without them these are"
+            "look for the journals of %s, maybe in another folder%s and verify again with all: without them these are"
             " not compared and have no way back. If they are lost, or these assets were in the new form before the"
-            " first run: " % migration.counted(notes["no_before_image"], "migrated asset")
+            " first run: " % (migration.counted(notes["no_before_image"], "migrated asset"), damaged or ",")
         )
     elif summary["journals_lost"]:
         text = (
@@ -1474,7 +1478,10 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
             return LEFT_BY_ROLLBACK % files, None, {}
         step, script, flags = next_step_of_restored(summary, storage, flags, files)
         return "see the problems in the report; " + step, script, flags
-    step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
+    step = (
+        "if there was no rollback, verify without --restored; else look at the problems in the report: what users made"
+        " since stays, what a rollback can do this does"
+    )
     return step, ROLLBACK, {**flags, "journal": typed["journal"]}
 
 
@@ -1922,27 +1929,35 @@ def name_files(
         files["page"] = os.path.splitext(output)[0] + ".html" if page is True else page
     if settings.log_file:
         files["log"] = settings.log_file
-    if len({path if migration.is_s3(path) else os.path.abspath(path) for path in files.values()}) < len(files):
+    if len({path if migration.is_s3(path) else os.path.realpath(path) for path in files.values()}) < len(files):
         raise migration.SettingsError(
             "Two reports would be one file: %s." % ", ".join(files.values()), "give another --output or --html."
         )
-    to_write = [(kind, path) for kind, path in files.items() if kind != "log"]
-    for kind, path in to_write:
-        if not migration.is_s3(path):
-            require_replaceable(kind, path)
-    for _, path in to_write:
+    to_write = {kind: path for kind, path in files.items() if kind != "log"}
+    for kind, path in to_write.items():
         if migration.is_s3(path):
             require_place(path, storage, settings)
-            continue
-        try:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
-            if os.path.isfile(path):
-                os.remove(path)
-        except OSError as error:
-            raise migration.PreflightError(
-                "%s cannot be written: %s." % (path, error.strerror), "choose another file or folder."
-            )
+        else:
+            require_replaceable(kind, path)
+    here = [path for path in to_write.values() if not migration.is_s3(path)]
+    for action in (make_folder_of, remove_if_there):  # nothing is removed before all else is known to be well
+        for path in here:
+            try:
+                action(path)
+            except OSError as error:
+                raise migration.PreflightError(
+                    "%s cannot be written: %s." % (path, error.strerror), "choose another file or folder."
+                )
     return files
+
+
+def make_folder_of(path: str) -> None:
+    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
+
+
+def remove_if_there(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
 
 
 def require_replaceable(kind: str, path: str) -> None:
@@ -1953,16 +1968,21 @@ def require_replaceable(kind: str, path: str) -> None:
     fix = "choose another --%s." % ("html" if kind == "page" else "output")
     if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
         raise migration.SettingsError("%s is a link or a device, which is not replaced." % path, fix)
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        beginning = file.read(1000)
-        if beginning.strip() and not BEGINNINGS[kind].match(beginning):
-            text = "%s is there, and is no %s of an earlier verification: it is not replaced."
-            raise migration.SettingsError(text % (path, kind), fix)
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(1000)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise migration.SettingsError("%s is there, and cannot be read: %s." % (path, error.strerror), fix)
+    if beginning.strip() and not BEGINNINGS[kind].match(beginning):
+        text = "%s is there, and is no %s of an earlier verification: it is not replaced."
+        raise migration.SettingsError(text % (path, kind), fix)
 
 
 # Of each kind of file that a verification writes.
 BEGINNINGS = {
-    "report": re.compile("\ufeff{}\r?\n".format(",".join(REPORT_COLUMNS)).encode()),
+    "report": re.compile("(\ufeff)?{}\r?\n".format(",".join(REPORT_COLUMNS)).encode()),
     "summary": re.compile(rb'\{\s*"tool_version": "[^"]*",\s*"started"'),
     "page": re.compile(rb"<!DOCTYPE html>.*: VAMS v2\.3 migration</title>", re.DOTALL),
 }

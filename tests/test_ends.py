@@ -66,6 +66,15 @@ def test_what_a_full_stdout_cannot_take_of_the_help_goes_to_stderr(script):
 
 
 @linux_only
+def test_where_stderr_is_a_file_with_a_heading_the_log_may_go_there_too(tables):
+    with open("nightly.log", "w+") as log:
+        log.write("=== nightly dry run\n")
+        log.flush()
+        status, _, _ = run(SCRIPT, *tables.flags, "--dry-run", "--log-file", "/dev/stderr", stderr=log)
+    assert status == 0
+
+
+@linux_only
 def test_a_log_that_cannot_be_written_is_said_once(tables):
     tables.put(*(asset("a%d" % number, currentVersion=M(Version="x")) for number in range(5)))
     status, shown, errors = run(SCRIPT, *tables.flags, "--log-file", "/dev/full")

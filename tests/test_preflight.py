@@ -159,6 +159,48 @@ def test_that_a_run_was_killed_is_said(tables, capfd, then):
     assert (said in capfd.readouterr().out) is (then == "finished with a conflict")
 
 
+@pytest.mark.parametrize(
+    "runs, finished",
+    [
+        ([], False),
+        ([("2", 0)], False),  # it began in the same second
+        ([("3", 0)], True),
+        ([("3", 2)], False),  # these may be what the killed run left
+        ([("1", 2), ("3", 2)], True),  # these were there before
+        ([("1", 1), ("3", 2)], False),
+        ([("1", 0), ("3", 2), ("4", 0)], True),
+    ],
+)
+def test_which_run_finishes_a_killed_one(runs, finished):
+    assert migration.was_finished("2", runs) is finished
+
+
+@pytest.mark.parametrize("then", ["finished", "migrated"])
+def test_that_a_rollback_did_not_come_to_its_end_is_said(tables, capfd, then):
+    tables.put(asset("a"))
+    assert main(*tables.flags) == 0
+    rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+    flags = [*tables.flags, "--journal", "backups", "--yes"]
+    assert rollback.main(flags) == 0
+    (path,) = (tables.folder / "reports").glob("rollback_*_summary.json")
+    summary = json.loads(path.read_text())
+    for killed in ({**summary, "exit_status": 130, "undone": False}, without(summary, "exit_status", "undone")):
+        path.write_text(json.dumps(killed))
+        capfd.readouterr()
+        assert main(*tables.flags, "--dry-run") == 0
+        said = "warning  the rollback of these tables that began %s did not come to its end" % summary["started"]
+        assert said in capfd.readouterr().out
+    time.sleep(1)  # runs are known by the second of their start
+    assert (rollback.main(flags) if then == "finished" else main(*tables.flags)) == 0
+    capfd.readouterr()
+    assert main(*tables.flags, "--dry-run") == 0
+    assert "did not come to its end" not in capfd.readouterr().out
+
+
+def without(summary, *names):
+    return {name: value for name, value in summary.items() if name not in names}
+
+
 def test_the_journal_of_another_run_may_vanish_while_it_is_looked_at(tables, monkeypatch):
     """As one does without before images, when its run ends."""
     tables.put(asset("a"))

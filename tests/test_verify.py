@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import pathlib
-import re
 import shlex
 import stat
 import subprocess
@@ -785,6 +784,16 @@ def test_a_folder_is_no_report(tables, capsys, flag):
     assert capsys.readouterr().err == "error: proofs is a folder.\n  Fix: name a file.\n"
 
 
+@pytest.mark.parametrize("page", ["s3://", "x.csv/p.html", "p.txt"])
+def test_a_refusal_leaves_the_earlier_reports(tables, page):
+    put_healthy(tables, "a1")
+    (tables.folder / "p.txt").write_text("not ours")
+    assert verify.main([*tables.flags, "--output", "x.csv"]) == 0
+    before = [pathlib.Path(name).read_text() for name in ("x.csv", "x_summary.json", "p.txt")]
+    assert verify.main([*tables.flags, "--output", "x.csv", "--html", page]) in (2, 3)
+    assert [pathlib.Path(name).read_text() for name in ("x.csv", "x_summary.json", "p.txt")] == before
+
+
 def test_two_reports_in_one_file_are_refused(tables, capsys):
     assert verify.main(tables.flags + ["--output", "x.csv", "--html", "x.csv"]) == migration.EXIT_USAGE
     assert "one file: x.csv, x_summary.json, x.csv" in capsys.readouterr().err
@@ -923,7 +932,11 @@ def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
 
 
 @pytest.mark.parametrize(
-    "field, value", [*itertools.product(["stem", "report_dir"], [None, 5, {}, "\0"]), ("started", None)]
+    "field, value",
+    [
+        *itertools.product(["stem", "report_dir"], [None, 5, {}, "\0"]),
+        *[("started", None), ("asset_bucket_name", None), ("asset_bucket_name", {}), ("opened", {}), ("opened", "x")],
+    ],
 )
 def test_a_header_that_was_edited_is_that_of_no_journal(tables, capsys, field, value):
     tables.put(asset("a1"))
@@ -939,23 +952,34 @@ def test_a_header_that_was_edited_is_that_of_no_journal(tables, capsys, field, v
 
 
 @pytest.mark.parametrize(
-    "line", ['{"asset":{}}', '{"asset":null}', '{"asset":{"databaseId":5}}', '{"untouched":[[1]]}', "[" * 100000]
-)
+    "line",
+    [
+        *['{"asset":{}}', '{"asset":null}', '{"asset":{"databaseId":5}}', '{"untouched":[[1]]}', "[" * 100000],
+        *['{"claim":{}}', '{"claim":{"was":null,"now":{}},"database_id":"db01"}', '{"claim":{"was":5,"now":5}}'],
+        *('{"asset":{"databaseId":{"S":%s},"assetId":{"S":"a1"}%s}}' % edit for edit in [
+            ("5", ""), ('"db01"', ',"Parent":"root"'), ('"db01"', ',"currentVersion":{"M":{"DateModified":{}}}'),
+            ('"db01"', ',"x":{"SS":[1,"a"]}'), ('"db01"', ',"x":{"N":"one"}'), ('"db01"', ',"x":{"L":[-1]}'),
+        ]),
+    ],
+)  # fmt: skip
 def test_an_edited_line_of_a_journal_is_damage(tables, capsys, line):
     journal = journal_of(tables, asset("a1"))
     lines = journal.read_text().splitlines(True)
     journal.write_text("".join([*lines[:-1], line + "\n", lines[-1]]))
-    assert verify.main([*tables.flags, "--journal", str(journal)]) == 2
-    assert "is damaged, 1 lines before its end" in capsys.readouterr().err
+    for script in (verify, verify.rollback):
+        assert script.main([*tables.flags, "--journal", str(journal)]) == 2
+        assert "Journal %s is damaged" % journal in capsys.readouterr().err
 
 
-def test_a_before_image_that_no_migration_leaves_is_not_taken_for_restored(tables):
+@pytest.mark.parametrize("edited", [{"currentVersion": S("x")}, {"currentVersionId": S("3")}])
+def test_a_before_image_that_no_migration_leaves_is_not_taken_for_restored(tables, edited):
     tables.put(asset("a1"), asset("a2"))
     journal = tables.migrate().journal
     lines = journal.read_text().splitlines(True)
-    edited = re.sub('"currentVersion":{"M":{', '"currentVersion":{"Q":{', lines[1])
-    assert edited != lines[1]
-    journal.write_text("".join([lines[0], edited, *lines[2:]]))
+    image = json.loads(lines[1])
+    keys = {name: image["asset"][name] for name in ("databaseId", "assetId")}
+    image["asset"] = {**(image["asset"] if "currentVersion" in edited else keys), **edited}
+    journal.write_text("".join([lines[0], json.dumps(image) + "\n", *lines[2:]]))
     assert verify.rollback.main([*tables.flags, "--journal", str(journal), "--yes"]) == 1
     (report,) = tables.folder.glob("reports/rollback_*.csv")
     (row,) = csv.DictReader(io.StringIO(report.read_text("utf-8-sig")))
@@ -2109,7 +2133,7 @@ def test_restored_needs_journals(tables, capsys):
         ({"exit_status": 130}, {"config": "c", "restored": True, "journal": ["j"]},
          "verify to the end", "V --config c --restored --journal j"),
         ({"restored": True, "problems": {"not_restored": 1}}, {"config": "c", "restored": True, "journal": ["j"]},
-         "look at the problems in the report; what users made since stays, what a rollback can do this does",
+         "if there was no rollback, verify without --restored; else look at the problems in the report: what users",
          "R --config c --journal j"),
         ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]},
          "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file the report",
@@ -2143,7 +2167,8 @@ def test_restored_needs_journals(tables, capsys):
          {"config": "c", "restored": True, "journal": ["j"]}, "2 assets are still migrated: to roll back the rest too",
          "R --config c --journal . --journal 'a b'"),
         ({"problems": {"not_migrated": 2}, "not_migratable": 1}, {"config": "c", "limit": 5, "journal": ["j"]},
-         "migrate what is not migrated yet; to be mended first: 1 asset, see the report", "M --config c --limit 5"),
+         "migrate what is not migrated yet; to be mended first, as the README says under Failures: 1 asset, see",
+         "M --config c --limit 5"),
         ({"problems": {"not_migrated": 2}}, {"config": "c", "limit": 5}, "migrate what is not migrated yet",
          "M --config c --limit 5"),
         ({"problems": {"not_migrated": 2}, "not_migratable": 2}, {"config": "c", "limit": 5},

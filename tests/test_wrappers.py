@@ -223,7 +223,8 @@ def test_the_verification_gets_the_journal_folder_if_it_holds_one_of_these_table
     folder = guide.folder / "the [journals]"
     folder.mkdir()
     settings = resolved(endpoint_url="http://me@localhost:8000")
-    header = {**migration.journal_header(settings, None, "us-east-1"), "started": "now", **changes}
+    facts = {"started": "now", "asset_bucket_name": settings.asset_bucket_name}
+    header = {**migration.journal_header(settings, None, "us-east-1"), **facts, **changes}
     migration.Journal(migration.JournalFile(str(folder / "migration.jsonl")), header).close()
     (folder / "text.jsonl").write_text("no journal\n")
     assert guide("migrate", guide.config(endpoint_url="http://me@localhost:8000", journal_dir=str(folder))) == 0
@@ -529,7 +530,7 @@ def test_what_runs_on_the_embedded_engine(guide, monkeypatch):
         "",
     )
     os.makedirs("backups/rehearsal")
-    header["started"] = "2026-11-22T20:44:26Z"
+    header.update(started="2026-11-22T20:44:26Z", asset_bucket_name="any")
     migration.Journal(migration.JournalFile("backups/rehearsal/own.jsonl"), header).close()
     assert guide("rehearse", "--workers", 3) == 0
     folders = "--journal-dir=backups/rehearsal --report-dir=reports/rehearsal"
