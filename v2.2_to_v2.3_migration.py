@@ -2146,9 +2146,10 @@ def require_items(entry: JournalEntry, path: str) -> None:
         items, table = [entry.claim.now], "asset_versions_table_name"
         items += [entry.claim.was] * (entry.claim.was is not None)
     for item in items:
-        well_formed = isinstance(item, dict) and all(map(is_value, item.values()))
-        if not well_formed or not all("S" in item.get(name, {}) for name in KEY_SCHEMAS[table]):
-            raise DamagedJournal(path, "Journal %s is damaged: no item of a table is %s." % (path, to_json(item)[:200]))
+        key = [item.get(name, {}) for name in KEY_SCHEMAS[table]] if isinstance(item, dict) else [{}]
+        if not all(isinstance(value, dict) and "S" in value for value in key) or not all(map(is_value, item.values())):
+            text = "Journal %s is damaged: what it says of the item %s is nothing that DynamoDB holds."
+            raise DamagedJournal(path, text % (path, to_json(key)))
 
 
 NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
@@ -4321,7 +4322,9 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
             of_rollback.append(journal.path)
         elif not user:
             idle.append((journal, header))
-    checks += check_killed_runs(storage, settings, idle) + check_unfinished_rollback(storage, settings, idle)
+    checks += check_killed_runs(storage, settings, idle)
+    if len(idle) == len(journals):  # else one may be under way
+        checks += check_unfinished_rollback(storage, settings, idle)
     if of_rollback:
         text = "a rollback on these tables is under way, with " + journals_text(of_rollback)
         checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
