@@ -2063,7 +2063,8 @@ class JournalEntry(NamedTuple):
 
 
 def read_journal_header(journal: Any) -> Dict[str, Any]:
-    """The first line of a JournalFile or JournalObjects. Raises SettingsError for another kind of file."""
+    """The first line of a JournalFile or JournalObjects. Raises DamagedJournal for one that is not as it was written,
+    SettingsError for another kind of file."""
     path = journal.path
     fix = "give what the migration wrote, backups/migration_<time>.jsonl or s3://BUCKET/PREFIX/migration_<time>/."
     try:
@@ -2076,11 +2077,12 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
             # The first line is on the disk before any before image, and that before anything is written.
             raise JournalNotBegun("Journal %s has no whole first line, so its run has written nothing." % path, fix)
         raise SettingsError("%s is not a journal of the migration." % path, fix)
-    is_one = isinstance(header, dict) and header.get("journal") == JOURNAL_KIND
-    is_one = is_one and all(isinstance(header.get(name), str) for name in ("started", "asset_bucket_name"))
-    is_one = is_one and isinstance(header.get("opened", 0), (int, float))
-    if not is_one or not all(is_path(header.get(name, "")) for name in ("stem", "report_dir")):
+    if not isinstance(header, dict) or header.get("journal") != JOURNAL_KIND:
         raise SettingsError("%s is not a journal of the migration." % path, fix)
+    texts = all(isinstance(header.get(name), str) for name in ("started", "asset_bucket_name"))
+    numbers = isinstance(header.get("opened", 0), (int, float)) and isinstance(header.get("format"), int)
+    if not texts or not numbers or not all(is_path(header.get(name, "")) for name in ("stem", "report_dir")):
+        raise DamagedJournal(path, "Journal %s is damaged: its first line is not as it was written." % path)
     if header.get("format") != JOURNAL_FORMAT:
         raise SettingsError(
             "Journal %s has format %s, this version reads %s." % (path, header.get("format"), JOURNAL_FORMAT),

@@ -217,6 +217,7 @@ class Case(NamedTuple):
     under_way: Sequence[str] = ()  # the journals of runs that change the tables meanwhile
     rolled_back: FrozenSet[str] = frozenset()  # the marks of those journals that a rollback has taken back
     rollback_ended: bool = False  # all of them
+    rollback_known: bool = False  # there was one of these tables, maybe killed
     left_out: Sequence[str] = ()  # journals that a rollback before the last run has taken back
     others: Sequence[str] = ()  # as paths_not_given has them
 
@@ -1478,10 +1479,12 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
             return LEFT_BY_ROLLBACK % files, None, {}
         step, script, flags = next_step_of_restored(summary, storage, flags, files)
         return "see the problems in the report; " + step, script, flags
-    step = (
-        "if there was no rollback, verify without --restored; else look at the problems in the report: what users made"
-        " since stays, what a rollback can do this does"
-    )
+    if not summary["rollback_known"]:
+        step = (
+            "verify without --restored, for no report of a rollback was found; if there was one, look at the problems"
+        )
+        return step, VERIFICATION, {name: value for name, value in typed.items() if name != "restored"}
+    step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
     return step, ROLLBACK, {**flags, "journal": typed["journal"]}
 
 
@@ -1576,6 +1579,7 @@ def summarise(case, findings, runs, requests, start, status, error, files, stopp
             ("stopped", stopped),
             ("under_way", list(case.under_way)),
             ("rollback_ended", case.rollback_ended),
+            ("rollback_known", case.rollback_known),
             ("journals", [journal.path for journal in journals]),
             ("journals_taken_back", [journal.path for journal in taken_back]),
             ("other_buckets", sorted(buckets - {case.settings.asset_bucket_name})),
@@ -1872,6 +1876,8 @@ def verify(argv: Optional[List[str]]) -> int:
         under_way=under_way,
         rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
         rollback_ended=bool(ended) and images <= set().union(*ended),
+        rollback_known=bool(journals)
+        and any(migration.of_same_tables(found, journals[0].header) for found in summaries.rollbacks()),
         left_out=[journal.path for journal in left_out],
         others=others,
     )

@@ -935,10 +935,10 @@ def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
     "field, value",
     [
         *itertools.product(["stem", "report_dir"], [None, 5, {}, "\0"]),
-        *[("started", None), ("asset_bucket_name", None), ("asset_bucket_name", {}), ("opened", {}), ("opened", "x")],
+        *[("started", None), ("asset_bucket_name", None), ("asset_bucket_name", {}), ("opened", {}), ("format", "2")],
     ],
 )
-def test_a_header_that_was_edited_is_that_of_no_journal(tables, capsys, field, value):
+def test_a_header_that_was_edited_is_damage(tables, capsys, field, value):
     tables.put(asset("a1"))
     assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
     (journal,) = (tables.folder / "backups").iterdir()
@@ -947,7 +947,7 @@ def test_a_header_that_was_edited_is_that_of_no_journal(tables, capsys, field, v
     for script in (verify, verify.rollback):
         capsys.readouterr()
         assert script.main([*tables.flags, "--journal", "backups"]) == 2
-        assert "is not a journal of the migration" in capsys.readouterr().err
+        assert "is damaged: its first line is not as it was written" in capsys.readouterr().err
     assert migration.main([*tables.flags, "--journal-dir", "backups", "--asset-bucket", "another-bucket"]) == 0
 
 
@@ -2133,8 +2133,12 @@ def test_restored_needs_journals(tables, capsys):
         ({"exit_status": 130}, {"config": "c", "restored": True, "journal": ["j"]},
          "verify to the end", "V --config c --restored --journal j"),
         ({"restored": True, "problems": {"not_restored": 1}}, {"config": "c", "restored": True, "journal": ["j"]},
-         "if there was no rollback, verify without --restored; else look at the problems in the report: what users",
+         "look at the problems in the report; what users made since stays, what a rollback can do this does",
          "R --config c --journal j"),
+        ({"restored": True, "problems": {"not_restored": 1}, "rollback_known": False},
+         {"config": "c", "restored": True, "journal": ["j"]},
+         "verify without --restored, for no report of a rollback was found; if there was one, look at the problems",
+         "V --config c --journal j"),
         ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]},
          "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file the report",
          None),
@@ -2228,6 +2232,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
         "not_migratable": 0, "journals_not_given": [], "journals_lost": [], "under_way": [], "rollback_ended": False,
+        "rollback_known": True,
         "journals_left_out": [], "other_buckets": [],
         **changes,
     }  # fmt: skip
