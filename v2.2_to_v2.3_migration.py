@@ -4391,7 +4391,8 @@ def runs_of_all(storage: Storage, settings: Settings, headers: List[Dict[str, An
         of_run, ended = summary.get("settings", {}), summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS)
         of_all = all(of_run.get(name) in (None, []) for name in choices)
         if of_same_tables(summary, headers[0]) and ended and of_all and not summary.get("error"):
-            runs.append((summary.get("started", ""), summary.get("codes", {}).get("version_conflict", 0)))
+            conflicts = summary.get("codes", {}).get("version_conflict", 0)
+            runs.append((summary.get("started", ""), conflicts if isinstance(conflicts, int) else 0))
     return runs
 
 

@@ -1977,7 +1977,7 @@ def require_replaceable(kind: str, path: str) -> None:
     try:
         with open(path, "rb") as file:
             beginning = file.read(1000)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise migration.SettingsError("%s is there, and cannot be read: %s." % (path, error.strerror), fix)
