@@ -4324,24 +4324,34 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
             of_rollback.append(journal.path)
         elif not user:
             idle.append((journal, header))
-    checks += check_killed_runs(storage, settings, idle)
-    if len(idle) == len(journals):  # else one may be under way
-        checks += check_unfinished_rollback(storage, settings, idle)
+    headers = [header for _, header in idle]
+    rollbacks = functools.lru_cache(maxsize=None)(
+        lambda: list(rollback_summaries(storage, settings.report_dir, headers))
+    )
+    runs = functools.lru_cache(maxsize=None)(lambda: runs_of_all(storage, settings, headers))
+    checks += check_killed_runs(idle, rollbacks, runs)
+    if idle and len(idle) == len(journals):  # else one may be under way
+        of_these = [summary for summary in rollbacks() if of_same_tables(summary, headers[0])]
+        checks += check_unfinished_rollback(of_these, runs)
     if of_rollback:
         text = "a rollback on these tables is under way, with " + journals_text(of_rollback)
         checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
     return checks
 
 
-def check_killed_runs(storage: Storage, settings: Settings, journals: List[Tuple[Any, Dict[str, Any]]]) -> List[Check]:
+Runs = List[Tuple[str, int]]  # as runs_of_all has them
+
+
+def check_killed_runs(
+    journals: List[Tuple[Any, Dict[str, Any]]], rollbacks: Callable[[], List[Dict[str, Any]]], runs: Callable[[], Runs]
+) -> List[Check]:
     """Whether a run of these journals was killed, no later run of all assets has come to its end, and it was not taken
-    back: what it left half-way may be out of date. journals: those that nobody uses, with their headers."""
-    headers = [header for _, header in journals]
+    back: what it left half-way may be out of date. journals: those that nobody uses, with their headers. The others are
+    read where they are needed: summaries of rollbacks of all tables, the oldest first, and what runs_of_all returns."""
     cut = {journal_mark(*pair): pair for pair in journals if is_cut(pair[0])}
-    runs = runs_of_all(storage, settings, headers) if cut else []
-    cut = {mark: pair for mark, pair in cut.items() if not was_finished(pair[1]["started"], runs)}
-    rollbacks = rollback_summaries(storage, settings.report_dir, headers) if cut else ()
-    taken_back = {mark for summary in rollbacks if has_ended(summary) for mark in summary.get("images_of_journals", {})}
+    cut = {mark: pair for mark, pair in cut.items() if not was_finished(pair[1]["started"], runs())}
+    ended = filter(has_ended, rollbacks() if cut else ())
+    taken_back = {mark for summary in ended for mark in summary.get("images_of_journals", {})}
     killed = [journal.path for mark, (journal, _) in cut.items() if mark not in taken_back]
     text = "a run on these tables was killed, or this is a part of its journal: %s" % ", ".join(killed)
     fix = (
@@ -4351,22 +4361,14 @@ def check_killed_runs(storage: Storage, settings: Settings, journals: List[Tuple
     return [Check("warning", text, fix)] if killed else []
 
 
-def check_unfinished_rollback(
-    storage: Storage, settings: Settings, journals: List[Tuple[Any, Dict[str, Any]]]
-) -> List[Check]:
+def check_unfinished_rollback(rollbacks: List[Dict[str, Any]], runs: Callable[[], Runs]) -> List[Check]:
     """Whether the last rollback did not come to its end, and no migration of all assets since has done what it left:
-    version records of assets that are in the old form again, and may be edited. journals: as check_killed_runs has
-    them."""
-    headers = [header for _, header in journals]
-    summaries = rollback_summaries(storage, settings.report_dir, headers) if headers else iter(())
-    last = {}  # type: Mapping[str, Any]
-    for summary in summaries:
-        if of_same_tables(summary, headers[0]):
-            last = summary
-    came_to_its_end = last.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS) and not last.get("error")
-    if not last or came_to_its_end or was_finished(last.get("started", ""), runs_of_all(storage, settings, headers)):
+    version records of assets that are in the old form again, and may be edited. rollbacks: the summaries of those of
+    these tables, the oldest first. runs: as check_killed_runs has it."""
+    started = rollbacks[-1].get("started", "") if rollbacks else ""
+    if not rollbacks or came_to_its_end(rollbacks[-1]) or was_finished(started, runs()):
         return []
-    text = "the rollback of these tables that began %s did not come to its end" % last.get("started", "")
+    text = "the rollback of these tables that began %s did not come to its end" % started
     fix = "to go back, type its command again. To migrate, do so first if users have edited assets since; else go on."
     return [Check("warning", text, fix)]
 
@@ -4381,22 +4383,21 @@ def is_cut(journal: Any) -> bool:
         return False
 
 
-def runs_of_all(storage: Storage, settings: Settings, headers: List[Dict[str, Any]]) -> List[Tuple[str, int]]:
+def runs_of_all(storage: Storage, settings: Settings, headers: List[Dict[str, Any]]) -> Runs:
     """When each migration of all assets of these tables began that has come to its end, the oldest first, and how many
     assets it has left for version_conflict. headers: of journals of these tables."""
     choices = ("limit", "database_id", "asset_id")
     runs = []
     for place in summaries_in(storage, report_folders(settings.report_dir, headers), "migration_"):
         summary = read_summary(storage, *place)
-        of_run, ended = summary.get("settings", {}), summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS)
-        of_all = all(of_run.get(name) in (None, []) for name in choices)
-        if of_same_tables(summary, headers[0]) and ended and of_all and not summary.get("error"):
+        of_all = all(summary.get("settings", {}).get(name) in (None, []) for name in choices)
+        if of_same_tables(summary, headers[0]) and of_all and came_to_its_end(summary):
             conflicts = summary.get("codes", {}).get("version_conflict", 0)
             runs.append((summary.get("started", ""), conflicts if isinstance(conflicts, int) else 0))
     return runs
 
 
-def was_finished(started: str, runs: List[Tuple[str, int]]) -> bool:
+def was_finished(started: str, runs: Runs) -> bool:
     """Whether a run has done what one that began then and was killed has left: it left no more assets for
     version_conflict than were left before that. runs: as runs_of_all has them."""
     before = [conflicts for start, conflicts in runs if start <= started][-1:] or [0]
@@ -4439,11 +4440,15 @@ def journal_mark(journal: Any, header: Mapping[str, Any]) -> str:
     return "%s %r" % (header.get("stem", journal.stem), header.get("opened"))
 
 
+def came_to_its_end(summary: Mapping[str, Any]) -> bool:
+    """Whether a run was neither killed nor stopped, by whom or what ever, as its summary says."""
+    return summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS) and not summary.get("error")
+
+
 def has_ended(summary: Mapping[str, Any]) -> bool:
     """Whether a rollback has done all that it could, as its summary says."""
     outcomes = summary.get("outcomes", {})
-    ended = summary.get("exit_status") in (EXIT_DONE, EXIT_FAILED_ASSETS) and not summary.get("error")
-    return ended and not outcomes.get("not_finished") and not outcomes.get("failed")
+    return came_to_its_end(summary) and not outcomes.get("not_finished") and not outcomes.get("failed")
 
 
 def ended_journals(summary: Mapping[str, Any]) -> Dict[str, int]:
@@ -5398,6 +5403,11 @@ def script_path(file: str) -> str:
     return os.path.realpath(file) if os.path.islink(file) else os.path.abspath(file)
 
 
+def script_folder() -> str:
+    """Where all files of this tool are to be."""
+    return os.path.dirname(script_path(__file__))
+
+
 SCRIPT = os.path.basename(script_path(__file__))
 ORIGINAL = "v2.2_to_v2.3_migration.py"  # whose CONFIG the other scripts have, not that of a copy
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
@@ -6198,7 +6208,7 @@ class NextStep(NamedTuple):
 
 def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> None:
     """Say what to do next; the last line is the command, if there is one."""
-    folder = os.path.dirname(script_path(__file__))
+    folder = script_folder()
     if script and not os.path.exists(os.path.join(folder, script)):
         step = "copy all files of this tool to %s; then %s" % (shell_text([folder]), step)
     text = "\nNext: %s" % (step + "." if script is None else "%s:\n%s" % (step, command_text(script, flags)))
@@ -6224,7 +6234,7 @@ def read_next(path: str) -> Optional[NextStep]:
 def command_text(script: str, flags: Dict[str, Any]) -> str:
     """A command to type where the operator stands; for the migration the wrapper, where that was typed.
     flags: as flag_words has them; a log of a run's own is left out."""
-    folder = os.path.dirname(script_path(__file__))
+    folder = script_folder()
     if SCRIPT not in (script, ORIGINAL) and "config" not in flags:
         set_here = {name: value for name, value in connection_of(CONFIG).items() if value not in (None, "")}
         flags = {**set_here, **flags}

@@ -1505,12 +1505,13 @@ def journals_not_given(
     )
 
 
-def ended_rollbacks(journals: List[Journal], summaries: Summaries) -> Iterator[Dict[str, int]]:
-    """Of each rollback of these tables, as migration.ended_journals has it."""
-    for summary in summaries.rollbacks():
-        ended = migration.ended_journals(summary)
-        if ended and journals and migration.of_same_tables(summary, journals[0].header):
-            yield ended
+def rollbacks_of_tables(journals: List[Journal], summaries: Summaries) -> List[Dict[str, Any]]:
+    """The summaries of the rollbacks of these tables, also of those that were killed, the oldest first."""
+    return [
+        summary
+        for summary in summaries.rollbacks()
+        if journals and migration.of_same_tables(summary, journals[0].header)
+    ]
 
 
 def images_in(journal: Journal) -> int:

@@ -1317,7 +1317,7 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
         return next_step_of_not_restored(summary, storage, typed, files)
     unless = "" if scope_of(typed) else "; for that, take what chooses assets out of the configuration"
     if summary["restored"] and is_scoped(settings):
-        flags = {name: value for name, value in typed.items() if name not in scope_of(typed)}
+        flags = without(typed, scope_of(typed))
         return "see whether everything else is as it was before, too" + unless, VERIFICATION, flags
     if summary["restored"]:
         return next_step_of_restored(summary, storage, migration.connection_of(typed), files)
@@ -1349,6 +1349,11 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
 def scope_of(typed: Dict[str, Any]) -> Dict[str, Any]:
     """The flags that choose assets."""
     return {name: typed[name] for name in ("database_id", "asset_id", "limit") if name in typed}
+
+
+def without(typed: Dict[str, Any], names: Iterable[str]) -> Dict[str, Any]:
+    """The other flags."""
+    return {name: value for name, value in typed.items() if name not in names}
 
 
 def is_scoped(settings: Any) -> bool:
@@ -1411,7 +1416,7 @@ def next_step_of_other_bucket(bucket: str, by_a_run: bool, settings: Any, typed:
         return step, VERIFICATION, {**typed, "asset_bucket_name": bucket}
     step += "take back what was migrated with it, then migrate again"
     if "asset_bucket_name" in typed and rollback.bucket_without_flag(typed) == bucket:  # the flag may be misspelt
-        return step, VERIFICATION, {name: value for name, value in typed.items() if name != "asset_bucket_name"}
+        return step, VERIFICATION, without(typed, ["asset_bucket_name"])
     flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
     return step, ROLLBACK, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
 
@@ -1449,13 +1454,12 @@ def first_of_all(summary: Dict[str, Any], journal_dir: str) -> str:
             " content is right, and nothing leads back. If there are none: " % journal_dir
         )
     if "no_before_image" in notes:
-        damaged = ", or for undamaged copies of those that the rows journal_damaged name," * (
-            "journal_damaged" in notes
-        )
+        damaged = ", or for undamaged copies of those that the rows journal_damaged name"
+        damaged = damaged if "journal_damaged" in notes else ""
         text = (
-            "look for the journals of %s, maybe in another folder%s and verify again with all: without them these are"
+            "look for the journals of %s, maybe in another folder%s, and verify again with all: without them these are"
             " not compared and have no way back. If they are lost, or these assets were in the new form before the"
-            " first run: " % (migration.counted(notes["no_before_image"], "migrated asset"), damaged or ",")
+            " first run: " % (migration.counted(notes["no_before_image"], "migrated asset"), damaged)
         )
     elif summary["journals_lost"]:
         text = (
@@ -1483,7 +1487,7 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
         step = (
             "verify without --restored, for no report of a rollback was found; if there was one, look at the problems"
         )
-        return step, VERIFICATION, {name: value for name, value in typed.items() if name != "restored"}
+        return step, VERIFICATION, without(typed, ["restored"])
     step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
     return step, ROLLBACK, {**flags, "journal": typed["journal"]}
 
@@ -1869,15 +1873,15 @@ def verify(argv: Optional[List[str]]) -> int:
         others = paths_not_given(found, lost, skipped)
         journals = summaries.taken_back(journals, counts, lost)
     images = {journal.mark: count for journal, count in zip(journals, counts)}.items()
-    ended = [done.items() for done in rollback.ended_rollbacks(journals, summaries)]
+    rollbacks = rollback.rollbacks_of_tables(journals, summaries)
+    ended = [done.items() for done in map(migration.ended_journals, rollbacks) if done]
     case = Case(
         *(database, settings, site, journals, archive, restored),
         damaged=skipped.damaged,
         under_way=under_way,
         rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
         rollback_ended=bool(ended) and images <= set().union(*ended),
-        rollback_known=bool(journals)
-        and any(migration.of_same_tables(found, journals[0].header) for found in summaries.rollbacks()),
+        rollback_known=bool(rollbacks),
         left_out=[journal.path for journal in left_out],
         others=others,
     )
