@@ -3709,6 +3709,13 @@ class Owners:
         await self.read_all()
         return await self.find(record, twin_databases(asset), needs_record) is not None
 
+    async def other_of_version(self, record: Key, asset: Key) -> Optional[str]:
+        """The databaseId of another asset of a record's assetId that has the record's version, or had; None where there
+        is none."""
+        await self.read_all()
+        has = await self.find(record, asset[1:2], has_version)
+        return await self.find_whose_history(record, twin_databases(asset)) if has is None else has
+
     async def other_with(self, asset: Key, claim: Claim, test: Callable[[Item, str], bool]) -> Optional[str]:
         """Another asset, in words, for which test(asset, version id) holds; where it is not certain that the claim's
         record was made for the one under this key, its twin may have made it."""
@@ -3880,22 +3887,22 @@ class VersionRecords:
         if own and needs_record(own, asset.insertion.key[2]):
             # The application made it for the asset since that was read; the asset's change will be refused.
             return found, ()
-        await self._require_of_archived_twin(asset, twin, present)
-        return Claim(present, asset.record), twin_findings(REPLACED)
+        if await self._is_of_archived_twin(asset, twin, present):
+            return Claim(present, asset.record), twin_findings(REPLACED)
+        other = await self.owners.other_of_version(asset.insertion.key, asset.key)
+        raise version_conflict(asset.record, present, other)
 
-    async def _require_of_archived_twin(self, asset: ReadAsset, twin: Optional[Item], present: Item) -> None:
-        """Raises AssetFails unless a record was made for a live asset's archived twin, and no third asset needs it.
+    async def _is_of_archived_twin(self, asset: ReadAsset, twin: Optional[Item], present: Item) -> bool:
+        """Whether a record was made for a live asset's archived twin, and no third asset needs it.
 
         Of what an earlier run did nothing is known: there it may also be the history of a third asset.
         """
         key, by_this_run = asset.insertion.key, self._was_made_for(twin_key(asset.key), present)
-        conflict = version_conflict(asset.record, present)
         if not by_this_run and not (twin and may_be_made_for_archived(twin, present)):
-            raise conflict
+            return False
         if await self.owners.third_needs(key, asset.key):
-            raise conflict
-        if not by_this_run and await self.owners.find_whose_history(key, twin_databases(asset.key)) is not None:
-            raise conflict
+            return False
+        return by_this_run or await self.owners.find_whose_history(key, twin_databases(asset.key)) is None
 
     def _made(self, asset: ReadAsset) -> Claim:
         self.tally.version_records += 1
@@ -4080,13 +4087,20 @@ def changed_by_others(code: str) -> AssetFails:
     return AssetFails(code, "", "It or its version record was changed by others %d times in a row." % PLAN_ATTEMPTS)
 
 
-def version_conflict(record: Item, present: Item) -> AssetFails:
+def version_conflict(record: Item, present: Item, other: Optional[str]) -> AssetFails:
+    """other: the databaseId of another asset that has this version, for that decides what is to be done."""
+    has = "No other asset" if other is None else "The asset under databaseId %s" % one_name(other)
+    message = "%s %s has this assetId and version." % (in_the_way(record, present), has)
+    return AssetFails("version_conflict", "assetVersionId", message)
+
+
+def in_the_way(record: Item, present: Item) -> str:
+    """What says that a record is under the key of another one that is to be made."""
     names = [name for name in differing(record, present) if name != "dateCreated"]
-    message = "Its version record %s would take the place of another one, which differs in %s." % (
+    return "Its version record %s would take the place of another one, which differs in %s." % (
         record["assetVersionId"]["S"],
         ", ".join("%s (%s)" % (name, shown(present.get(name, NULL))) for name in names),
     )
-    return AssetFails("version_conflict", "assetVersionId", message)
 
 
 # --------------------------------------------------------------------------------------
@@ -4968,8 +4982,8 @@ FAILURES = collections.OrderedDict(
         ),
         (
             "version_conflict",
-            "this assetId and version has a version record already, with other content: another asset's, the"
-            " application's, or that of a killed run or rollback, after which the asset was edited",
+            "this assetId and version has a version record already, with other content; the row says whether"
+            " another asset has them too",
         ),
         ("changed_during_migration", "others changed the asset five times in a row"),
         (

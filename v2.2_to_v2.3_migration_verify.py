@@ -1144,7 +1144,7 @@ def with_conflict(
         return problems
     if twin is not None and migration.may_be_made_for_archived(twin, present):
         return problems
-    reason = migration.version_conflict(record, present).finding.message
+    reason = migration.in_the_way(record, present)
     return [problem._replace(message="%s %s" % (problem.message, reason)) for problem in problems]
 
 

@@ -133,6 +133,7 @@ def test_id_shared_with_other_content_fails_the_second(tables, first, second):
     runs = [tables.migrate(*only(first)), tables.migrate(*only(second))]
     assert [run.status for run in [dry] + runs] == [1, 0, 1]
     assert runs[1].codes == dry.codes == {"version_conflict"}
+    assert "The asset under databaseId %s has this assetId and version." % first in runs[1].rows[0]["message"]
     assert dry.summary["outcomes"]["failed"] == 1 and dry.summary["outcomes"]["migrated"] == 1
     assert tables.asset(second, "shared") == asset("shared", second, **own(Comment="Mine"))
     assert tables.record("shared", "3") == record("shared")

@@ -148,6 +148,7 @@ def test_the_before_image_of_an_asset_for_which_nothing_was_written_is_taken_bac
     tables.put_records(record("a", comment="another asset's"))
     run = tables.migrate()
     assert run.codes == {"version_conflict"} and "journal" not in run.summary["files"]
+    assert run.rows[0]["message"].endswith("No other asset has this assetId and version.")
     assert os.listdir(str(run.folder / "backups")) == []
     tables.put(asset("b"))
     before = tables.contents()
