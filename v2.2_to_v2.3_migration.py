@@ -1580,9 +1580,10 @@ class Folder:
         """The names in it that begin so."""
         return [name for name in os.listdir(self.path) if name.startswith(beginning)]
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, size: Optional[int] = None) -> bytes:
+        """size: how many bytes of it, from its beginning."""
         with open(self.path_of(name), "rb") as file:
-            return file.read()
+            return file.read(size)
 
 
 class S3Folder:
@@ -1626,10 +1627,12 @@ class S3Folder:
                 return
             request["ContinuationToken"] = answer["NextContinuationToken"]
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, size: Optional[int] = None) -> bytes:
         def get() -> bytes:
             try:
-                return self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"].read()
+                answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)
+                with contextlib.closing(answer["Body"]):
+                    return answer["Body"].read(size)
             except self.client.exceptions.NoSuchKey:
                 raise FileNotFoundError(errno.ENOENT, "there is none", self.path_of(name))
 

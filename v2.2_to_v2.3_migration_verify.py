@@ -1947,8 +1947,7 @@ def name_files(
     for kind, path in to_write.items():
         if migration.is_s3(path):
             require_place(path, storage, settings)
-        else:
-            require_replaceable(kind, path)
+        require_replaceable(kind, path, storage)
     here = [path for path in to_write.values() if not migration.is_s3(path)]
     for action in (make_folder_of, remove_if_there):  # nothing is removed before all else is known to be well
         for path in here:
@@ -1970,7 +1969,7 @@ def remove_if_there(path: str) -> None:
         os.remove(path)
 
 
-def require_replaceable(kind: str, path: str) -> None:
+def require_replaceable(kind: str, path: str, storage: Any) -> None:
     """Raises SettingsError where anything is there but the same file of an earlier verification: by a typing error it
     may be a journal. kind: as name_files has it."""
     if os.path.isdir(path):
@@ -1978,9 +1977,9 @@ def require_replaceable(kind: str, path: str) -> None:
     fix = "choose another --%s." % ("html" if kind == "page" else "output")
     if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
         raise migration.SettingsError("%s is a link or a device, which is not replaced." % path, fix)
+    folder, name = path.rsplit("/", 1) if migration.is_s3(path) else os.path.split(path)
     try:
-        with open(path, "rb") as file:
-            beginning = file.read(1000)
+        beginning = storage.folder(folder).read(name, 1000)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -1992,7 +1991,8 @@ def require_replaceable(kind: str, path: str) -> None:
 
 # Of each kind of file that a verification writes.
 BEGINNINGS = {
-    "report": re.compile("(\ufeff)?{}\r?\n".format(",".join(REPORT_COLUMNS)).encode()),
+    # In S3 a name is taken by a line that says so.
+    "report": re.compile("Run [0-9a-f]+, begun at |(\ufeff)?{}\r?\n".format(",".join(REPORT_COLUMNS)).encode()),
     "summary": re.compile(rb'\{\s*"tool_version": "[^"]*",\s*"started"'),
     "page": re.compile(rb"<!DOCTYPE html>.*: VAMS v2\.3 migration</title>", re.DOTALL),
 }

@@ -707,8 +707,24 @@ def test_a_report_and_a_page_by_names_in_s3(tables, s3, place, tmp_path, capfd):
     for key in ("vams/of today/report.csv", "vams/of today/report_summary.json", "vams/page.html"):
         assert s3.text(key)
         assert "s3://%s/%s\n" % (s3.bucket, key) in capfd.readouterr().out or key.endswith(("json", "html"))
+    assert verify.main([*tables.flags, *names]) == 0
     assert verify.main([*tables.flags, "--output", "s3://%s" % s3.bucket]) == 2
     assert verify.main([*tables.flags, "--html", place + "/"]) == 2
+
+
+def test_a_report_replaces_no_other_object(tables, s3, place, tmp_path, capfd):
+    """By a typing error it may be an object of a journal, or a file of an asset."""
+    tables.put(asset("a"))
+    assert migrate(tables, place) == 0
+    (journal,) = s3.journals()
+    s3.client.put_object(Bucket=s3.bucket, Key="empty.csv", Body=b"")
+    kept = {key: s3.text(key) for key in s3.keys(ending="")}
+    of_journal = journal + "00000001.jsonl.gz"
+    for flags in (["--output", of_journal], ["--html", of_journal]):
+        assert verify.main([*tables.flags, *flags]) == 2
+        assert "%s is there, and is no " % of_journal in capfd.readouterr().err
+    assert {key: s3.text(key) for key in kept} == kept
+    assert verify.main([*tables.flags, "--output", "s3://%s/empty.csv" % s3.bucket]) == 0
 
 
 def test_the_policy_in_spark_md_is_what_is_asked_of_s3(tables, s3, place, tmp_path):
