@@ -1715,6 +1715,8 @@ def make_s3_client(session: Any, settings: Settings) -> Any:
 # --------------------------------------------------------------------------------------
 
 JOURNAL_KIND = "vams-v2.2-to-v2.3-migration"
+BEGINNING_OF_JOURNAL = ('{"journal":"%s"' % JOURNAL_KIND).encode()
+JOURNAL_LINES = frozenset(("journal", "asset", "claim", "untouched", "end"))  # one of these names in each
 JOURNAL_FORMAT = 2
 OBJECT_SUFFIX = ".jsonl.gz"
 OBJECT = "%08d" + OBJECT_SUFFIX  # of a journal in S3, by its number; they count from 1
@@ -2072,19 +2074,19 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
     fix = "give what the migration wrote, backups/migration_<time>.jsonl or s3://BUCKET/PREFIX/migration_<time>/."
     try:
         line = journal.first_line()
-        header = json.loads(str(line, "utf-8"))
     except OSError as error:
         raise SettingsError("Journal %s cannot be read: %s." % (path, error.strerror), fix)
+    if not line.endswith(b"\n") and (BEGINNING_OF_JOURNAL.startswith(line) or line.startswith(BEGINNING_OF_JOURNAL)):
+        # The first line is on the disk before any before image, and that before anything is written.
+        raise JournalNotBegun("Journal %s has no whole first line, so its run has written nothing." % path, fix)
+    try:
+        header = json.loads(str(line, "utf-8"))
     except (ValueError, RecursionError):
-        if not line or (JOURNAL_KIND.encode() in line and not line.endswith(b"\n")):
-            # The first line is on the disk before any before image, and that before anything is written.
-            raise JournalNotBegun("Journal %s has no whole first line, so its run has written nothing." % path, fix)
+        text = "%s is no journal of the migration, or is damaged: its first line cannot be read."
+        raise DamagedJournal(path, text % path, "if it is one, %s If not, %s" % (DamagedJournal.FIX, fix))
+    if not isinstance(header, dict) or not JOURNAL_LINES.intersection(header):
         raise SettingsError("%s is not a journal of the migration." % path, fix)
-    if not isinstance(header, dict) or header.get("journal") != JOURNAL_KIND:
-        raise SettingsError("%s is not a journal of the migration." % path, fix)
-    texts = all(isinstance(header.get(name), str) for name in ("started", "asset_bucket_name"))
-    numbers = isinstance(header.get("opened", 0), (int, float)) and isinstance(header.get("format"), int)
-    if not texts or not numbers or not all(is_path(header.get(name, "")) for name in ("stem", "report_dir")):
+    if not is_header(header):
         raise DamagedJournal(path, "Journal %s is damaged: its first line is not as it was written." % path)
     if header.get("format") != JOURNAL_FORMAT:
         raise SettingsError(
@@ -2092,6 +2094,19 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
             "use the version of the tool that wrote it: %s." % header.get("tool_version"),
         )
     return header
+
+
+def is_header(fields: Dict[str, Any]) -> bool:
+    """Whether a journal may begin so."""
+    texts = ("started", "asset_bucket_name", *KEY_SCHEMAS)
+    return (
+        fields.get("journal") == JOURNAL_KIND
+        and all(isinstance(fields.get(name), str) for name in texts)
+        and all(isinstance(fields.get(name, ""), (str, type(None))) for name in ("account", "region", "endpoint_url"))
+        and isinstance(fields.get("opened", 0), (int, float))
+        and isinstance(fields.get("format"), int)
+        and all(is_path(fields.get(name, "")) for name in ("stem", "report_dir"))
+    )
 
 
 def is_path(value: Any) -> bool:
@@ -2157,7 +2172,7 @@ def require_items(entry: JournalEntry, path: str) -> None:
             raise DamagedJournal(path, text % (path, to_json(key)))
 
 
-NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")  # in lists and maps also as it was once typed
 
 
 def is_value(value: Any) -> bool:
@@ -2180,6 +2195,8 @@ def is_value(value: Any) -> bool:
 def _journal_entry(fields: Dict[str, Any], size: int) -> JournalEntry:
     if (fields.get("asset") is None) is (fields.get("claim") is None):
         raise ValueError("neither an asset nor a claim")
+    if fields.get("claim") is not None and not isinstance(fields.get("database_id"), str):
+        raise ValueError("a claim for no asset")
     facts = Facts(**fields.get("facts", {}))
     claim = Claim(**fields["claim"]) if fields.get("claim") is not None else None
     return JournalEntry(fields.get("asset"), facts, fields.get("again", False), fields.get("database_id"), claim, size)
@@ -4337,9 +4354,9 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
                 text = (text + " %d minutes") % (journal.path, GOES_ON_SECONDS / 60)
                 fix = "if it was killed, go on; else " + fix
             checks.append(Check("warning", text, fix))
-        elif user and not settings.dry_run:
+        elif user:
             of_rollback.append(journal.path)
-        elif not user:
+        else:
             idle.append((journal, header))
     headers = [header for _, header in idle]
     rollbacks = functools.lru_cache(maxsize=None)(
@@ -4352,7 +4369,8 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
         checks += check_unfinished_rollback(of_these, runs)
     if of_rollback:
         text = "a rollback on these tables is under way, with " + journals_text(of_rollback)
-        checks.append(Check("error", text, "wait until it has ended: it takes back what a run would rely on."))
+        level = "warning" if settings.dry_run else "error"
+        checks.append(Check(level, text, "wait until it has ended: it takes back what a run would rely on."))
     return checks
 
 
@@ -4379,13 +4397,19 @@ def check_killed_runs(
 
 
 def check_unfinished_rollback(rollbacks: List[Dict[str, Any]], runs: Callable[[], Runs]) -> List[Check]:
-    """Whether the last rollback did not come to its end, and no migration of all assets since has done what it left:
-    version records of assets that are in the old form again, and may be edited. rollbacks: the summaries of those of
-    these tables, the oldest first. runs: as check_killed_runs has it."""
-    started = rollbacks[-1].get("started", "") if rollbacks else ""
-    if not rollbacks or came_to_its_end(rollbacks[-1]) or was_finished(started, runs()):
+    """Whether a rollback did not come to its end, no later one by its journals did, and no migration of all assets
+    since has done what it left: version records of assets that are in the old form again, and may be edited.
+    rollbacks: the summaries of those of these tables, the oldest first. runs: as check_killed_runs has it."""
+    left, done = [], set()  # type: List[str], Set[str]
+    for summary in reversed(rollbacks):
+        journals = summary.get("images_of_journals", {})
+        if came_to_its_end(summary):
+            done.update(journals)
+        elif not done.issuperset(journals):
+            left.append(summary.get("started", ""))
+    if not left or was_finished(left[0], runs()):
         return []
-    text = "the rollback of these tables that began %s did not come to its end" % started
+    text = "the rollback of these tables that began %s did not come to its end" % left[0]
     fix = "to go back, type its command again. To migrate, do so first if users have edited assets since; else go on."
     return [Check("warning", text, fix)]
 
@@ -4431,25 +4455,49 @@ def journals_of_tables(
     """The journals in the folder of runs on these tables, with their headers; and a warning for each other versions
     table and each other bucket that runs on this assets table had: a typing error, now or then. But not where that was
     taken back."""
-    facts = journal_header(settings, account, region)
-    table = facts.pop("asset_versions_table_name")
-    wanted = {"asset_versions_table_name": table, "asset_bucket_name": settings.asset_bucket_name}
-    others = collections.OrderedDict()  # type: Dict[Tuple[str, str], List[Tuple[Any, str]]]
-    journals = list(journals_of(storage, settings.journal_dir, facts))
-    for journal, header in journals:
-        for key in wanted:
-            if header[key] != wanted[key]:
-                others.setdefault((key, header[key]), []).append((journal, journal_mark(journal, header)))
-    headers = (header for _, header in journals)
-    taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers) if others else ())
+    journals, others = journals_of_assets_table(storage, settings, account, region)
     text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
     fix = "check %s. If the other one was wrong, roll that run back with it."
     checks = []
-    for (key, name), found in others.items():
-        left = [journal.path for journal, mark in found if mark not in taken_back]
-        if left:
-            checks.append(Check("warning", text % (key, name, wanted[key], left[0]), fix % SETTINGS[key].flag))
+    for (key, name), path in others.items():
+        wanted = plain_table_name(getattr(settings, key)) if key in KEY_SCHEMAS else getattr(settings, key)
+        checks.append(Check("warning", text % (key, name, wanted, path), fix % SETTINGS[key].flag))
+    table = plain_table_name(settings.asset_versions_table_name)
     return [pair for pair in journals if pair[1]["asset_versions_table_name"] == table], checks
+
+
+def journals_of_assets_table(
+    storage: Storage, settings: Settings, account: Optional[str], region: str
+) -> Tuple[List[Tuple[Any, Dict[str, Any]]], Dict[Tuple[str, str], str]]:
+    """The journals in the folder of runs on this assets table, with their headers; and of each other versions table and
+    bucket that these had, by its setting and its name, a journal that was not taken back."""
+    facts = journal_header(settings, account, region)
+    table = facts.pop("asset_versions_table_name")
+    wanted = {"asset_versions_table_name": table, "asset_bucket_name": settings.asset_bucket_name}
+    journals = list(journals_of(storage, settings.journal_dir, facts))
+    found = [(key, journal, header) for journal, header in journals for key in wanted if header[key] != wanted[key]]
+    headers = (header for _, header in journals)
+    taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers) if found else ())
+    others = collections.OrderedDict()  # type: Dict[Tuple[str, str], str]
+    for key, journal, header in found:
+        if journal_mark(journal, header) not in taken_back:
+            others.setdefault((key, header[key]), journal.path)
+    return journals, others
+
+
+def next_step_of_other_table(
+    storage: Storage, settings: Settings, account: Optional[str], region: str, typed: Dict[str, Any]
+) -> Optional[Tuple[str, Optional[str], Dict[str, Any]]]:
+    """Where a run on this assets table whose journal is there had another versions table, which is not the configured
+    one, and was not taken back. typed: the flags."""
+    _, others = journals_of_assets_table(storage, settings, account, region)
+    configured = plain_table_name(without_flags(typed).get("asset_versions_table_name") or "")
+    tables = [name for key, name in others if key == "asset_versions_table_name" and name != configured]
+    if not tables:
+        return None
+    step = "an earlier run had the asset versions table %s. Was that wrong? Then take back what was migrated with it"
+    flags = {**connection_of(typed), "asset_versions_table_name": tables[0], "dry_run": True}
+    return step % tables[0] + ", and migrate again", ROLLBACK_SCRIPT, {**flags, "journal": settings.journal_dir}
 
 
 def journal_mark(journal: Any, header: Mapping[str, Any]) -> str:
@@ -5428,6 +5476,7 @@ def script_folder() -> str:
 SCRIPT = os.path.basename(script_path(__file__))
 ORIGINAL = "v2.2_to_v2.3_migration.py"  # whose CONFIG the other scripts have, not that of a copy
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
+ROLLBACK_SCRIPT = "v2.2_to_v2.3_migration_rollback.py"
 BEGINNING = 10  # assets, for the first migration
 # Names the file that gets the next step, for whom one screen has several steps; a run that an error stopped gives none.
 NEXT_VARIABLE = "VAMS_MIGRATION_NEXT"
@@ -6196,6 +6245,9 @@ def next_step(
         flags["journal"] = settings.journal_dir
     step = "verify; what failed may wait" if failed else "verify"
     if outcomes.get("already_migrated") and not earlier:
+        of_other_table = next_step_of_other_table(storage, settings, summary["account"], summary["region"], typed)
+        if of_other_table:
+            return of_other_table
         count = outcomes["already_migrated"]
         were, them = ("one asset was", "it") if count == 1 else (counted(count, "asset") + " were", "them")
         missing = "%s in the new form before, by no journal in %s: look for it, unless users made %s; then %s"
@@ -6204,9 +6256,14 @@ def next_step(
 
 
 def for_real(typed: Dict[str, Any]) -> Dict[str, Any]:
-    """The flags of a dry run, for what it looked at."""
-    flags = {name: value for name, value in typed.items() if name != "dry_run"}
+    """The flags of a dry run, for what it looked at; a yes was to that alone."""
+    flags = {name: value for name, value in typed.items() if name not in ("dry_run", "yes")}
     return flags if typed.get("dry_run") else {**flags, "dry_run": False}  # a configuration says so
+
+
+def without_flags(typed: Dict[str, Any]) -> Dict[str, Any]:
+    """The configuration, whatever was typed."""
+    return {**CONFIG, **read_config_file(typed.get("config"))}
 
 
 def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:

@@ -440,7 +440,8 @@ def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
                 migration.shell_text(folders),
                 ", ".join(shown),
             )
-        raise migration.SettingsError("No journal was found under %s." % name, fix)
+        text = "No journal was found under %s: neither that file nor files *.jsonl in that folder."
+        raise migration.SettingsError(text % name, fix)
     return found
 
 
@@ -1107,7 +1108,7 @@ def is_among(records: Iterable[Item], record: Item) -> bool:
 
 def outcome_with(steps: Sequence[str], outcome: str) -> str:
     """The outcome of an asset, after what became of its version records."""
-    return "record_kept" if CHANGED in steps and outcome == "restored" else outcome
+    return "record_kept" if CHANGED in steps and outcome in ("restored", "nothing_to_restore") else outcome
 
 
 def by_hand(record: Key) -> str:
@@ -1316,8 +1317,7 @@ class ClaimedRecords:
         outcome_of_asset = outcome_with([step.what for step in steps], outcome)
         for claim, step in zip(image.claims, steps):
             key = self.database.record_key(claim.now)
-            reported = step.what == CHANGED and outcome == "nothing_to_restore"
-            reason = "it is another than the migration wrote"
+            reported, reason = False, ""
             if step.what in REASONS:
                 if claim.wrote and claim.certain and step.what != IN_DOUBT:
                     self.kept.owe(key, claim.now)
@@ -1478,6 +1478,24 @@ def restoration(image: BeforeImage, now: Now) -> Any:
 # --------------------------------------------------------------------------------------
 
 
+def require_headers_beside(journals: List[Journal], storage: Any) -> None:
+    """Raises DamagedJournal for a file beside those given of which nobody knows whether it is a journal of these
+    tables: it may tell of a later run."""
+    given = {journal.file.identity for journal in journals}
+    for folder in {journal.file.folder for journal in journals}:
+        files = []  # type: List[Any]
+        with contextlib.suppress(migration.MigrationError):
+            files = storage.journals(folder)
+        for file in files:
+            if file.identity in given:
+                continue
+            try:
+                migration.read_journal_header(file)
+            except migration.SettingsError as error:
+                if isinstance(error, migration.DamagedJournal):
+                    raise
+
+
 def journals_beside(journals: List[Journal], storage: Any) -> List[Any]:
     """The files of other journals of the same tables that lie beside those given."""
     given = frozenset(journal.file.identity for journal in journals)
@@ -1551,7 +1569,10 @@ def roll_back(argv: Optional[List[str]]) -> int:
     settings, typed = migration.configured(parser, argv)
     # What they choose among is in the journals already.
     settings = settings._replace(limit=None, database_id=[], asset_id=None)
-    public, configured_bucket = migration.public_settings(settings), bucket_without_flag(typed)
+    public, configured_bucket = (
+        migration.public_settings(settings),
+        migration.without_flags(typed).get("asset_bucket_name"),
+    )
     session, database = migration.connect(settings)
     storage = migration.Storage(session, settings)
     with migration.preparing():
@@ -1568,6 +1589,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     allow_many_files()
     with contextlib.ExitStack() as locks:
         with migration.preparing():
+            require_headers_beside(journals, storage)
             beside = journals_beside(journals, storage)
             for file in [journal.file for journal in journals] + beside:
                 file.take(locks)
@@ -1582,7 +1604,8 @@ def roll_back(argv: Optional[List[str]]) -> int:
         migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, rows, later.texts))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
         summary = run_rollback(database, settings, site, journals, counts, archive, later)
-    migration.announce_next(*next_step(summary, typed, configured_bucket))
+    of_other_table = migration.next_step_of_other_table(storage, settings, site.account, site.region, typed)
+    migration.announce_next(*next_step(summary, typed, configured_bucket, of_other_table))
     return summary["exit_status"]
 
 
@@ -1629,16 +1652,14 @@ def still_new(rollback: Rollback, later: LaterImages, database_ids: Sequence[str
     return count, first, of_later
 
 
-def bucket_without_flag(typed: Dict[str, Any]) -> Optional[str]:
-    """That of the configuration, whatever was typed."""
-    return {**migration.CONFIG, **migration.read_config_file(typed.get("config"))}.get("asset_bucket_name")
-
-
 def next_step(
-    summary: Dict[str, Any], typed: Dict[str, Any], configured_bucket: Optional[str] = None
+    summary: Dict[str, Any],
+    typed: Dict[str, Any],
+    configured_bucket: Optional[str] = None,
+    of_other_table: Optional[Tuple[str, Optional[str], Dict[str, Any]]] = None,
 ) -> Tuple[str, Optional[str], Dict[str, Any]]:
     """What to do after a rollback or its dry run, the script for it and its flags; no script where there is nothing.
-    configured_bucket: as bucket_without_flag has it."""
+    configured_bucket: whatever was typed; of_other_table: as next_step_of_other_table returns it."""
     outcomes = summary["outcomes"]
     if summary["exit_status"] == migration.EXIT_INTERRUPTED:
         return "finish what is left", SCRIPT, typed
@@ -1662,6 +1683,8 @@ def next_step(
         return step % configured_bucket, migration.SCRIPT, flags
     if summary["other_buckets"]:
         return next_step_of_other_bucket(summary["other_buckets"][0], typed)
+    if of_other_table:
+        return of_other_table
     flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True, "html": True}
     return "; ".join(what_to_see(summary)), migration.VERIFICATION_SCRIPT, flags
 
@@ -1675,7 +1698,7 @@ def next_step_of_other_bucket(bucket: str, typed: Dict[str, Any]) -> Tuple[str, 
 
 def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:
     """What the verification after a rollback is for, and what it is not about."""
-    done = summary["exit_status"] == migration.EXIT_DONE
+    done = summary["exit_status"] == migration.EXIT_DONE and not summary["codes"].get("edited_in_old_form")
     if summary["dry_run"]:
         yield "there is nothing to roll back"
     yield "see that everything is as it was before" if done else "see that all but what users made is as it was before"

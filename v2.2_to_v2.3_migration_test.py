@@ -315,7 +315,7 @@ def number_of_assets(text: str) -> int:
 
 def own_database_id(text: str) -> str:
     if not OWN_DATABASE_ID.match(text):
-        raise argparse.ArgumentTypeError("%r is no databaseId that this script makes" % text)
+        raise argparse.ArgumentTypeError("%r is none that this script makes, vams-migration-test-..." % text)
     return text
 
 

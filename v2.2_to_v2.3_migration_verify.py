@@ -217,7 +217,8 @@ class Case(NamedTuple):
     under_way: Sequence[str] = ()  # the journals of runs that change the tables meanwhile
     rolled_back: FrozenSet[str] = frozenset()  # the marks of those journals that a rollback has taken back
     rollback_ended: bool = False  # all of them
-    rollback_known: bool = False  # there was one of these tables, maybe killed
+    rollback_known: bool = False  # there was one by the newest of these journals, maybe killed
+    rollback_unfinished: bool = False  # nothing has done since what one left that did not come to its end
     left_out: Sequence[str] = ()  # journals that a rollback before the last run has taken back
     others: Sequence[str] = ()  # as paths_not_given has them
 
@@ -1022,9 +1023,8 @@ class Restoration:
         # Where users have gone on from it, its older records are its history.
         version_id = None if asset is None or is_in_old_form(asset) else migration.version_id_of(asset)
         again = before and asset and before.given_back and is_to_migrate(before.asset) and not is_to_migrate(asset)
-        if before:
-            self.tally.images += 1
         if before and not again:
+            self.tally.images += 1
             if is_to_migrate(before.asset):
                 self.new_ones.discard(key[1:])
             twin_key = migration.twin_key(key)
@@ -1262,7 +1262,8 @@ def not_covered(summary: Dict[str, Any]) -> bool:
     """Whether something is there that journals should tell of, and none of those given does."""
     notes = ("no_before_image", "left_by_rollback", "still_migrated", "record_unexplained")
     others = summary["journals_not_given"] + summary["journals_lost"]
-    return bool(others) or any(name in summary["notes"] for name in notes)
+    of_none = not summary["journals"] and summary["assets"] > summary["problems"].get("not_migrated", 0)
+    return bool(others) or of_none or any(name in summary["notes"] for name in notes)
 
 
 def result_text(summary: Dict[str, Any]) -> str:
@@ -1326,6 +1327,12 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
         to_migrate["dry_run"] = False
     by_a_run = bool(summary["other_bucket"]) and had_the_other(summary, settings, storage)
     in_question = by_a_run or bucket_in_question(summary)
+    if "version_record_missing" in summary["problems"]:
+        of_other_table = migration.next_step_of_other_table(
+            storage, settings, summary["account"], summary["region"], typed
+        )
+        if of_other_table:
+            return of_other_table
     if "not_migrated" in summary["problems"] and not by_a_run:
         return next_step_of_not_migrated(summary, settings, storage, typed, to_migrate)
     if in_question:
@@ -1393,6 +1400,9 @@ def next_step_of_not_migrated(
 ) -> Advice:
     """to_migrate: the flags of a migration of all assets."""
     count, chosen = summary["problems"]["not_migrated"], scope_of(typed)
+    if summary["rollback_unfinished"]:
+        flags = {**migration.connection_of(typed), "journal": typed.get("journal") or settings.journal_dir}
+        return "finish the rollback that did not come to its end; or, to stay migrated, migrate again", ROLLBACK, flags
     journals, undone = journals_and_undone(summary, storage, settings)
     if undone and undone[0] == journals[0] and "no_before_image" not in summary["notes"]:
         journal = undone if undone != journals else typed.get("journal") or settings.journal_dir
@@ -1415,7 +1425,9 @@ def next_step_of_other_bucket(bucket: str, by_a_run: bool, settings: Any, typed:
         step += "roll back the run that had it, by its journal, which is not here, or mend what the report names"
         return step, VERIFICATION, {**typed, "asset_bucket_name": bucket}
     step += "take back what was migrated with it, then migrate again"
-    if "asset_bucket_name" in typed and rollback.bucket_without_flag(typed) == bucket:  # the flag may be misspelt
+    if (
+        "asset_bucket_name" in typed and migration.without_flags(typed).get("asset_bucket_name") == bucket
+    ):  # the flag may be misspelt
         return step, VERIFICATION, without(typed, ["asset_bucket_name"])
     flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
     return step, ROLLBACK, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
@@ -1485,7 +1497,8 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
         return "see the problems in the report; " + step, script, flags
     if not summary["rollback_known"]:
         step = (
-            "verify without --restored, for no report of a rollback was found; if there was one, look at the problems"
+            "verify without --restored, for no report of a rollback by the newest of these journals was found; if there"
+            " was one, look at the problems"
         )
         return step, VERIFICATION, without(typed, ["restored"])
     step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
@@ -1530,9 +1543,13 @@ def folders_of(paths: List[str], storage: Any) -> List[str]:
 
 
 def where_journals_go(summary: Dict[str, Any], storage: Any, settings: Any) -> Dict[str, str]:
-    """The flag that a migration needs so that its journal lies beside those given."""
+    """The flag that a migration needs so that its journal lies beside those given, unless there are such where it would
+    lie without: those given may be copies."""
     folders = folders_of(summary["journals"], storage)
     if len(folders) != 1 or migration.folder_identity(folders[0]) == migration.folder_identity(settings.journal_dir):
+        return {}
+    tables = migration.journal_header(settings, summary["account"], summary["region"])
+    if any(migration.journals_of(storage, settings.journal_dir, tables)):
         return {}
     return {"journal_dir": folders[0]}
 
@@ -1584,6 +1601,7 @@ def summarise(case, findings, runs, requests, start, status, error, files, stopp
             ("under_way", list(case.under_way)),
             ("rollback_ended", case.rollback_ended),
             ("rollback_known", case.rollback_known),
+            ("rollback_unfinished", case.rollback_unfinished),
             ("journals", [journal.path for journal in journals]),
             ("journals_taken_back", [journal.path for journal in taken_back]),
             ("other_buckets", sorted(buckets - {case.settings.asset_bucket_name})),
@@ -1854,7 +1872,8 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, writing=False, reports="output" not in typed)
     checks, under_way = check_runs(settings, site, journals)
-    migration.require(site.checks + checks)
+    unfinished = [] if under_way else check_rollbacks(settings, site, journals)
+    migration.require(site.checks + checks + unfinished)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = rollback.Summaries(storage, settings.report_dir, journals)
     left_out = []  # type: List[Any]
@@ -1873,6 +1892,7 @@ def verify(argv: Optional[List[str]]) -> int:
         others = paths_not_given(found, lost, skipped)
         journals = summaries.taken_back(journals, counts, lost)
     images = {journal.mark: count for journal, count in zip(journals, counts)}.items()
+    newest = max(journals, key=lambda journal: journal.order).mark if journals else ""
     rollbacks = rollback.rollbacks_of_tables(journals, summaries)
     ended = [done.items() for done in map(migration.ended_journals, rollbacks) if done]
     case = Case(
@@ -1881,7 +1901,8 @@ def verify(argv: Optional[List[str]]) -> int:
         under_way=under_way,
         rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
         rollback_ended=bool(ended) and images <= set().union(*ended),
-        rollback_known=bool(rollbacks),
+        rollback_known=any(newest in done.get("images_of_journals", {}) for done in rollbacks),
+        rollback_unfinished=bool(unfinished),
         left_out=[journal.path for journal in left_out],
         others=others,
     )
@@ -1923,6 +1944,17 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any]
         fix = "wait until it has ended, then verify again: what it has not done yet counts as a problem."
         checks.append(migration.Check("warning", text, fix))
     return checks, [path for paths in in_use.values() for path in paths]
+
+
+def check_rollbacks(settings: Any, site: Any, journals: List[Any]) -> List[Any]:
+    """Whether a rollback of these tables did not come to its end, and nothing has done since what it left."""
+    in_folder, _ = migration.journals_of_tables(site.storage, settings, site.account, site.region)
+    headers = [header for _, header in in_folder] + [journal.header for journal in journals]
+    found = migration.rollback_summaries(site.storage, settings.report_dir, headers) if headers else ()
+    of_tables = [summary for summary in found if migration.of_same_tables(summary, headers[0])]
+    return migration.check_unfinished_rollback(
+        of_tables, lambda: migration.runs_of_all(site.storage, settings, headers)
+    )
 
 
 def name_files(
@@ -1972,7 +2004,7 @@ def remove_if_there(path: str) -> None:
 def require_replaceable(kind: str, path: str, storage: Any) -> None:
     """Raises SettingsError where anything is there but the same file of an earlier verification: by a typing error it
     may be a journal. kind: as name_files has it."""
-    if os.path.isdir(path):
+    if os.path.isdir(path) or not os.path.basename(path):
         raise migration.SettingsError("%s is a folder." % path, "name a file.")
     fix = "choose another --%s." % ("html" if kind == "page" else "output")
     if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
@@ -1984,7 +2016,7 @@ def require_replaceable(kind: str, path: str, storage: Any) -> None:
         return
     except OSError as error:
         raise migration.SettingsError("%s is there, and cannot be read: %s." % (path, error.strerror), fix)
-    if beginning.strip() and not BEGINNINGS[kind].match(beginning):
+    if (beginning.strip() or len(beginning) == 1000) and not BEGINNINGS[kind].match(beginning):
         text = "%s is there, and is no %s of an earlier verification: it is not replaced."
         raise migration.SettingsError(text % (path, kind), fix)
 

@@ -1,5 +1,6 @@
 """Preflight: every check before the verdict, each with its remedy; DynamoDB Local and moto."""
 
+import contextlib
 import json
 import os
 import re
@@ -195,6 +196,38 @@ def test_that_a_rollback_did_not_come_to_its_end_is_said(tables, capfd, then):
     capfd.readouterr()
     assert main(*tables.flags, "--dry-run") == 0
     assert "did not come to its end" not in capfd.readouterr().out
+
+
+SUMMARIES = {
+    "killed": {"started": "2", "images_of_journals": {"a": 1, "b": 1}},
+    "older": {"started": "1", "images_of_journals": {"a": 1, "b": 1}, "exit_status": 0, "error": None},
+    "ended": {"started": "3", "images_of_journals": {"a": 1, "b": 1, "c": 1}, "exit_status": 1, "error": None},
+    "a": {"started": "4", "images_of_journals": {"a": 1}, "exit_status": 0, "error": None},
+    "b": {"started": "5", "images_of_journals": {"b": 1}, "exit_status": 0, "error": None},
+    "stopped": {"started": "6", "images_of_journals": {"b": 1}, "exit_status": 130, "error": None},
+}
+
+
+@pytest.mark.parametrize(
+    "rollbacks, runs, named",
+    [
+        ([], [], None),
+        (["older"], [], None),
+        (["older", "killed"], [], "2"),
+        (["killed", "ended"], [], None),
+        (["killed", "a"], [], "2"),
+        (["killed", "a", "b"], [], None),
+        (["killed", "a", "stopped"], [], "6"),
+        (["ended", "stopped"], [], "6"),
+        (["killed", "a"], [("3", 0)], None),
+        (["killed", "a"], [("2", 0)], "2"),
+    ],
+)
+def test_which_rollback_is_to_be_finished(rollbacks, runs, named):
+    checks = migration.check_unfinished_rollback([SUMMARIES[name] for name in rollbacks], lambda: runs)
+    assert [check.text for check in checks] == [
+        "the rollback of these tables that began %s did not come to its end" % named
+    ] * (named is not None)
 
 
 def without(summary, *names):
@@ -876,3 +909,16 @@ def test_writes_that_are_not_served_are_a_warning(tables, monkeypatch, capfd):
     monkeypatch.setattr(migration.Database, "execute", throttled)
     assert tables.migrate("--limit", "0").status == 0
     assert re.search(r"^  warning +writes could not be tried", capfd.readouterr().out, re.M)
+
+
+def test_a_dry_run_during_a_rollback_says_so(tables, capfd):
+    tables.put(asset("a"), asset("b"))
+    assert main(*tables.flags, "--limit", "1") == 0
+    (journal,) = (tables.folder / "backups").iterdir()
+    with contextlib.ExitStack() as locks:
+        migration.JournalFile(str(journal)).take(locks)
+        for flags, status, level in (["--dry-run"], 0, "warning"), ([], 3, "error"):
+            capfd.readouterr()
+            assert main(*tables.flags, *flags) == status
+            said = "%-7s  a rollback on these tables is under way, with the journal backups/" % level
+            assert said in capfd.readouterr().out

@@ -279,14 +279,16 @@ def test_the_date_of_a_record_is_part_of_its_content(tables):
     assert roll_back(tables, run).outcomes == {"record_kept": 1}
 
 
-def test_an_asset_edited_after_a_rollback_has_nothing_to_restore(tables):
+def test_an_asset_edited_after_a_rollback_has_nothing_to_restore(tables, capsys):
     tables.put(asset("a"))
     run = tables.migrate()
     roll_back(tables, run)
     edited = changed(asset("a"), {"currentVersion": version(Version="4"), "description": "edited"})
     tables.put(edited)
+    capsys.readouterr()
     again = roll_back(tables, run)
     assert (again.status, again.outcomes) == (0, {"nothing_to_restore": 1})
+    assert "\nNext: see that all but what users made is as it was before:\n" in capsys.readouterr().out
     # What the migration leaves alone is no matter of a rollback.
     assert [(row["code"], row["field"]) for row in again.rows] == [("edited_in_old_form", "currentVersion")]
     assert tables.contents() == ({("db01", "a"): edited}, {})
@@ -790,6 +792,60 @@ def test_the_remedy_for_a_damaged_journal_beside_the_others_works(tables, capsys
     assert "            4  restored\n" in shown and "%s, lost or elsewhere, with 3 before images" % damaged in shown
 
 
+@pytest.mark.parametrize("given", ["folder", "the other"])
+@pytest.mark.parametrize(
+    "edited",
+    [
+        lambda text: b"\xef\xbb\xbf" + text,  # as an editor may save it
+        lambda text: text.decode().encode("utf-16"),
+        lambda text: b"\n" + text,
+        lambda text: text[1:],
+        lambda text: text.split(b"\n", 1)[1],
+    ],
+)
+def test_a_journal_whose_first_line_is_damaged_is_refused_in_a_folder_too(tables, capsys, edited, given):
+    """By the older one alone, what users edited between the two runs would be lost."""
+    tables.put(asset("a"))
+    assert migration.main(tables.flags) == 0
+    (first,) = glob.glob("backups/*")
+    assert rollback.main([*tables.flags, "--journal", first, "--yes"]) == 0
+    tables.put(asset("a", currentVersion=version(Comment="Edited")))
+    assert migration.main(tables.flags) == 0
+    (second,) = set(glob.glob("backups/*")) - {first}
+    with open(second, "rb") as file:
+        text = file.read()
+    with open(second, "wb") as file:
+        file.write(edited(text))
+    shutil.rmtree("reports")
+    before = tables.contents()
+    for flags in ([], ["--dry-run"]):
+        capsys.readouterr()
+        names = ["backups" if given == "folder" else first]
+        assert rollback.main([*tables.flags, "--journal", *names, "--yes", *flags]) == 2
+        error = capsys.readouterr().err
+        assert second in error and "Fix: " in error and " damaged" in error
+    assert tables.contents() == before
+    assert verify.main([*tables.flags, "--journal", "backups"]) in (0, 1)
+
+
+def test_a_first_line_that_a_full_disk_cut_off_is_no_damage(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    for part in ("", '{"jour', lines_of(run)[0][:60], lines_of(run)[0][:-1]):
+        (run.journal.parent / "cut.jsonl").write_text(part)
+        assert roll_back(tables, run.journal.parent).status == 0
+
+
+def test_numbers_in_maps_come_back_as_they_were_typed(tables):
+    """DynamoDB Local keeps them so."""
+    tables.put(asset("a", more=L(N("+5"), M(x=N("+1E+5")))))
+    before = tables.contents()
+    run = tables.migrate()
+    assert verify.main([*tables.flags, "--journal", str(run.journal)]) == 0
+    assert roll_back(tables, run).outcomes == {"restored": 1}
+    assert tables.contents() == before
+
+
 def test_a_last_line_cut_off_by_a_crash_is_no_damage(tables):
     tables.put(asset("a"))
     before = tables.contents()
@@ -876,11 +932,11 @@ def test_what_no_rollback_can_take_back_is_not_asked_of_it_for_ever(tables, caps
     # A run that was not taken back yet is another matter.
     assert migration.main(tables.flags) == 1
     assert verify.main([*flags, "--restored"]) == 1
-    assert last_lines()[1].endswith("_rollback.py %s" % " ".join(flags))
+    assert last_lines()[1].endswith("_verify.py %s" % " ".join(flags))  # nor one of that run
     assert rollback.main([*flags, "--yes"]) == 1
     # By hand, as the README says: what the row names as it was left, once more, and what then is needed by no asset.
     tables.put(changed(tables.asset("db01", "b"), {"currentVersionId": "3"}))
-    assert rollback.main([*flags, "--yes"]) == 0
+    assert rollback.main([*flags, "--yes"]) == 1  # the edited record stays
     assert tables.asset("db01", "b") == asset("b")
     assert verify.main([*flags, "--restored", "--output", "out.csv"]) == 1
     with open("out.csv", encoding="utf-8-sig", newline="") as file:
@@ -1614,12 +1670,15 @@ def test_a_record_that_was_changed_after_an_interrupted_rollback_is_reported(tab
     edited = {**tables.record("a", "3"), "comment": S("edited")}
     tables.put_records(edited)
     undone = roll_back(tables, run)
-    assert (undone.status, undone.outcomes) == (0, {"restored": 1, "nothing_to_restore": 1})
+    assert (undone.status, undone.outcomes) == (1, {"restored": 1, "record_kept": 1})
     assert [(row["asset_id"], row["outcome"], row["code"]) for row in undone.rows] == [
-        ("a", "nothing_to_restore", "record_stays")
+        ("a", "record_kept", "version_record_changed")
     ]
-    assert "another than the migration wrote" in undone.rows[0]["message"] and not undone.summary["undone"]
+    assert "assetId a, assetVersionId 3 in " in undone.rows[0]["message"] and not undone.summary["undone"]
     assert tables.contents()[1] == {("a", "3"): edited}
+    again = roll_back(tables, run)
+    assert (again.status, again.outcomes) == (1, {"nothing_to_restore": 1, "record_kept": 1})
+    assert again.rows == undone.rows
 
 
 def test_an_asset_has_an_image_in_each_journal_and_the_result_counts_images(tables, capsys):
@@ -1742,7 +1801,10 @@ def test_where_a_journal_was_not_found_those_near_are_named(tables, capsys, give
     near = ", ".join("backups/migration_%d.jsonl" % number for number in range(2, 7)) + ", and 2 older"
     named = "the folder of all, backups, or what you need of it: " + near
     named = "the file or folder that the migration named" if "where" in given else named
-    assert capsys.readouterr().err == "error: No journal was found under %s.\n  Fix: give %s.\n" % (given, named)
+    text = (
+        "error: No journal was found under %s: neither that file nor files *.jsonl in that folder.\n  Fix: give %s.\n"
+    )
+    assert capsys.readouterr().err == text % (given, named)
 
 
 @pytest.mark.parametrize("script, flag", [(rollback, "--journal"), (verify, "--journal"), (verify, "--output")])
@@ -1788,9 +1850,9 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
         *_, step, line = done.stdout.decode().splitlines()
         shown.append((step, line))
-        command = shlex.split(line)
+        command = [*shlex.split(line), "--yes"]
     flags = " ".join(tables.flags)
-    assert shown[0][0] == "Next: roll back:" and shown[0][1].endswith("%s --journal backups --yes" % flags)
+    assert shown[0][0] == "Next: roll back:" and shown[0][1].endswith("%s --journal backups" % flags)
     assert shown[1][0] == "Next: see that everything is as it was before:"
     verification = "v2.2_to_v2.3_migration_verify.py"
     assert shown[1][1].endswith("%s %s --journal backups --restored --html" % (verification, flags))

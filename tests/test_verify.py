@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from conftest import LOCAL, before_first
 from v22 import BUCKET, BY_ANN, DELETED, NULL, L, M, N, S, asset, changed, migrated, record, version
 
 import local_dynamodb
-from load_migration import load_script, migration
+from load_migration import HERE, load_script, migration
 from sample_assets import sample_assets
 
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
@@ -85,7 +86,8 @@ def test_a_healthy_table_gives_the_header_and_one_line(tables, capsys):
         verify.REPORT_COLUMNS
     )
     *_, verdict, empty, step = capsys.readouterr().out.strip().splitlines()
-    assert verdict == "VERIFIED: 2 assets and 2 version records read, no before images compared; no problems, no notes."
+    said = "2 assets and 2 version records read, no before images compared; no problems, no notes."
+    assert verdict == "VERIFIED IN PART: " + said
     assert step.startswith("Next: look for the journals, which are not in backups, ")
 
 
@@ -936,6 +938,7 @@ def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
     [
         *itertools.product(["stem", "report_dir"], [None, 5, {}, "\0"]),
         *[("started", None), ("asset_bucket_name", None), ("asset_bucket_name", {}), ("opened", {}), ("format", "2")],
+        *[("asset_versions_table_name", None), ("asset_versions_table_name", {}), ("region", []), ("journal", "mine")],
     ],
 )
 def test_a_header_that_was_edited_is_damage(tables, capsys, field, value):
@@ -955,9 +958,11 @@ def test_a_header_that_was_edited_is_damage(tables, capsys, field, value):
     "line",
     [
         *['{"asset":{}}', '{"asset":null}', '{"asset":{"databaseId":5}}', '{"untouched":[[1]]}', "[" * 100000],
+        '{"claim":{"was":null,"now":{"assetId":{"S":"a1"},"assetVersionId":{"S":"3"}}}}',  # of which asset
         *['{"claim":{}}', '{"claim":{"was":null,"now":{}},"database_id":"db01"}', '{"claim":{"was":5,"now":5}}'],
         *('{"asset":{"databaseId":{"S":%s},"assetId":{"S":"a1"}%s}}' % edit for edit in [
-            ("5", ""), ('"db01"', ',"Parent":"root"'), ('"db01"', ',"currentVersion":{"M":{"DateModified":{}}}'),
+            ("5", ""), ('"db01"', ',"x":{"N":"1_"}'), ('"db01"', ',"x":{"N":""}'),
+            ('"db01"', ',"Parent":"root"'), ('"db01"', ',"currentVersion":{"M":{"DateModified":{}}}'),
             ('"db01"', ',"x":{"SS":[1,"a"]}'), ('"db01"', ',"x":{"N":"one"}'), ('"db01"', ',"x":{"L":[-1]}'),
         ]),
     ],
@@ -1180,7 +1185,7 @@ def test_where_a_journal_is_missing_it_is_verified_in_part_and_what_users_made_n
     for flags, verdict, notes in (
         (["--journal", first], "VERIFIED IN PART", {"no_before_image": 1, "made_in_v23": 2}),
         (["--journal", first, "--database-id", "db01", "--asset-id", "a1"], "VERIFIED", {}),
-        ([], "VERIFIED", {}),
+        ([], "VERIFIED IN PART", {}),
     ):
         result = run(tables, *flags)
         assert (result.status, verify.verdict(result.summary)[0]) == (0, verdict), flags
@@ -2137,7 +2142,7 @@ def test_restored_needs_journals(tables, capsys):
          "R --config c --journal j"),
         ({"restored": True, "problems": {"not_restored": 1}, "rollback_known": False},
          {"config": "c", "restored": True, "journal": ["j"]},
-         "verify without --restored, for no report of a rollback was found; if there was one, look at the problems",
+         "verify without --restored, for no report of a rollback by the newest of these journals was found; if there",
          "V --config c --journal j"),
         ({"restored": True}, {"config": "c", "restored": True, "journal": ["j"]},
          "nothing is left to take back; deploy v2.2, or migrate again, before users come back, and file the report",
@@ -2177,8 +2182,6 @@ def test_restored_needs_journals(tables, capsys):
          "M --config c --limit 5"),
         ({"problems": {"not_migrated": 2}, "not_migratable": 2}, {"config": "c", "limit": 5},
          "migrate all assets; what failed may wait", "M --config c"),
-        ({"problems": {"not_migrated": 2}, "journals": ["other/j"]}, {"config": "c", "journal": ["other"]},
-         "migrate what is not migrated yet", "M --config c --journal-dir other"),
         ({"journals": ["./backups/j"]}, {"config": "c", "limit": 5, "journal": ["./backups"]}, "migrate all assets",
          "M --config c"),
         ({"journals": ["other/j", "third/j"]}, {"config": "c", "limit": 5, "journal": ["other", "third"]},
@@ -2214,6 +2217,8 @@ def test_restored_needs_journals(tables, capsys):
          "look at the application, open it to its users, file the report and the page, keep", None),
         ({"dry_run": True, "journals": ["./backups/j"]}, {"config": "c", "limit": 5, "journal": ["./backups"]},
          "migrate all assets", "M --config c --no-dry-run"),
+        ({"problems": {"not_migrated": 2}, "rollback_unfinished": True}, {"config": "c", "limit": 5},
+         "finish the rollback that did not come to its end; or, to stay", "R --config c --journal backups"),
         ({"dry_run": True, "problems": {"not_migrated": 2}}, {"config": "c"}, "migrate what is not migrated yet",
          "M --config c --no-dry-run"),
     ],
@@ -2232,7 +2237,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
         "not_migratable": 0, "journals_not_given": [], "journals_lost": [], "under_way": [], "rollback_ended": False,
-        "rollback_known": True,
+        "rollback_known": True, "rollback_unfinished": False,
         "journals_left_out": [], "other_buckets": [],
         **changes,
     }  # fmt: skip
@@ -2309,3 +2314,97 @@ def test_an_asset_that_was_migrated_and_then_repaired(tables, taken_back):
     for value, error_type in ((TRUE, "not_restored"), (FALSE, "edited_since")):
         tables.put(changed(tables.asset("db01", "a1"), {"isDistributable": value}))
         assert ("db01", "a1", error_type, "isDistributable") in run(tables, "--restored", "--journal", *journals).found
+
+
+NEXT = "\nNext: %s"
+
+
+def test_restored_after_a_new_migration_leads_to_no_rollback(tables, capsys):
+    """From the history of the shell; there was a rollback before."""
+    tables.put(asset("a1"), asset("a2"))
+    for _ in range(2):
+        assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+        assert (
+            len(os.listdir("backups")) == 1 or verify.main([*tables.flags, "--journal", "backups", "--restored"]) == 1
+        )
+        shown = capsys.readouterr().out
+        assert roll_back(tables, "backups") == 0
+    assert NEXT % "verify without --restored" in shown
+
+
+def test_assets_that_were_migrated_again_elsewhere_are_not_compared_and_counted_once(tables, capsys):
+    tables.put(asset("a1"), asset("a2"))
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    assert roll_back(tables, "backups") == 0
+    assert migration.main([*tables.flags, "--journal-dir", "elsewhere", "--report-dir", "elsewhere"]) == 0
+    capsys.readouterr()
+    assert verify.main([*tables.flags, "--journal", "backups", "--restored"]) == 0
+    said = "after a rollback, no assets compared with before the migration, 2 other assets still migrated"
+    assert "\nVERIFIED IN PART: %s; " % said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [[], ["--journal", "backups"], ["--journal", "backups", "--restored"]])
+def test_a_rollback_that_did_not_come_to_its_end_is_named_and_to_be_finished(tables, capsys, flags):
+    tables.put(asset("a1"), asset("a2"))
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    assert roll_back(tables, "backups") == 0
+    (path,) = (tables.folder / "reports").glob("rollback_*_summary.json")
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps({**summary, "exit_status": 130, "undone": False}))
+    tables.put(migrated("a2"))
+    tables.put_records(record("a2"))
+    capsys.readouterr()
+    assert verify.main([*tables.flags, *flags]) == 1
+    shown = capsys.readouterr().out
+    assert "  warning  the rollback of these tables that began %s did not" % summary["started"] in shown
+    assert shown.splitlines()[-1].endswith("_rollback.py %s --journal backups" % " ".join(tables.flags))
+    assert "verify without" not in shown
+
+
+def test_verified_by_a_copy_of_a_journal_the_next_one_lies_where_the_others_do(tables, capsys):
+    tables.put(asset("a1"), asset("a2"))
+    assert migration.main([*tables.flags, "--journal-dir", "backups", "--limit", "1"]) == 0
+    (journal,) = os.listdir("backups")
+    os.mkdir("copies")
+    shutil.copy(os.path.join("backups", journal), os.path.join("copies", "copy.txt"))
+    capsys.readouterr()
+    assert verify.main([*tables.flags, "--journal", "copies/copy.txt"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].endswith("_migration.py " + " ".join(tables.flags))
+    shutil.rmtree("backups")
+    assert verify.main([*tables.flags, "--journal", "copies/copy.txt"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" --journal-dir copies")
+
+
+def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tables, capsys):
+    """By a typing error; what the three scripts say then ends where all is right."""
+    others = "others-%s" % tables.versions
+    local_dynamodb.create_tables(tables.client, "unused-%s" % tables.assets, others)
+    tables.put(asset("a1"), asset("a2"))
+    wrong = [*tables.flags, "--asset-versions-table", others]
+    assert migration.main([*wrong, "--journal-dir", "backups", "--limit", "1"]) == 0
+    back = [others if word == tables.versions else word for word in tables.flags]
+    back += [os.path.join(HERE, "v2.2_to_v2.3_migration_rollback.py"), "--dry-run", "--journal", "backups"]
+    step = NEXT % "an earlier run had the asset versions table %s. Was that wrong? Then take back what" % others
+
+    def leads_there(status, script, *flags):
+        capsys.readouterr()
+        assert script.main([*tables.flags, *flags]) == status
+        shown = capsys.readouterr().out
+        return step in shown and sorted(shown.splitlines()[-1].split()[1:]) == sorted(back)
+
+    assert leads_there(0, migration)
+    assert leads_there(1, verify, "--journal", "backups")
+    assert leads_there(0, verify.rollback, "--journal", "backups", "--yes")
+    assert verify.rollback.main([*wrong, "--journal", "backups", "--yes"]) == 0
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    capsys.readouterr()
+    assert verify.main([*tables.flags, "--journal", "backups"]) == 0
+    assert "an earlier run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["folder/", "blank.csv"])
+def test_an_output_that_is_a_folder_or_begins_with_blanks_is_refused(tables, capsys, name):
+    (tables.folder / "blank.csv").write_text(" " * 2000 + "mine")
+    assert verify.main([*tables.flags, "--output", name]) == 2
+    assert "Fix: " in capsys.readouterr().err
+    assert not os.path.exists("folder") and (tables.folder / "blank.csv").read_text().endswith("mine")

@@ -123,10 +123,10 @@ def test_nothing_is_loaded_and_only_its_own_script_and_style_run():
         (
             [],
             {},
-            "<strong>VERIFIED</strong> 1,204,331 assets and 1,204,398 version records read, no before images compared;"
-            " no problems, no notes.",
+            "<strong>VERIFIED IN PART</strong> 1,204,331 assets and 1,204,398 version records read, no before images"
+            " compared; no problems, no notes.",
         ),
-        ([problem("a1", "shared_asset_id")], {}, "<strong>VERIFIED</strong>"),
+        ([problem("a1", "shared_asset_id")], {"journals": ["j"]}, "<strong>VERIFIED</strong>"),
         ([problem("a1")], {}, "<strong>NOT VERIFIED</strong>"),
         ([], {"exit_status": 130}, "<strong>NOT FINISHED</strong>"),
         ([], {"exit_status": 1, "error": "The table is gone."}, "<strong>NOT FINISHED</strong>"),
