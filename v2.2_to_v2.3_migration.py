@@ -353,6 +353,9 @@ class Parser(argparse.ArgumentParser):
         # A dash too few, or a long one, as a word processor makes it of two.
         wrong = [re.sub("^[-\u2013\u2014]+", "--", word) for word in message.split() if word.rstrip(":") not in known]
         flags = [word.split("=")[0] for word in wrong if word.startswith("--")]
+        theirs = [flag for flag in flags if flag in {setting.flag for setting in SETTINGS.values()}.difference(known)]
+        if theirs:
+            return "this script has no %s, which is a flag of the migration. " % theirs[0]
         near = [name for flag in flags for name in difflib.get_close_matches(flag, known, 1)]
         loose = message.partition("unrecognized arguments: ")[2]
         near += ["--limit " + loose] if loose.isdigit() and "--limit" in known else []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from load_migration import migration
+from load_migration import load_script, migration
 
 NEEDED = {"assets_table_name": "assets", "asset_versions_table_name": "versions", "asset_bucket_name": "bucket"}
 
@@ -234,6 +234,14 @@ def test_a_misspelt_flag_gets_its_nearest_name(capsys, tmp_path, monkeypatch):
     ):
         assert migration.main(argv) == 2
         assert "\n  Fix: %s" % fix in capsys.readouterr().err
+
+
+def test_a_flag_of_the_migration_is_not_taken_for_another_one(capsys):
+    """A rollback of one asset is none of all, and not one of the assets table."""
+    rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
+    assert rollback.main(["--journal", "j", "--database-id", "db01", "--asset-id", "a"]) == 2
+    fix = "\n  Fix: this script has no --database-id, which is a flag of the migration. `--help` lists the flags.\n"
+    assert capsys.readouterr().err.endswith(fix)
 
 
 def test_database_ids():
