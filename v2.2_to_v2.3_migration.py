@@ -59,7 +59,21 @@ import weakref
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Container,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 TOOL_VERSION = "1.0.0"
 USER_AGENT = "vams-migration/%s" % TOOL_VERSION
@@ -347,6 +361,8 @@ class Parser(argparse.ArgumentParser):
         number = re.match("argument (--[a-z-]+): invalid int value", message)
         if number:
             return "give a whole number, such as %s 10. " % number.group(1)
+        if message.endswith("required: --journal"):
+            return "name the journals or their folder, such as --journal backups. "
         if "not allowed with" in message:
             return "give one of the two. "
         known = self._option_string_actions
@@ -1719,7 +1735,8 @@ def make_s3_client(session: Any, settings: Settings) -> Any:
 
 JOURNAL_KIND = "vams-v2.2-to-v2.3-migration"
 BEGINNING_OF_JOURNAL = ('{"journal":"%s"' % JOURNAL_KIND).encode()
-JOURNAL_LINES = frozenset(("journal", "asset", "claim", "untouched", "end"))  # one of these names in each
+JOURNAL_LINES = (b'{"journal":', b'{"asset":{', b'{"claim":{', b'{"untouched":[', b'{"end":{')  # their beginnings
+IF_NO_JOURNAL = "If it is no journal of the migration, or there is no copy, move it out of its folder."
 JOURNAL_FORMAT = 2
 OBJECT_SUFFIX = ".jsonl.gz"
 OBJECT = "%08d" + OBJECT_SUFFIX  # of a journal in S3, by its number; they count from 1
@@ -1862,7 +1879,7 @@ class JournalObjects:
                 if self.exists():
                     raise
                 raise FileNotFoundError(errno.ENOENT, "there is no such journal, nor one below it", self.path)
-            self._first_line = self._lines(body)[0] + b"\n"
+            self._first_line = next(iter(self._lines(body)), b"") + b"\n"
         return self._first_line
 
     def lines_backwards(self) -> Iterator[bytes]:
@@ -2077,22 +2094,27 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
     fix = "give what the migration wrote, backups/migration_<time>.jsonl or s3://BUCKET/PREFIX/migration_<time>/."
     try:
         line = journal.first_line()
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise SettingsError("Journal %s cannot be read: %s." % (path, error.strerror), fix)
-    if not line.endswith(b"\n") and (BEGINNING_OF_JOURNAL.startswith(line) or line.startswith(BEGINNING_OF_JOURNAL)):
+    except OSError as error:
+        text = "Journal %s, if it is one, cannot be read: %s."
+        raise DamagedJournal(path, text % (path, error.strerror), "have it readable. " + IF_NO_JOURNAL)
+    cut_off = not line.endswith(b"\n") and b'{"asset":' not in line
+    if cut_off and (BEGINNING_OF_JOURNAL.startswith(line) or line.startswith(BEGINNING_OF_JOURNAL)):
         # The first line is on the disk before any before image, and that before anything is written.
         raise JournalNotBegun("Journal %s has no whole first line, so its run has written nothing." % path, fix)
     try:
         header = json.loads(str(line, "utf-8"))
     except (ValueError, RecursionError):
-        text = "%s is no journal of the migration, or is damaged: its first line cannot be read."
-        raise DamagedJournal(path, text % path, "if it is one, %s If not, %s" % (DamagedJournal.FIX, fix))
-    if not isinstance(header, dict) or not JOURNAL_LINES.intersection(header):
+        text = "%s is a damaged journal, or none: its first line cannot be read."
+        raise DamagedJournal(path, text % path, "use an undamaged copy of it. " + IF_NO_JOURNAL)
+    if not isinstance(header, dict) or not line.startswith(JOURNAL_LINES):
         raise SettingsError("%s is not a journal of the migration." % path, fix)
     if not is_header(header):
         raise DamagedJournal(path, "Journal %s is damaged: its first line is not as it was written." % path)
     if header.get("format") != JOURNAL_FORMAT:
-        raise SettingsError(
+        raise DamagedJournal(
+            path,
             "Journal %s has format %s, this version reads %s." % (path, header.get("format"), JOURNAL_FORMAT),
             "use the version of the tool that wrote it: %s." % header.get("tool_version"),
         )
@@ -3732,13 +3754,6 @@ class Owners:
         await self.read_all()
         return await self.find(record, twin_databases(asset), needs_record) is not None
 
-    async def other_of_version(self, record: Key, asset: Key) -> Optional[str]:
-        """The databaseId of another asset of a record's assetId that has the record's version, or had; None where there
-        is none."""
-        await self.read_all()
-        has = await self.find(record, asset[1:2], has_version)
-        return await self.find_whose_history(record, twin_databases(asset)) if has is None else has
-
     async def other_with(self, asset: Key, claim: Claim, test: Callable[[Item, str], bool]) -> Optional[str]:
         """Another asset, in words, for which test(asset, version id) holds; where it is not certain that the claim's
         record was made for the one under this key, its twin may have made it."""
@@ -3910,10 +3925,9 @@ class VersionRecords:
         if own and needs_record(own, asset.insertion.key[2]):
             # The application made it for the asset since that was read; the asset's change will be refused.
             return found, ()
-        if await self._is_of_archived_twin(asset, twin, present):
-            return Claim(present, asset.record), twin_findings(REPLACED)
-        other = await self.owners.other_of_version(asset.insertion.key, asset.key)
-        raise version_conflict(asset.record, present, other)
+        if not await self._is_of_archived_twin(asset, twin, present):
+            raise AssetFails("version_conflict", "assetVersionId", in_the_way(asset.record, present))
+        return Claim(present, asset.record), twin_findings(REPLACED)
 
     async def _is_of_archived_twin(self, asset: ReadAsset, twin: Optional[Item], present: Item) -> bool:
         """Whether a record was made for a live asset's archived twin, and no third asset needs it.
@@ -4108,13 +4122,6 @@ def rejected(refusal: Refusal, what: str) -> AssetFails:
 
 def changed_by_others(code: str) -> AssetFails:
     return AssetFails(code, "", "It or its version record was changed by others %d times in a row." % PLAN_ATTEMPTS)
-
-
-def version_conflict(record: Item, present: Item, other: Optional[str]) -> AssetFails:
-    """other: the databaseId of another asset that has this version, for that decides what is to be done."""
-    has = "No other asset" if other is None else "The asset under databaseId %s" % one_name(other)
-    message = "%s %s has this assetId and version." % (in_the_way(record, present), has)
-    return AssetFails("version_conflict", "assetVersionId", message)
 
 
 def in_the_way(record: Item, present: Item) -> str:
@@ -4369,7 +4376,7 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
     checks += check_killed_runs(idle, rollbacks, runs)
     if idle and len(idle) == len(journals):  # else one may be under way
         of_these = [summary for summary in rollbacks() if of_same_tables(summary, headers[0])]
-        checks += check_unfinished_rollback(of_these, runs)
+        checks += check_unfinished_rollback(of_these, {journal_mark(*pair) for pair in idle}, runs)
     if of_rollback:
         text = "a rollback on these tables is under way, with " + journals_text(of_rollback)
         level = "warning" if settings.dry_run else "error"
@@ -4399,22 +4406,34 @@ def check_killed_runs(
     return [Check("warning", text, fix)] if killed else []
 
 
-def check_unfinished_rollback(rollbacks: List[Dict[str, Any]], runs: Callable[[], Runs]) -> List[Check]:
-    """Whether a rollback did not come to its end, no later one by its journals did, and no migration of all assets
-    since has done what it left: version records of assets that are in the old form again, and may be edited.
-    rollbacks: the summaries of those of these tables, the oldest first. runs: as check_killed_runs has it."""
-    left, done = [], set()  # type: List[str], Set[str]
-    for summary in reversed(rollbacks):
-        journals = summary.get("images_of_journals", {})
-        if came_to_its_end(summary):
-            done.update(journals)
-        elif not done.issuperset(journals):
-            left.append(summary.get("started", ""))
-    if not left or was_finished(left[0], runs()):
+def check_unfinished_rollback(
+    rollbacks: List[Dict[str, Any]], marks: Container[str], runs: Callable[[], Runs]
+) -> List[Check]:
+    """Whether a rollback is to be finished. rollbacks, marks: as unfinished_rollback has them, runs: as
+    check_killed_runs."""
+    left = unfinished_rollback(rollbacks, marks)
+    if left is None or was_finished(left.get("started", ""), runs()):
         return []
-    text = "the rollback of these tables that began %s did not come to its end" % left[0]
+    text = "the rollback of these tables that began %s did not come to its end" % left.get("started", "")
     fix = "to go back, type its command again. To migrate, do so first if users have edited assets since; else go on."
     return [Check("warning", text, fix)]
+
+
+def unfinished_rollback(rollbacks: List[Dict[str, Any]], marks: Container[str]) -> Optional[Dict[str, Any]]:
+    """The summary of the last rollback that did not come to its end, while no later one by its journals did: it has
+    left version records of assets that are in the old form again, and may be edited. A journal that a later one went
+    without does not count where it is not there any more.
+    rollbacks: the summaries of those of these tables, the oldest first. marks: of the journals that are there."""
+    done = set()  # type: Set[str]
+    for summary in reversed(rollbacks):
+        journals = set(summary.get("images_of_journals", {}))
+        if came_to_its_end(summary):
+            done |= journals
+            continue
+        left = journals - done
+        if left == journals or any(mark in marks for mark in left):
+            return summary
+    return None
 
 
 def is_cut(journal: Any) -> bool:
@@ -4473,7 +4492,7 @@ def journals_of_assets_table(
     storage: Storage, settings: Settings, account: Optional[str], region: str
 ) -> Tuple[List[Tuple[Any, Dict[str, Any]]], Dict[Tuple[str, str], str]]:
     """The journals in the folder of runs on this assets table, with their headers; and of each other versions table and
-    bucket that these had, by its setting and its name, a journal that was not taken back."""
+    bucket that these had, by its setting and its name, a journal that holds something and was not taken back."""
     facts = journal_header(settings, account, region)
     table = facts.pop("asset_versions_table_name")
     wanted = {"asset_versions_table_name": table, "asset_bucket_name": settings.asset_bucket_name}
@@ -4483,24 +4502,31 @@ def journals_of_assets_table(
     taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers) if found else ())
     others = collections.OrderedDict()  # type: Dict[Tuple[str, str], str]
     for key, journal, header in found:
-        if journal_mark(journal, header) not in taken_back:
+        if journal_mark(journal, header) not in taken_back and not is_empty(journal):
             others.setdefault((key, header[key]), journal.path)
     return journals, others
 
 
-def next_step_of_other_table(
-    storage: Storage, settings: Settings, account: Optional[str], region: str, typed: Dict[str, Any]
-) -> Optional[Tuple[str, Optional[str], Dict[str, Any]]]:
-    """Where a run on this assets table whose journal is there had another versions table, which is not the configured
-    one, and was not taken back. typed: the flags."""
+def is_empty(journal: Any) -> bool:
+    """Whether a journal has no before images. One that is damaged has, or had."""
+    with contextlib.suppress(MigrationError, OSError):
+        return next(read_journal_backwards(journal), None) is None
+    return False
+
+
+def step_of_other_table(storage: Storage, settings: Settings, account: Optional[str], region: str) -> Optional[str]:
+    """What to do, in words, where a run on this assets table whose journal is there had another versions table, and was
+    not taken back."""
     _, others = journals_of_assets_table(storage, settings, account, region)
-    configured = plain_table_name(without_flags(typed).get("asset_versions_table_name") or "")
-    tables = [name for key, name in others if key == "asset_versions_table_name" and name != configured]
-    if not tables:
+    found = [(name, path) for (key, name), path in others.items() if key == "asset_versions_table_name"]
+    if not found:
         return None
-    step = "an earlier run had the asset versions table %s. Was that wrong? Then take back what was migrated with it"
-    flags = {**connection_of(typed), "asset_versions_table_name": tables[0], "dry_run": True}
-    return step % tables[0] + ", and migrate again", ROLLBACK_SCRIPT, {**flags, "journal": settings.journal_dir}
+    step = (
+        "see which asset versions table is the right one, %s or %s, which an earlier run had (journal %s). Roll back"
+        " what was migrated with the wrong one, with that as --asset-versions-table; then migrate again with the right"
+        " one"
+    )
+    return step % (plain_table_name(settings.asset_versions_table_name), *found[0])
 
 
 def journal_mark(journal: Any, header: Mapping[str, Any]) -> str:
@@ -5036,8 +5062,8 @@ FAILURES = collections.OrderedDict(
         ),
         (
             "version_conflict",
-            "this assetId and version has a version record already, with other content; the row says whether"
-            " another asset has them too",
+            "this assetId and version has a version record already, with other content; the verification by the"
+            " journals says whether another asset has them too",
         ),
         ("changed_during_migration", "others changed the asset five times in a row"),
         (
@@ -5479,7 +5505,6 @@ def script_folder() -> str:
 SCRIPT = os.path.basename(script_path(__file__))
 ORIGINAL = "v2.2_to_v2.3_migration.py"  # whose CONFIG the other scripts have, not that of a copy
 VERIFICATION_SCRIPT = "v2.2_to_v2.3_migration_verify.py"
-ROLLBACK_SCRIPT = "v2.2_to_v2.3_migration_rollback.py"
 BEGINNING = 10  # assets, for the first migration
 # Names the file that gets the next step, for whom one screen has several steps; a run that an error stopped gives none.
 NEXT_VARIABLE = "VAMS_MIGRATION_NEXT"
@@ -6248,9 +6273,9 @@ def next_step(
         flags["journal"] = settings.journal_dir
     step = "verify; what failed may wait" if failed else "verify"
     if outcomes.get("already_migrated") and not earlier:
-        of_other_table = next_step_of_other_table(storage, settings, summary["account"], summary["region"], typed)
+        of_other_table = step_of_other_table(storage, settings, summary["account"], summary["region"])
         if of_other_table:
-            return of_other_table
+            return of_other_table, None, {}
         count = outcomes["already_migrated"]
         were, them = ("one asset was", "it") if count == 1 else (counted(count, "asset") + " were", "them")
         missing = "%s in the new form before, by no journal in %s: look for it, unless users made %s; then %s"

@@ -1108,7 +1108,7 @@ def is_among(records: Iterable[Item], record: Item) -> bool:
 
 def outcome_with(steps: Sequence[str], outcome: str) -> str:
     """The outcome of an asset, after what became of its version records."""
-    return "record_kept" if CHANGED in steps and outcome in ("restored", "nothing_to_restore") else outcome
+    return "record_kept" if CHANGED in steps and outcome == "restored" else outcome
 
 
 def by_hand(record: Key) -> str:
@@ -1317,7 +1317,9 @@ class ClaimedRecords:
         outcome_of_asset = outcome_with([step.what for step in steps], outcome)
         for claim, step in zip(image.claims, steps):
             key = self.database.record_key(claim.now)
-            reported, reason = False, ""
+            # Of an asset that was restored before, or never migrated: the run may have found it there, and failed.
+            reported = step.what == CHANGED and outcome == "nothing_to_restore"
+            reason = "it is another than the migration wrote. " + by_hand(key).rstrip(".")
             if step.what in REASONS:
                 if claim.wrote and claim.certain and step.what != IN_DOUBT:
                     self.kept.owe(key, claim.now)
@@ -1513,7 +1515,7 @@ def journals_not_given(
     again has two. And those that are elsewhere, or lost."""
     undone = summaries.undone()
     given = {journal.run for journal in journals if journal.whole}
-    beside = journals_in(((file, True) for file in files if not is_empty(file)), Skipped())
+    beside = journals_in(((file, True) for file in files if not migration.is_empty(file)), Skipped())
     beside = [journal._replace(named=False) for journal in beside if journal.run not in given]
     missing = summaries.missing(journals + beside)
     undone_stems = {mark.rpartition(" ")[0] for mark in undone}
@@ -1534,13 +1536,6 @@ def rollbacks_of_tables(journals: List[Journal], summaries: Summaries) -> List[D
 
 def images_in(journal: Journal) -> int:
     return sum(1 for entry in migration.read_journal_backwards(journal.file) if entry.asset)
-
-
-def is_empty(file: Any) -> bool:
-    """Whether a journal has no before images. One that is damaged has, or had."""
-    with contextlib.suppress(migration.SettingsError):
-        return next(migration.read_journal_backwards(file), None) is None
-    return False
 
 
 def describe_rollback(settings: Any, site: Any, journals: List[Tuple[str, str]], not_given: Sequence[str]) -> str:
@@ -1604,7 +1599,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
         migration.announce("\nPlan:\n%s\n" % describe_rollback(settings, site, rows, later.texts))
         migration.confirm("Roll back %s now?" % migration.tables_text(settings, site), settings, unattended=False)
         summary = run_rollback(database, settings, site, journals, counts, archive, later)
-    of_other_table = migration.next_step_of_other_table(storage, settings, site.account, site.region, typed)
+    of_other_table = next_step_of_other_table(storage, settings, site, typed)
     migration.announce_next(*next_step(summary, typed, configured_bucket, of_other_table))
     return summary["exit_status"]
 
@@ -1696,9 +1691,24 @@ def next_step_of_other_bucket(bucket: str, typed: Dict[str, Any]) -> Tuple[str, 
     return step % bucket + " with it", SCRIPT, {**flags, "journal": typed["journal"]}
 
 
+def next_step_of_other_table(
+    storage: Any, settings: Any, site: Any, typed: Dict[str, Any]
+) -> Optional[Tuple[str, Optional[str], Dict[str, Any]]]:
+    """Where the versions table is not the configured one; or where other runs on this assets table had another one, and
+    were not taken back. typed: the flags."""
+    name = "asset_versions_table_name"
+    configured = migration.without_flags(typed).get(name) or ""
+    if not configured or typed.get(name, configured) == configured or migration.PLACEHOLDER.match(configured):
+        step = migration.step_of_other_table(storage, settings, site.account, site.region)
+        return step and (step, None, {})
+    flags = {flag: value for flag, value in migration.connection_of(typed).items() if flag != name}
+    return "migrate again, with the asset versions table %s" % configured, migration.SCRIPT, flags
+
+
 def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:
     """What the verification after a rollback is for, and what it is not about."""
-    done = summary["exit_status"] == migration.EXIT_DONE and not summary["codes"].get("edited_in_old_form")
+    stays = any(map(summary["codes"].get, ("edited_in_old_form", "record_stays")))
+    done = summary["exit_status"] == migration.EXIT_DONE and not stays
     if summary["dry_run"]:
         yield "there is nothing to roll back"
     yield "see that everything is as it was before" if done else "see that all but what users made is as it was before"
@@ -1712,7 +1722,7 @@ def what_is_missing(summary: Dict[str, Any]) -> Iterator[str]:
         yield "look for the journal of the run that may have migrated %s again" % assets
     if summary["migrated_in_no_journal"]:
         assets = migration.counted(summary["migrated_in_no_journal"], "asset")
-        yield "see what is in no journal here, named above: %s, of users, failed, or of a lost run" % assets
+        yield "see what is in no journal here, named above: %s, of users, failed, or of a lost or skipped run" % assets
     if summary["journals_not_given"]:
         others = summary["assets_of_journals_not_given"]
         left = "look at the journals not given, by which up to %s may be migrated" % migration.counted(others, "asset")
@@ -1845,7 +1855,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     if summary["migrated_in_no_journal"]:
         meaning = (
             "with a currentVersionId, in no journal here: of users in v2.3, failed in the migration, or of a run whose"
-            " journal is missing"
+            " journal is missing, or was skipped"
         )
         lines.append(migration.count_line(summary["migrated_in_no_journal"], meaning))
         others = ", and others" if len(summary["first_in_no_journal"]) < summary["migrated_in_no_journal"] else ""

@@ -71,6 +71,7 @@ PAGE_ROWS = 10000  # problems in the HTML page; the CSV file has them all
 # Up to so many assets of --limit or --database-id are asked for their records one by one. For more, the whole
 # table of records is read, and those count whose assetId is in a database that was read.
 QUERIED_ASSETS = 10000
+CONFLICTS = 1000  # of which it is told whether another asset has the version
 SHOWN_CHARACTERS = 200  # of a value in the report
 NAMED_IN_ROW = 300  # assets, in a row that stands for many: a spreadsheet's cell takes 32,767 characters
 
@@ -84,9 +85,9 @@ ERROR_TYPES = collections.OrderedDict(
         ("invalid_version_id", "A version id is not an integer; the application then lists no version of the asset."),
         (
             "version_record_missing",
-            "The asset versions table has no record of the asset's current version. Is it the right table? Then roll"
-            " back by all journals, and migrate again; if somebody has set its currentVersionId, make a new version in"
-            " the application.",
+            "The asset versions table has no record of the asset's current version. Was it made in another one? Then"
+            " roll that run back with --asset-versions-table. Else roll back by all journals. Then migrate again; if"
+            " somebody has set its currentVersionId, make a new version in the application.",
         ),
         ("not_current_version", "The record of the asset's version says the wrong thing in isCurrentVersion."),
         (
@@ -218,7 +219,8 @@ class Case(NamedTuple):
     rolled_back: FrozenSet[str] = frozenset()  # the marks of those journals that a rollback has taken back
     rollback_ended: bool = False  # all of them
     rollback_known: bool = False  # there was one by the newest of these journals, maybe killed
-    rollback_unfinished: bool = False  # nothing has done since what one left that did not come to its end
+    # The journals of one that did not come to its end, and that nothing has finished since.
+    rollback_unfinished: Sequence[str] = ()
     left_out: Sequence[str] = ()  # journals that a rollback before the last run has taken back
     others: Sequence[str] = ()  # as paths_not_given has them
 
@@ -261,7 +263,7 @@ def asset_problems(asset: Item, bucket: str) -> List[Problem]:
     finding = functools.partial(Problem, asset["databaseId"]["S"], asset["assetId"]["S"])
     if is_in_old_form(asset):
         plan = migration.plan_asset(asset, bucket, "")
-        reason = " The migration cannot: %s" % plan.findings[0].message if plan.outcome == "failed" else ""
+        reason = " The migration cannot (%s): %s" % plan.findings[0][::2] if plan.outcome == "failed" else ""
         message = NOT_MIGRATED + reason
         if "currentVersion" in asset:
             return [finding("not_migrated", "currentVersion", "absent, as in v2.3", "present, as in v2.2", message)]
@@ -658,6 +660,7 @@ class Verification:
         self.rolled_back = case.rolled_back
         self.archived_not_current = Keys()  # assetIds of archived assets whose record is not current
         self.limited = Keys()  # with a limit, the assets that were read
+        self.conflicts = []  # type: List[Tuple[Asset, List[Problem]]]  # told when all owners are known
         self.seen = Keys()
         self.without_record = Keys()  # assets whose newest before image has none, and no older one has told of theirs
         self.legacy_left = Keys()  # of these each field of v2.2 that run found, and "" where it did more than repair
@@ -711,9 +714,27 @@ class Verification:
             record_key = self.database.record_key(asset.record)
             twin_key = migration.twin_key((self.database.assets, asset.database_id, asset.asset_id))
             found = await run.tables.get([record_key, twin_key])
-            problems = with_conflict(problems, asset.record, found.get(record_key), found.get(twin_key))
+            if is_in_the_way(asset.record, found.get(record_key), found.get(twin_key)):
+                reason = "(version_conflict) " + migration.in_the_way(asset.record, found[record_key])
+                problems = [problem._replace(message="%s %s" % (problem.message, reason)) for problem in problems]
+                if not self.scoped and len(self.conflicts) < CONFLICTS:
+                    self.conflicts.append((asset, problems))
+                    return
         for problem in problems:
             self.add(problem)
+
+    def add_at_the_end_of_assets(self) -> None:
+        self.add_conflicts()
+        self.add_what_was_not_found()
+
+    def add_conflicts(self) -> None:
+        """When all assets were read: which other asset has the version of a record that is in the way."""
+        for asset, problems in self.conflicts:
+            others = sorted(self.owners.versions(asset.asset_id).items())
+            same = [name for name, version_id in others if version_id == asset.version_id and name != asset.database_id]
+            whose = "The asset under databaseId %s" % migration.one_name(same[0]) if same else "No other asset"
+            for problem in problems:
+                self.add(problem._replace(message="%s %s has this assetId and version." % (problem.message, whose)))
 
     def add_what_was_not_found(self) -> None:
         """When all assets were read: what was named and does not exist was not verified. An archive may be empty."""
@@ -1135,17 +1156,12 @@ def is_in_scope(image: Any, settings: Any) -> bool:
     return named and settings.asset_id in (None, image.key[2])
 
 
-def with_conflict(
-    problems: List[Problem], record: Item, present: Optional[Item], twin: Optional[Item]
-) -> List[Problem]:
-    """The problems of a live asset that is not migrated, with what stands in its way: another record under its key,
-    which was not made for its archived twin."""
+def is_in_the_way(record: Item, present: Optional[Item], twin: Optional[Item]) -> bool:
+    """Whether there is another record under the key of the one that is to be made for a live asset, which was not made
+    for its archived twin."""
     if present is None or not set(migration.differing(record, present)) - {"dateCreated"}:
-        return problems
-    if twin is not None and migration.may_be_made_for_archived(twin, present):
-        return problems
-    reason = migration.in_the_way(record, present)
-    return [problem._replace(message="%s %s" % (problem.message, reason)) for problem in problems]
+        return False
+    return twin is None or not migration.may_be_made_for_archived(twin, present)
 
 
 class History:
@@ -1328,11 +1344,9 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
     by_a_run = bool(summary["other_bucket"]) and had_the_other(summary, settings, storage)
     in_question = by_a_run or bucket_in_question(summary)
     if "version_record_missing" in summary["problems"]:
-        of_other_table = migration.next_step_of_other_table(
-            storage, settings, summary["account"], summary["region"], typed
-        )
+        of_other_table = migration.step_of_other_table(storage, settings, summary["account"], summary["region"])
         if of_other_table:
-            return of_other_table
+            return of_other_table, None, {}
     if "not_migrated" in summary["problems"] and not by_a_run:
         return next_step_of_not_migrated(summary, settings, storage, typed, to_migrate)
     if in_question:
@@ -1401,8 +1415,11 @@ def next_step_of_not_migrated(
     """to_migrate: the flags of a migration of all assets."""
     count, chosen = summary["problems"]["not_migrated"], scope_of(typed)
     if summary["rollback_unfinished"]:
-        flags = {**migration.connection_of(typed), "journal": typed.get("journal") or settings.journal_dir}
-        return "finish the rollback that did not come to its end; or, to stay migrated, migrate again", ROLLBACK, flags
+        step = (
+            "type the command of the rollback again that did not come to its end, by %s; or, to stay migrated, migrate"
+            " again"
+        )
+        return step % migration.shell_text(summary["rollback_unfinished"]), None, {}
     journals, undone = journals_and_undone(summary, storage, settings)
     if undone and undone[0] == journals[0] and "no_before_image" not in summary["notes"]:
         journal = undone if undone != journals else typed.get("journal") or settings.journal_dir
@@ -1412,8 +1429,9 @@ def next_step_of_not_migrated(
         return "migrate all assets; what failed may wait", migration.SCRIPT, to_migrate
     step = "migrate what is not migrated yet"
     if summary["not_migratable"]:
-        step += "; to be mended first, as the README says under Failures: %s, see the report"
-        step %= migration.counted(summary["not_migratable"], "asset")
+        least = "" if summary["journals"] else "at least "  # without journals no record is looked at
+        step += "; to be mended first, as the README says under Failures, by the codes in the report: %s%s"
+        step %= (least, migration.counted(summary["not_migratable"], "asset"))
     step += without_journal(summary)
     return step, migration.SCRIPT, {**to_migrate, **chosen}
 
@@ -1872,7 +1890,7 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, writing=False, reports="output" not in typed)
     checks, under_way = check_runs(settings, site, journals)
-    unfinished = [] if under_way else check_rollbacks(settings, site, journals)
+    unfinished, of_unfinished = ([], []) if under_way else check_rollbacks(settings, site, journals)
     migration.require(site.checks + checks + unfinished)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = rollback.Summaries(storage, settings.report_dir, journals)
@@ -1902,7 +1920,7 @@ def verify(argv: Optional[List[str]]) -> int:
         rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
         rollback_ended=bool(ended) and images <= set().union(*ended),
         rollback_known=any(newest in done.get("images_of_journals", {}) for done in rollbacks),
-        rollback_unfinished=bool(unfinished),
+        rollback_unfinished=of_unfinished,
         left_out=[journal.path for journal in left_out],
         others=others,
     )
@@ -1946,15 +1964,19 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any]
     return checks, [path for paths in in_use.values() for path in paths]
 
 
-def check_rollbacks(settings: Any, site: Any, journals: List[Any]) -> List[Any]:
-    """Whether a rollback of these tables did not come to its end, and nothing has done since what it left."""
+def check_rollbacks(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any], List[str]]:
+    """Whether a rollback of these tables did not come to its end, and nothing has done since what it left; and its
+    journals."""
     in_folder, _ = migration.journals_of_tables(site.storage, settings, site.account, site.region)
     headers = [header for _, header in in_folder] + [journal.header for journal in journals]
     found = migration.rollback_summaries(site.storage, settings.report_dir, headers) if headers else ()
     of_tables = [summary for summary in found if migration.of_same_tables(summary, headers[0])]
-    return migration.check_unfinished_rollback(
-        of_tables, lambda: migration.runs_of_all(site.storage, settings, headers)
+    marks = {migration.journal_mark(*pair) for pair in in_folder} | {journal.mark for journal in journals}
+    checks = migration.check_unfinished_rollback(
+        of_tables, marks, lambda: migration.runs_of_all(site.storage, settings, headers)
     )
+    left = migration.unfinished_rollback(of_tables, marks) or {}
+    return checks, left.get("journals", []) if checks else []
 
 
 def name_files(
@@ -2153,7 +2175,7 @@ def passes_of(case: Case, findings: Findings) -> List[Any]:
         ]
     verification = Verification(case, findings)
     passes = [
-        ("assets", verification.assets, verification.verify_asset, total, verification.add_what_was_not_found),
+        ("assets", verification.assets, verification.verify_asset, total, verification.add_at_the_end_of_assets),
         ("version records", verification.records, verification.verify_history, 0, lambda: None),
     ]  # type: List[Any]
     if case.journals:

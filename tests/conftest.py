@@ -100,6 +100,34 @@ def tables(engine, tmp_path, monkeypatch):
             tables.client.delete_table(TableName=name)
 
 
+CLIENTS = {}
+
+
+@pytest.fixture
+def one_client(monkeypatch):
+    """Making a client takes longer than a small run with it."""
+    make_session, make_client = migration.make_session, migration.make_client
+
+    def where(settings):
+        return settings.endpoint_url, settings.aws_region, settings.aws_profile
+
+    def made_once(make, *key):
+        return CLIENTS[key] if key in CLIENTS else CLIENTS.setdefault(key, make())
+
+    monkeypatch.setattr(
+        migration, "make_session", lambda settings: made_once(lambda: make_session(settings), *where(settings))
+    )
+    monkeypatch.setattr(
+        migration,
+        "make_client",
+        lambda session, service, settings: made_once(
+            lambda: make_client(session, service, settings), service, settings.workers, *where(settings)
+        ),
+    )
+    connect = local_dynamodb.connect
+    monkeypatch.setattr(local_dynamodb, "connect", lambda url: made_once(lambda: connect(url), "tests", url))
+
+
 @pytest.fixture
 def any_pace(monkeypatch):
     """Writes go as fast as DynamoDB Local takes them: the large ones of the trials would wait for seconds."""

@@ -1,6 +1,7 @@
 """The rollback takes back what is still as the migration left it, and nothing else."""
 
 import csv
+import errno
 import glob
 import itertools
 import json
@@ -21,6 +22,7 @@ from v22 import BY_ANN, DELETED, L, M, N, S, asset, changed, migrated, partiql, 
 from load_migration import HERE, load_script, migration
 from sample_assets import sample_assets, sample_shapes
 
+pytestmark = pytest.mark.usefixtures("one_client")
 rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
 test_script = load_script("v2.2_to_v2.3_migration_test.py")
@@ -148,7 +150,6 @@ def test_the_before_image_of_an_asset_for_which_nothing_was_written_is_taken_bac
     tables.put_records(record("a", comment="another asset's"))
     run = tables.migrate()
     assert run.codes == {"version_conflict"} and "journal" not in run.summary["files"]
-    assert run.rows[0]["message"].endswith("No other asset has this assetId and version.")
     assert os.listdir(str(run.folder / "backups")) == []
     tables.put(asset("b"))
     before = tables.contents()
@@ -801,6 +802,9 @@ def test_the_remedy_for_a_damaged_journal_beside_the_others_works(tables, capsys
         lambda text: b"\n" + text,
         lambda text: text[1:],
         lambda text: text.split(b"\n", 1)[1],
+        lambda text: text.replace(b"\n", b"\r"),
+        lambda text: text.replace(b"\n", b""),
+        lambda text: text.replace(b'"format":', b'"format":1', 1),  # of another version of the tool
     ],
 )
 def test_a_journal_whose_first_line_is_damaged_is_refused_in_a_folder_too(tables, capsys, edited, given):
@@ -823,9 +827,41 @@ def test_a_journal_whose_first_line_is_damaged_is_refused_in_a_folder_too(tables
         names = ["backups" if given == "folder" else first]
         assert rollback.main([*tables.flags, "--journal", *names, "--yes", *flags]) == 2
         error = capsys.readouterr().err
-        assert second in error and "Fix: " in error and " damaged" in error
+        assert second in error and "Fix: " in error and (" damaged" in error or " has format 1" in error)
     assert tables.contents() == before
     assert verify.main([*tables.flags, "--journal", "backups"]) in (0, 1)
+
+
+@pytest.mark.parametrize("given", ["folder", "the other"])
+def test_a_journal_that_may_not_be_read_is_refused_in_a_folder_too(tables, capsys, monkeypatch, given):
+    """A colleague's, who migrated later."""
+    tables.put(asset("a"), asset("b"))
+    assert migration.main([*tables.flags, "--limit", "1"]) == 0
+    (first,) = glob.glob("backups/*")
+    assert migration.main(tables.flags) == 0
+    first_line = migration.JournalFile.first_line
+
+    def permitted(journal):
+        if os.path.basename(journal.path) != os.path.basename(first):
+            raise PermissionError(errno.EACCES, "Permission denied", journal.path)
+        return first_line(journal)
+
+    monkeypatch.setattr(migration.JournalFile, "first_line", permitted)
+    before = tables.contents()
+    names = ["backups" if given == "folder" else first]
+    assert rollback.main([*tables.flags, "--journal", *names, "--yes"]) == 2
+    error = capsys.readouterr().err
+    assert ", if it is one, cannot be read: Permission denied.\n  Fix: have it readable. " in error
+    assert tables.contents() == before
+
+
+def test_files_of_others_in_the_folder_are_in_nobodys_way(tables):
+    tables.put(asset("a"))
+    run = tables.migrate()
+    os.mkdir(str(run.journal.parent / "folder.jsonl"))
+    for number, text in enumerate(['{"start":1,"end":2}\n', "[]\n", '{"a":"asset"}\n']):
+        (run.journal.parent / ("mine%d.jsonl" % number)).write_text(text)
+    assert roll_back(tables, run.journal.parent).status == 0
 
 
 def test_a_first_line_that_a_full_disk_cut_off_is_no_damage(tables):
@@ -936,7 +972,7 @@ def test_what_no_rollback_can_take_back_is_not_asked_of_it_for_ever(tables, caps
     assert rollback.main([*flags, "--yes"]) == 1
     # By hand, as the README says: what the row names as it was left, once more, and what then is needed by no asset.
     tables.put(changed(tables.asset("db01", "b"), {"currentVersionId": "3"}))
-    assert rollback.main([*flags, "--yes"]) == 1  # the edited record stays
+    assert rollback.main([*flags, "--yes"]) == 0
     assert tables.asset("db01", "b") == asset("b")
     assert verify.main([*flags, "--restored", "--output", "out.csv"]) == 1
     with open("out.csv", encoding="utf-8-sig", newline="") as file:
@@ -1663,22 +1699,23 @@ def test_a_stopped_rollback_does_not_call_a_record_one_that_stays(tables, monkey
     assert {row["code"] for row in finished.rows} == {"asset_deleted"} and tables.contents()[1] == {}
 
 
-def test_a_record_that_was_changed_after_an_interrupted_rollback_is_reported(tables):
+def test_a_record_that_was_changed_after_an_interrupted_rollback_is_reported(tables, capsys):
     tables.put(asset("a"), asset("b"))
     run = tables.migrate()
     tables.put(asset("a"))  # as a rollback leaves it that was killed before it came to the record
     edited = {**tables.record("a", "3"), "comment": S("edited")}
     tables.put_records(edited)
     undone = roll_back(tables, run)
-    assert (undone.status, undone.outcomes) == (1, {"restored": 1, "record_kept": 1})
+    assert (undone.status, undone.outcomes) == (0, {"restored": 1, "nothing_to_restore": 1})
     assert [(row["asset_id"], row["outcome"], row["code"]) for row in undone.rows] == [
-        ("a", "record_kept", "version_record_changed")
+        ("a", "nothing_to_restore", "record_stays")
     ]
-    assert "assetId a, assetVersionId 3 in " in undone.rows[0]["message"] and not undone.summary["undone"]
-    assert tables.contents()[1] == {("a", "3"): edited}
-    again = roll_back(tables, run)
-    assert (again.status, again.outcomes) == (1, {"nothing_to_restore": 1, "record_kept": 1})
-    assert again.rows == undone.rows
+    assert undone.rows[0]["message"] == (
+        "The version record 3 stays: it is another than the migration wrote. If it is not wanted, delete it by hand, or"
+        " a new migration uses it, or says version_conflict: assetId a, assetVersionId 3 in %s." % tables.versions
+    )
+    assert tables.contents()[1] == {("a", "3"): edited} and not undone.summary["undone"]
+    assert "\nNext: see that all but what users made is as it was before:\n" in capsys.readouterr().out
 
 
 def test_an_asset_has_an_image_in_each_journal_and_the_result_counts_images(tables, capsys):
@@ -1875,7 +1912,7 @@ def test_the_last_line_is_the_next_command_until_everything_is_back(tables, caps
          "look for the journal of the run that may have migrated 1 asset again; then roll back", "R --journal a"),
         ({"dry_run": True, "version_records_removed": 1, "migrated_in_no_journal": 2},
          {"dry_run": True, "journal": ["a"]},
-         "see what is in no journal here, named above: 2 assets, of users, failed, or of a lost run;"
+         "see what is in no journal here, named above: 2 assets, of users, failed, or of a lost or skipped run;"
          " then roll back",
          "R --journal a"),
         ({"other_buckets": ["b", "configured"], "journals_not_given": ["k"]},

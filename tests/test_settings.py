@@ -244,6 +244,11 @@ def test_a_flag_of_the_migration_is_not_taken_for_another_one(capsys):
     assert capsys.readouterr().err.endswith(fix)
 
 
+def test_a_rollback_without_journals_is_told_what_to_give(capsys):
+    assert load_script("v2.2_to_v2.3_migration_rollback.py").main([]) == 2
+    assert "\n  Fix: name the journals or their folder, such as --journal backups. `" in capsys.readouterr().err
+
+
 def test_database_ids():
     assert resolved({"database_id": "db01"}).database_id == ["db01"]
     assert resolved({"database_id": ["a"]}, database_id=["b", "c", "b"]).database_id == ["b", "c"]

@@ -16,6 +16,7 @@ from v22 import DELETED, LEGACY, S, asset, changed, migrated, partiql, record, v
 
 from load_migration import load_script, migration
 
+pytestmark = pytest.mark.usefixtures("one_client")
 rollback = load_script("v2.2_to_v2.3_migration_rollback.py")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
 ARCHIVE = "db01" + DELETED

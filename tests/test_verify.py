@@ -22,9 +22,10 @@ from conftest import LOCAL, before_first
 from v22 import BUCKET, BY_ANN, DELETED, NULL, L, M, N, S, asset, changed, migrated, record, version
 
 import local_dynamodb
-from load_migration import HERE, load_script, migration
+from load_migration import load_script, migration
 from sample_assets import sample_assets
 
+pytestmark = pytest.mark.usefixtures("one_client")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
 
 TRUE, FALSE = {"BOOL": True}, {"BOOL": False}
@@ -219,7 +220,7 @@ def test_an_asset_that_the_migration_cannot_plan_says_why(tables):
     tables.put(asset("a1", currentVersion=version(Version="three")))
     (row,) = run(tables).rows
     assert row["error_type"] == "not_migrated"
-    assert "The migration cannot: The version number is not an integer" in row["error_message"]
+    assert "The migration cannot (invalid_version_id): The version number is not an integer" in row["error_message"]
 
 
 def test_that_no_record_of_an_archived_asset_is_current_is_a_note(tables):
@@ -1312,7 +1313,9 @@ def test_an_asset_that_failed_says_why_whichever_run_met_it(tables):
     assert failed.codes == {"version_conflict", "invalid_version_id"}
     messages = {row["asset_id"]: row["error_message"] for row in run(tables, "--journal", failed.journal).rows}
     assert "Its version record 3 would take the place of another one, which differs in comment" in messages["a1"]
-    assert "The migration cannot: The version number is not an integer" in messages["c1"] and "b1" not in messages
+    assert (
+        "cannot (invalid_version_id): The version number is not an integer" in messages["c1"] and "b1" not in messages
+    )
 
 
 # --------------------------------------------------------------------------------------
@@ -2176,7 +2179,7 @@ def test_restored_needs_journals(tables, capsys):
          {"config": "c", "restored": True, "journal": ["j"]}, "2 assets are still migrated: to roll back the rest too",
          "R --config c --journal . --journal 'a b'"),
         ({"problems": {"not_migrated": 2}, "not_migratable": 1}, {"config": "c", "limit": 5, "journal": ["j"]},
-         "migrate what is not migrated yet; to be mended first, as the README says under Failures: 1 asset, see",
+         "migrate what is not migrated yet; to be mended first, as the README says under Failures, by the codes in",
          "M --config c --limit 5"),
         ({"problems": {"not_migrated": 2}}, {"config": "c", "limit": 5}, "migrate what is not migrated yet",
          "M --config c --limit 5"),
@@ -2217,8 +2220,8 @@ def test_restored_needs_journals(tables, capsys):
          "look at the application, open it to its users, file the report and the page, keep", None),
         ({"dry_run": True, "journals": ["./backups/j"]}, {"config": "c", "limit": 5, "journal": ["./backups"]},
          "migrate all assets", "M --config c --no-dry-run"),
-        ({"problems": {"not_migrated": 2}, "rollback_unfinished": True}, {"config": "c", "limit": 5},
-         "finish the rollback that did not come to its end; or, to stay", "R --config c --journal backups"),
+        ({"problems": {"not_migrated": 2}, "rollback_unfinished": ["a", "b c"]}, {"config": "c", "limit": 5},
+         "type the command of the rollback again that did not come to its end, by a 'b c'; or, to stay migrated", None),
         ({"dry_run": True, "problems": {"not_migrated": 2}}, {"config": "c"}, "migrate what is not migrated yet",
          "M --config c --no-dry-run"),
     ],
@@ -2237,7 +2240,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
         "not_migratable": 0, "journals_not_given": [], "journals_lost": [], "under_way": [], "rollback_ended": False,
-        "rollback_known": True, "rollback_unfinished": False,
+        "rollback_known": True, "rollback_unfinished": [],
         "journals_left_out": [], "other_buckets": [],
         **changes,
     }  # fmt: skip
@@ -2357,8 +2360,10 @@ def test_a_rollback_that_did_not_come_to_its_end_is_named_and_to_be_finished(tab
     assert verify.main([*tables.flags, *flags]) == 1
     shown = capsys.readouterr().out
     assert "  warning  the rollback of these tables that began %s did not" % summary["started"] in shown
-    assert shown.splitlines()[-1].endswith("_rollback.py %s --journal backups" % " ".join(tables.flags))
-    assert "verify without" not in shown
+    if "--restored" in flags:
+        assert shown.splitlines()[-1].endswith("_rollback.py %s --journal backups" % " ".join(tables.flags))
+    else:
+        assert NEXT % "type the command of the rollback again that did not come to its end, by backups/" in shown
 
 
 def test_verified_by_a_copy_of_a_journal_the_next_one_lies_where_the_others_do(tables, capsys):
@@ -2380,26 +2385,59 @@ def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tab
     others = "others-%s" % tables.versions
     local_dynamodb.create_tables(tables.client, "unused-%s" % tables.assets, others)
     tables.put(asset("a1"), asset("a2"))
-    wrong = [*tables.flags, "--asset-versions-table", others]
+    (tables.folder / "c.json").write_text(json.dumps({"asset_versions_table_name": tables.versions}))
+    flags = ["--config", "c.json", *without(tables.flags, "--asset-versions-table")]
+    wrong = [*flags, "--asset-versions-table", others]
     assert migration.main([*wrong, "--journal-dir", "backups", "--limit", "1"]) == 0
-    back = [others if word == tables.versions else word for word in tables.flags]
-    back += [os.path.join(HERE, "v2.2_to_v2.3_migration_rollback.py"), "--dry-run", "--journal", "backups"]
-    step = NEXT % "an earlier run had the asset versions table %s. Was that wrong? Then take back what" % others
-
-    def leads_there(status, script, *flags):
+    step = NEXT % "see which asset versions table is the right one, %s or %s, which an earlier run had (journal "
+    step %= (tables.versions, others)
+    for script, status, more in (
+        (migration, 0, []),
+        (verify, 1, ["--journal", "backups"]),
+        (verify.rollback, 0, ["--journal", "backups", "--yes"]),
+    ):
         capsys.readouterr()
-        assert script.main([*tables.flags, *flags]) == status
-        shown = capsys.readouterr().out
-        return step in shown and sorted(shown.splitlines()[-1].split()[1:]) == sorted(back)
-
-    assert leads_there(0, migration)
-    assert leads_there(1, verify, "--journal", "backups")
-    assert leads_there(0, verify.rollback, "--journal", "backups", "--yes")
+        assert script.main([*flags, *more]) == status
+        assert step in capsys.readouterr().out
     assert verify.rollback.main([*wrong, "--journal", "backups", "--yes"]) == 0
+    assert NEXT % ("migrate again, with the asset versions table %s:\n" % tables.versions) in capsys.readouterr().out
+    assert migration.main(flags) == 0
+    assert verify.main([*flags, "--journal", "backups"]) == 0
+    shown = capsys.readouterr().out
+    assert "which an earlier run had" not in shown and "2 before images compared; no problems" in shown
+
+
+def without(flags, name):
+    """A list of flags without this one and its value."""
+    place = flags.index(name)
+    return flags[:place] + flags[place + 2 :]
+
+
+def test_another_versions_table_of_a_run_that_wrote_nothing_is_no_matter(tables, capsys):
+    tables.put(asset("a1"))
     assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    (journal,) = (tables.folder / "backups").iterdir()
+    header = journal.read_text().splitlines(True)[0].replace('"%s"' % tables.versions, '"others"')
+    (tables.folder / "backups" / "killed.jsonl").write_text(header.replace('"stem":"', '"stem":"killed_'))
+    tables.client.delete_item(TableName=tables.versions, Key={"assetId": S("a1"), "assetVersionId": S("3")})
     capsys.readouterr()
-    assert verify.main([*tables.flags, "--journal", "backups"]) == 0
+    assert verify.main([*tables.flags, "--journal", "backups"]) == 1
     assert "an earlier run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("also", ["in another database", "nowhere else"])
+def test_whose_version_a_record_has_that_is_in_the_way_is_told(tables, also):
+    """For that decides which remedy is meant; the migration would have to read the whole table for it."""
+    tables.put(asset("a1"), *[asset("a1", "db00", currentVersion=version(Comment="Mine"))] * (also != "nowhere else"))
+    tables.put(asset("a1", "db02", currentVersion=version(Version="5")))
+    tables.put_records(record("a1", comment="Another's"))
+    journal = tables.migrate().journal
+    result = run(tables, "--journal", journal)
+    (row,) = [row for row in result.rows if (row["database_id"], row["error_type"]) == ("db01", "not_migrated")]
+    whose = "No other asset" if also == "nowhere else" else "The asset under databaseId db00"
+    assert "The asset is not migrated. (version_conflict) Its version record 3 would take" in row["error_message"]
+    assert row["error_message"].endswith("%s has this assetId and version." % whose)
+    assert result.summary["not_migratable"] == (1 if also == "nowhere else" else 2)
 
 
 @pytest.mark.parametrize("name", ["folder/", "blank.csv"])
