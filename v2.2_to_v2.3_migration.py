@@ -2108,7 +2108,8 @@ def read_journal_header(journal: Any) -> Dict[str, Any]:
     except (ValueError, RecursionError):
         text = "%s is a damaged journal, or none: its first line cannot be read."
         raise DamagedJournal(path, text % path, "use an undamaged copy of it. " + IF_NO_JOURNAL)
-    if not isinstance(header, dict) or not line.startswith(JOURNAL_LINES):
+    is_ours = isinstance(header, dict) and (header.get("journal") == JOURNAL_KIND or line.startswith(JOURNAL_LINES))
+    if not is_ours:
         raise SettingsError("%s is not a journal of the migration." % path, fix)
     if not is_header(header):
         raise DamagedJournal(path, "Journal %s is damaged: its first line is not as it was written." % path)

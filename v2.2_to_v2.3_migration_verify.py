@@ -1443,9 +1443,8 @@ def next_step_of_other_bucket(bucket: str, by_a_run: bool, settings: Any, typed:
         step += "roll back the run that had it, by its journal, which is not here, or mend what the report names"
         return step, VERIFICATION, {**typed, "asset_bucket_name": bucket}
     step += "take back what was migrated with it, then migrate again"
-    if (
-        "asset_bucket_name" in typed and migration.without_flags(typed).get("asset_bucket_name") == bucket
-    ):  # the flag may be misspelt
+    configured = migration.without_flags(typed).get("asset_bucket_name")
+    if "asset_bucket_name" in typed and configured == bucket:  # the flag may be misspelt
         return step, VERIFICATION, without(typed, ["asset_bucket_name"])
     flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
     return step, ROLLBACK, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}

@@ -934,6 +934,13 @@ def test_a_database_that_does_not_exist_is_not_verified(tables, capsys):
     assert run(tables, "--database-id", "db01", "--database-id", "db01" + DELETED).status == 0
 
 
+def test_a_header_with_blanks_is_one(tables):
+    tables.put(asset("a1"))
+    journal = tables.migrate().journal
+    journal.write_text("{ " + journal.read_text()[1:])
+    assert run(tables, "--journal", journal).status == 0
+
+
 @pytest.mark.parametrize(
     "field, value",
     [
