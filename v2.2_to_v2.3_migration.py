@@ -4524,8 +4524,8 @@ def step_of_other_table(storage: Storage, settings: Settings, account: Optional[
         return None
     step = (
         "see which asset versions table is the right one, %s or %s, which an earlier run had (journal %s). Roll back"
-        " what was migrated with the wrong one, with that as --asset-versions-table; then migrate again with the right"
-        " one"
+        " what was migrated with the wrong one, with that as --asset-versions-table, as the README says under Going"
+        " back; then migrate again with the right one"
     )
     return step % (plain_table_name(settings.asset_versions_table_name), *found[0])
 
@@ -4635,15 +4635,10 @@ def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
     return found if is_one else {}
 
 
-def journals_of(
-    storage: Storage, folder: str, facts: Mapping[str, Any], known: Any = frozenset()
-) -> Iterator[Tuple[Any, Dict[str, Any]]]:
-    """The journals in a folder whose headers say these facts, so far as they can be read, each with its header.
-    known: a set, the identities of those to leave out."""
+def journals_of(storage: Storage, folder: str, facts: Mapping[str, Any]) -> Iterator[Tuple[Any, Dict[str, Any]]]:
+    """The journals in a folder whose headers say these facts, so far as they can be read, each with its header."""
     with contextlib.suppress(MigrationError):
         for journal in storage.journals(folder):
-            if journal.identity in known:
-                continue
             with contextlib.suppress(SettingsError):
                 header = read_journal_header(journal)
                 if all(header.get(name) == value for name, value in facts.items()):

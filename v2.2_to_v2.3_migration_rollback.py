@@ -440,8 +440,8 @@ def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:
                 migration.shell_text(folders),
                 ", ".join(shown),
             )
-        text = "No journal was found under %s: neither that file nor files *.jsonl in that folder."
-        raise migration.SettingsError(text % name, fix)
+        kind = "" if migration.is_s3(name) else ": neither that file nor files *.jsonl in that folder"
+        raise migration.SettingsError("No journal was found under %s%s." % (name, kind), fix)
     return found
 
 
@@ -1480,32 +1480,28 @@ def restoration(image: BeforeImage, now: Now) -> Any:
 # --------------------------------------------------------------------------------------
 
 
-def require_headers_beside(journals: List[Journal], storage: Any) -> None:
-    """Raises DamagedJournal for a file beside those given of which nobody knows whether it is a journal of these
-    tables: it may tell of a later run."""
-    given = {journal.file.identity for journal in journals}
-    for folder in {journal.file.folder for journal in journals}:
+def journals_beside(journals: List[Journal], storage: Any) -> Tuple[List[Any], List[Any]]:
+    """The files of other journals of the same tables that lie beside those given; and the errors of those of which
+    nobody knows whether they are: they may tell of a later run."""
+    seen = {journal.file.identity for journal in journals}
+    tables = {name: journals[0].header.get(name) for name in migration.SAME_TABLES}
+    found, damaged = [], []  # type: List[Any], List[Any]
+    for folder in sorted({journal.file.folder for journal in journals}):
         files = []  # type: List[Any]
         with contextlib.suppress(migration.MigrationError):
             files = storage.journals(folder)
         for file in files:
-            if file.identity in given:
+            if file.identity in seen:  # one folder may have been named in several ways
                 continue
+            seen.add(file.identity)
             try:
-                migration.read_journal_header(file)
-            except migration.SettingsError as error:
-                if isinstance(error, migration.DamagedJournal):
-                    raise
-
-
-def journals_beside(journals: List[Journal], storage: Any) -> List[Any]:
-    """The files of other journals of the same tables that lie beside those given."""
-    given = frozenset(journal.file.identity for journal in journals)
-    tables = {name: journals[0].header.get(name) for name in migration.SAME_TABLES}
-    folders = sorted({journal.file.folder for journal in journals})
-    found = (file for folder in folders for file, _ in migration.journals_of(storage, folder, tables, given))
-    # One folder may have been named in several ways.
-    return list(collections.OrderedDict((file.identity, file) for file in found).values())
+                header = migration.read_journal_header(file)
+            except migration.MigrationError as error:
+                damaged += [error] * isinstance(error, migration.DamagedJournal)
+                continue
+            if all(header.get(name) == value for name, value in tables.items()):
+                found.append(file)
+    return found, damaged
 
 
 def journals_not_given(
@@ -1584,8 +1580,9 @@ def roll_back(argv: Optional[List[str]]) -> int:
     allow_many_files()
     with contextlib.ExitStack() as locks:
         with migration.preparing():
-            require_headers_beside(journals, storage)
-            beside = journals_beside(journals, storage)
+            beside, damaged = journals_beside(journals, storage)
+            for error in damaged:
+                raise error
             for file in [journal.file for journal in journals] + beside:
                 file.take(locks)
             counts, archive = survey(journals)

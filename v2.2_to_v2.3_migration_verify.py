@@ -49,7 +49,20 @@ import os
 import re
 import sys
 import threading
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 try:
     from load_migration import load_script, migration
@@ -219,8 +232,8 @@ class Case(NamedTuple):
     rolled_back: FrozenSet[str] = frozenset()  # the marks of those journals that a rollback has taken back
     rollback_ended: bool = False  # all of them
     rollback_known: bool = False  # there was one by the newest of these journals, maybe killed
-    # The journals of one that did not come to its end, and that nothing has finished since.
-    rollback_unfinished: Sequence[str] = ()
+    # Of one that did not come to its end, and that nothing has finished since, the flags that say by which journals.
+    rollback_unfinished: Mapping[str, Any] = {}
     left_out: Sequence[str] = ()  # journals that a rollback before the last run has taken back
     others: Sequence[str] = ()  # as paths_not_given has them
 
@@ -732,9 +745,12 @@ class Verification:
         for asset, problems in self.conflicts:
             others = sorted(self.owners.versions(asset.asset_id).items())
             same = [name for name, version_id in others if version_id == asset.version_id and name != asset.database_id]
-            whose = "The asset under databaseId %s" % migration.one_name(same[0]) if same else "No other asset"
+            more = " and others" if len(same) > migration.SHOWN_ASSETS else ""
+            names = ", ".join(map(migration.one_name, same[: migration.SHOWN_ASSETS])) + more
+            whose = "Others of this assetId and version: under databaseId %s." % names
+            whose = whose if same else "No other asset has this assetId and version."
             for problem in problems:
-                self.add(problem._replace(message="%s %s has this assetId and version." % (problem.message, whose)))
+                self.add(problem._replace(message="%s %s" % (problem.message, whose)))
 
     def add_what_was_not_found(self) -> None:
         """When all assets were read: what was named and does not exist was not verified. An archive may be empty."""
@@ -1415,11 +1431,7 @@ def next_step_of_not_migrated(
     """to_migrate: the flags of a migration of all assets."""
     count, chosen = summary["problems"]["not_migrated"], scope_of(typed)
     if summary["rollback_unfinished"]:
-        step = (
-            "type the command of the rollback again that did not come to its end, by %s; or, to stay migrated, migrate"
-            " again"
-        )
-        return step % migration.shell_text(summary["rollback_unfinished"]), None, {}
+        return next_step_of_unfinished(summary, typed)
     journals, undone = journals_and_undone(summary, storage, settings)
     if undone and undone[0] == journals[0] and "no_before_image" not in summary["notes"]:
         journal = undone if undone != journals else typed.get("journal") or settings.journal_dir
@@ -1436,6 +1448,12 @@ def next_step_of_not_migrated(
     return step, migration.SCRIPT, {**to_migrate, **chosen}
 
 
+def next_step_of_unfinished(summary: Dict[str, Any], typed: Dict[str, Any]) -> Advice:
+    """Where a rollback did not come to its end."""
+    step = "finish the rollback that did not come to its end; or, to stay migrated, migrate again"
+    return step, ROLLBACK, {**migration.connection_of(typed), **summary["rollback_unfinished"]}
+
+
 def next_step_of_other_bucket(bucket: str, by_a_run: bool, settings: Any, typed: Dict[str, Any]) -> Advice:
     """by_a_run: as had_the_other has it."""
     step = "if %s is the right bucket, verify again with it. If it is not, " % bucket
@@ -1443,8 +1461,8 @@ def next_step_of_other_bucket(bucket: str, by_a_run: bool, settings: Any, typed:
         step += "roll back the run that had it, by its journal, which is not here, or mend what the report names"
         return step, VERIFICATION, {**typed, "asset_bucket_name": bucket}
     step += "take back what was migrated with it, then migrate again"
-    configured = migration.without_flags(typed).get("asset_bucket_name")
-    if "asset_bucket_name" in typed and configured == bucket:  # the flag may be misspelt
+    has_flag = "asset_bucket_name" in typed
+    if has_flag and migration.without_flags(typed).get("asset_bucket_name") == bucket:  # it may be misspelt
         return step, VERIFICATION, without(typed, ["asset_bucket_name"])
     flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
     return step, ROLLBACK, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
@@ -1512,6 +1530,8 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
             return LEFT_BY_ROLLBACK % files, None, {}
         step, script, flags = next_step_of_restored(summary, storage, flags, files)
         return "see the problems in the report; " + step, script, flags
+    if summary["rollback_unfinished"]:
+        return next_step_of_unfinished(summary, typed)
     if not summary["rollback_known"]:
         step = (
             "verify without --restored, for no report of a rollback by the newest of these journals was found; if there"
@@ -1889,7 +1909,7 @@ def verify(argv: Optional[List[str]]) -> int:
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, writing=False, reports="output" not in typed)
     checks, under_way = check_runs(settings, site, journals)
-    unfinished, of_unfinished = ([], []) if under_way else check_rollbacks(settings, site, journals)
+    unfinished, of_unfinished = ([], {}) if under_way else check_rollbacks(settings, site, journals)
     migration.require(site.checks + checks + unfinished)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = rollback.Summaries(storage, settings.report_dir, journals)
@@ -1904,7 +1924,7 @@ def verify(argv: Optional[List[str]]) -> int:
     others = []  # type: List[str]
     if journals:
         with migration.preparing():
-            beside = rollback.journals_beside(journals, storage)
+            beside, _ = rollback.journals_beside(journals, storage)
             found, lost = rollback.journals_not_given(journals, beside, storage, summaries)
         others = paths_not_given(found, lost, skipped)
         journals = summaries.taken_back(journals, counts, lost)
@@ -1963,9 +1983,9 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any]
     return checks, [path for paths in in_use.values() for path in paths]
 
 
-def check_rollbacks(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any], List[str]]:
-    """Whether a rollback of these tables did not come to its end, and nothing has done since what it left; and its
-    journals."""
+def check_rollbacks(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any], Dict[str, Any]]:
+    """Whether a rollback of these tables did not come to its end, and nothing has done since what it left; and the
+    flags that say by which journals it went."""
     in_folder, _ = migration.journals_of_tables(site.storage, settings, site.account, site.region)
     headers = [header for _, header in in_folder] + [journal.header for journal in journals]
     found = migration.rollback_summaries(site.storage, settings.report_dir, headers) if headers else ()
@@ -1974,8 +1994,15 @@ def check_rollbacks(settings: Any, site: Any, journals: List[Any]) -> Tuple[List
     checks = migration.check_unfinished_rollback(
         of_tables, marks, lambda: migration.runs_of_all(site.storage, settings, headers)
     )
-    left = migration.unfinished_rollback(of_tables, marks) or {}
-    return checks, left.get("journals", []) if checks else []
+    left = migration.unfinished_rollback(of_tables, marks)
+    if not checks or left is None:
+        return checks, {}
+    names = left.get("journals", [])
+    flags = {"journal": names if len(names) <= rollback.SHOWN_JOURNALS else folders_of(names, site.storage)}
+    bucket = left.get("settings", {}).get("asset_bucket_name", settings.asset_bucket_name)
+    if bucket != settings.asset_bucket_name:
+        flags["asset_bucket_name"] = bucket
+    return checks, flags
 
 
 def name_files(

@@ -2227,8 +2227,9 @@ def test_restored_needs_journals(tables, capsys):
          "look at the application, open it to its users, file the report and the page, keep", None),
         ({"dry_run": True, "journals": ["./backups/j"]}, {"config": "c", "limit": 5, "journal": ["./backups"]},
          "migrate all assets", "M --config c --no-dry-run"),
-        ({"problems": {"not_migrated": 2}, "rollback_unfinished": ["a", "b c"]}, {"config": "c", "limit": 5},
-         "type the command of the rollback again that did not come to its end, by a 'b c'; or, to stay migrated", None),
+        ({"problems": {"not_migrated": 2}, "rollback_unfinished": {"journal": ["a", "b c"], "asset_bucket_name": "b"}},
+         {"config": "c", "limit": 5}, "finish the rollback that did not come to its end; or, to stay migrated",
+         "R --config c --journal a --journal 'b c' --asset-bucket b"),
         ({"dry_run": True, "problems": {"not_migrated": 2}}, {"config": "c"}, "migrate what is not migrated yet",
          "M --config c --no-dry-run"),
     ],
@@ -2247,7 +2248,7 @@ def test_the_next_step(monkeypatch, tables, changes, typed, step, words):
         "before_images": 1, "journals": [], "restored": False, "problems": {}, "notes": {},
         "account": None, "region": local_dynamodb.REGION, "files": {"report": "r.csv"}, "other_bucket": None,
         "not_migratable": 0, "journals_not_given": [], "journals_lost": [], "under_way": [], "rollback_ended": False,
-        "rollback_known": True, "rollback_unfinished": [],
+        "rollback_known": True, "rollback_unfinished": {},
         "journals_left_out": [], "other_buckets": [],
         **changes,
     }  # fmt: skip
@@ -2367,10 +2368,9 @@ def test_a_rollback_that_did_not_come_to_its_end_is_named_and_to_be_finished(tab
     assert verify.main([*tables.flags, *flags]) == 1
     shown = capsys.readouterr().out
     assert "  warning  the rollback of these tables that began %s did not" % summary["started"] in shown
-    if "--restored" in flags:
-        assert shown.splitlines()[-1].endswith("_rollback.py %s --journal backups" % " ".join(tables.flags))
-    else:
-        assert NEXT % "type the command of the rollback again that did not come to its end, by backups/" in shown
+    assert NEXT % "finish the rollback that did not come to its end; or, to stay migrated, migrate again" in shown
+    command = "_rollback.py %s --journal %s" % (" ".join(tables.flags), summary["journals"][0])
+    assert shown.splitlines()[-1].endswith(command)
 
 
 def test_verified_by_a_copy_of_a_journal_the_next_one_lies_where_the_others_do(tables, capsys):
@@ -2438,13 +2438,15 @@ def test_whose_version_a_record_has_that_is_in_the_way_is_told(tables, also):
     tables.put(asset("a1"), *[asset("a1", "db00", currentVersion=version(Comment="Mine"))] * (also != "nowhere else"))
     tables.put(asset("a1", "db02", currentVersion=version(Version="5")))
     tables.put_records(record("a1", comment="Another's"))
+    tables.put(*[asset("a1", "db04")] * (also != "nowhere else"))
     journal = tables.migrate().journal
     result = run(tables, "--journal", journal)
     (row,) = [row for row in result.rows if (row["database_id"], row["error_type"]) == ("db01", "not_migrated")]
-    whose = "No other asset" if also == "nowhere else" else "The asset under databaseId db00"
+    whose = "No other asset has this assetId and version."
+    whose = whose if also == "nowhere else" else "Others of this assetId and version: under databaseId db00, db04."
     assert "The asset is not migrated. (version_conflict) Its version record 3 would take" in row["error_message"]
-    assert row["error_message"].endswith("%s has this assetId and version." % whose)
-    assert result.summary["not_migratable"] == (1 if also == "nowhere else" else 2)
+    assert row["error_message"].endswith(" " + whose)
+    assert result.summary["not_migratable"] == (1 if also == "nowhere else" else 3)
 
 
 @pytest.mark.parametrize("name", ["folder/", "blank.csv"])
