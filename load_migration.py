@@ -11,6 +11,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 MIGRATION = "v2.2_to_v2.3_migration.py"
 MISSING = "error: %s is missing in %s.\n  Fix: keep all files of this tool in one folder.\n"
+BROKEN = "error: %s cannot be read as Python, line %s: %s.\n  Fix: correct what was edited there, such as CONFIG.\n"
 
 
 def load_script(file_name):
@@ -30,6 +31,9 @@ def load_script(file_name):
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
+        except SyntaxError as error:
+            sys.stderr.write(BROKEN % (path, error.lineno, error.msg))
+            sys.exit(2)
         except BaseException:
             del sys.modules[name]
             raise

@@ -84,6 +84,7 @@ USER_AGENT = "vams-migration/%s" % TOOL_VERSION
 
 # Your values, if you edit them here: any key of the table "Settings" in the README. A configuration file (--config)
 # and then the flags override them. A placeholder left in (YOUR_..., PROD_...) counts as unset.
+true, false, null = True, False, None  # for what is copied from a configuration file
 CONFIG = {
     # Source table
     "assets_table_name": "YOUR_ASSETS_TABLE_NAME",
@@ -375,7 +376,7 @@ class Parser(argparse.ArgumentParser):
         near = [name for flag in flags for name in difflib.get_close_matches(flag, known, 1)]
         loose = message.partition("unrecognized arguments: ")[2]
         near += ["--limit " + loose] if loose.isdigit() and "--limit" in known else []
-        if re.match(r"[^-].*\.json\Z", loose):
+        if re.match(r"[^-\u2013\u2014].*\.json\Z", loose):
             if not os.path.exists(loose):
                 return "put a name that has blanks in quotes. "
             near.append("--config " + shlex.quote(loose))
@@ -433,7 +434,8 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise SettingsError(
             "Configuration file %s is not valid JSON: %s." % (path, error),
-            "correct it there; or just before, where a comma is too much or too few (`python -m json.tool %s`)." % path,
+            "correct it there, or just before: a comma too much or too few, text without quotes, False for false, a key"
+            " that stands twice (`python -m json.tool %s`)." % path,
         )
     if not isinstance(values, dict):
         raise SettingsError(

@@ -229,6 +229,7 @@ def test_a_misspelt_flag_gets_its_nearest_name(capsys, tmp_path, monkeypatch):
         (["--limit", "ten"], "give a whole number, such as --limit 10. `"),
         (["there is.json"], "did you mean --config 'there is.json'? `"),
         (["config.json"], "put a name that has blanks in quotes. `"),
+        (["\u2014config", "c.json"], "did you mean --config? `"),
         (["10"], "did you mean --limit 10? `"),
         (["--asset-bucket", "My Bucket"], "give it as `aws s3 ls` shows it: small letters, "),
     ):
@@ -296,6 +297,27 @@ DOCUMENT_CONFIG = {
     "batch_size": 25,
     "dry_run": False,
 }
+
+
+@pytest.mark.parametrize(
+    "edited, said",
+    [
+        ('"dry_run": false,', "Not set: "),  # as the document's JSON has it
+        ('"dry_run" False,', "v2.2_to_v2.3_migration.py cannot be read as Python, line "),
+    ],
+)
+def test_CONFIG_may_be_edited_as_a_configuration_file(tmp_path, edited, said):
+    """A mistake in it is told by the other scripts; by itself Python tells it."""
+    folder = Path(migration.__file__).parent
+    for name in ("load_migration.py", "v2.2_to_v2.3_migration_rollback.py", "v2.2_to_v2.3_migration_verify.py"):
+        (tmp_path / name).write_text((folder / name).read_text("utf-8"), "utf-8")
+    text = (folder / "v2.2_to_v2.3_migration.py").read_text("utf-8")
+    assert text.count('"dry_run": False,') == 1
+    (tmp_path / "v2.2_to_v2.3_migration.py").write_text(text.replace('"dry_run": False,', edited), "utf-8")
+    command = [sys.executable, str(tmp_path / "v2.2_to_v2.3_migration_verify.py")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    errors = done.stderr.decode()
+    assert done.returncode == 2 and said in errors and "Fix: " in errors and "Traceback" not in errors
 
 
 def test_CONFIG_is_that_of_the_users_document():
