@@ -5524,7 +5524,7 @@ def guarded(command: Callable[[Optional[List[str]]], int], argv: Optional[List[s
             return EXIT_INTERRUPTED
         except OutputClosed:
             with contextlib.suppress(OutputClosed):
-                announce("Nobody reads the output any more, so it ends here.", sys.stderr)
+                announce("Nobody reads the output any more, so nothing more is begun here.", sys.stderr)
             return EXIT_INTERRUPTED
         finally:
             close_log()

@@ -171,7 +171,11 @@ ERROR_TYPES = collections.OrderedDict(
             "Note: Restored: users, or a later run with --repair, changed an attribute that this migration left alone.",
         ),
         ("asset_location_elsewhere", "Note: the asset's files are not under <assetId>/; the application may do that."),
-        ("date_not_recognised", "Note: dateCreated has a form that the application may show as Invalid Date."),
+        (
+            "date_not_recognised",
+            "Note: dateCreated has a form that the application may show as Invalid Date; an ISO date such as"
+            " 2025-07-01T10:00:00Z, set by hand, mends it.",
+        ),
         ("shared_asset_id", "Note: the assetId is in several databases, each with a current version of its own."),
         ("archived_not_current", "Note: no version record of an archived asset is current; archiving may leave that."),
         ("archived_current", "Note: the version record of an archived asset is current beside that of another asset."),

@@ -134,7 +134,7 @@ def test_a_reader_that_goes_away_before_it_begins_ends_it_as_an_interruption_doe
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     process.stdout.close()
-    said = b"Nobody reads the output any more, so it ends here."
+    said = b"Nobody reads the output any more, so nothing more is begun here."
     assert (process.stderr.read().strip(), process.wait(timeout=60)) == (said, 130)
     assert tables.asset("db01", "b") == asset("b") and "currentVersionId" in tables.asset("db01", "a")
 

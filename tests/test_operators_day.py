@@ -536,7 +536,7 @@ def test_output_that_nobody_reads_is_no_traceback(tables, number):
     done = subprocess.run(
         [sys.executable, "-c", code, SCRIPT, *tables.flags], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    said = b"Nobody reads the output any more, so it ends here."
+    said = b"Nobody reads the output any more, so nothing more is begun here."
     assert (done.returncode, done.stderr.strip()) == (130, said) and tables.contents()[1] == {}
 
 
