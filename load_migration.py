@@ -31,12 +31,12 @@ def load_script(file_name):
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except SyntaxError as error:
+        except BaseException as error:
+            del sys.modules[name]
+            if not isinstance(error, SyntaxError):
+                raise
             sys.stderr.write(BROKEN % (path, error.lineno, error.msg))
             sys.exit(2)
-        except BaseException:
-            del sys.modules[name]
-            raise
     return sys.modules[name]
 
 

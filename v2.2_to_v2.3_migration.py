@@ -59,21 +59,7 @@ import weakref
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import (
-    Any,
-    Callable,
-    Container,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 TOOL_VERSION = "1.0.0"
 USER_AGENT = "vams-migration/%s" % TOOL_VERSION
@@ -370,7 +356,8 @@ class Parser(argparse.ArgumentParser):
         # A dash too few, or a long one, as a word processor makes it of two.
         wrong = [re.sub("^[-\u2013\u2014]+", "--", word) for word in message.split() if word.rstrip(":") not in known]
         flags = [word.split("=")[0] for word in wrong if word.startswith("--")]
-        theirs = [flag for flag in flags if flag in {setting.flag for setting in SETTINGS.values()}.difference(known)]
+        of_migration = {setting.flag for setting in SETTINGS.values()}.difference(known)
+        theirs = [flag for flag in flags if flag in of_migration]
         if theirs:
             return "this script has no %s, which is a flag of the migration. " % theirs[0]
         near = [name for flag in flags for name in difflib.get_close_matches(flag, known, 1)]
@@ -4379,7 +4366,8 @@ def check_other_runs(storage: Storage, settings: Settings, account: Optional[str
     checks += check_killed_runs(idle, rollbacks, runs)
     if idle and len(idle) == len(journals):  # else one may be under way
         of_these = [summary for summary in rollbacks() if of_same_tables(summary, headers[0])]
-        checks += check_unfinished_rollback(of_these, {journal_mark(*pair) for pair in idle}, runs)
+        left = rollback_to_finish(of_these, {journal_mark(*pair) for pair in idle}, runs)
+        checks += check_unfinished_rollback(left)
     if of_rollback:
         text = "a rollback on these tables is under way, with " + journals_text(of_rollback)
         level = "warning" if settings.dry_run else "error"
@@ -4409,20 +4397,25 @@ def check_killed_runs(
     return [Check("warning", text, fix)] if killed else []
 
 
-def check_unfinished_rollback(
-    rollbacks: List[Dict[str, Any]], marks: Container[str], runs: Callable[[], Runs]
-) -> List[Check]:
-    """Whether a rollback is to be finished. rollbacks, marks: as unfinished_rollback has them, runs: as
-    check_killed_runs."""
-    left = unfinished_rollback(rollbacks, marks)
-    if left is None or was_finished(left.get("started", ""), runs()):
+def check_unfinished_rollback(left: Optional[Dict[str, Any]]) -> List[Check]:
+    """left: as rollback_to_finish returns it."""
+    if left is None:
         return []
     text = "the rollback of these tables that began %s did not come to its end" % left.get("started", "")
     fix = "to go back, type its command again. To migrate, do so first if users have edited assets since; else go on."
     return [Check("warning", text, fix)]
 
 
-def unfinished_rollback(rollbacks: List[Dict[str, Any]], marks: Container[str]) -> Optional[Dict[str, Any]]:
+def rollback_to_finish(
+    rollbacks: List[Dict[str, Any]], marks: Set[str], runs: Callable[[], Runs]
+) -> Optional[Dict[str, Any]]:
+    """The summary of the last unfinished rollback, unless a migration of all assets since has done what it left.
+    rollbacks, marks: as unfinished_rollback has them; runs: as check_killed_runs has it."""
+    left = unfinished_rollback(rollbacks, marks)
+    return None if left is None or was_finished(left.get("started", ""), runs()) else left
+
+
+def unfinished_rollback(rollbacks: List[Dict[str, Any]], marks: Set[str]) -> Optional[Dict[str, Any]]:
     """The summary of the last rollback that did not come to its end, while no later one by its journals did: it has
     left version records of assets that are in the old form again, and may be edited. A journal that a later one went
     without does not count where it is not there any more.
@@ -4434,7 +4427,7 @@ def unfinished_rollback(rollbacks: List[Dict[str, Any]], marks: Container[str]) 
             done |= journals
             continue
         left = journals - done
-        if left == journals or any(mark in marks for mark in left):
+        if left == journals or left & marks:
             return summary
     return None
 
@@ -4637,14 +4630,27 @@ def read_summary(storage: Any, folder: str, name: str) -> Dict[str, Any]:
     return found if is_one else {}
 
 
-def journals_of(storage: Storage, folder: str, facts: Mapping[str, Any]) -> Iterator[Tuple[Any, Dict[str, Any]]]:
-    """The journals in a folder whose headers say these facts, so far as they can be read, each with its header."""
+def journals_of(
+    storage: Storage,
+    folder: str,
+    facts: Mapping[str, Any],
+    known: Any = frozenset(),
+    damaged: Optional[List[DamagedJournal]] = None,
+) -> Iterator[Tuple[Any, Dict[str, Any]]]:
+    """The journals in a folder whose headers say these facts, so far as they can be read, each with its header.
+    known: a set, the identities of those to leave out. damaged: gets the errors of those that may be one, or not."""
     with contextlib.suppress(MigrationError):
         for journal in storage.journals(folder):
-            with contextlib.suppress(SettingsError):
+            if journal.identity in known:
+                continue
+            try:
                 header = read_journal_header(journal)
-                if all(header.get(name) == value for name, value in facts.items()):
-                    yield journal, header
+            except SettingsError as error:
+                if damaged is not None and isinstance(error, DamagedJournal):
+                    damaged.append(error)
+                continue
+            if all(header.get(name) == value for name, value in facts.items()):
+                yield journal, header
 
 
 def journal_header(settings: Settings, account: Optional[str], region: str) -> Dict[str, Any]:
@@ -6283,8 +6289,13 @@ def next_step(
 
 def for_real(typed: Dict[str, Any]) -> Dict[str, Any]:
     """The flags of a dry run, for what it looked at; a yes was to that alone."""
-    flags = {name: value for name, value in typed.items() if name not in ("dry_run", "yes")}
+    flags = without(typed, ("dry_run", "yes"))
     return flags if typed.get("dry_run") else {**flags, "dry_run": False}  # a configuration says so
+
+
+def without(typed: Dict[str, Any], names: Iterable[str]) -> Dict[str, Any]:
+    """The other flags."""
+    return {name: value for name, value in typed.items() if name not in names}
 
 
 def without_flags(typed: Dict[str, Any]) -> Dict[str, Any]:

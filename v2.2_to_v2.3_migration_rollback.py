@@ -1319,7 +1319,7 @@ class ClaimedRecords:
             key = self.database.record_key(claim.now)
             # Of an asset that was restored before, or never migrated: the run may have found it there, and failed.
             reported = step.what == CHANGED and outcome == "nothing_to_restore"
-            reason = "it is another than the migration wrote. " + by_hand(key).rstrip(".")
+            reason = "it is another than the migration wrote. " + by_hand(key).rstrip(".") if reported else ""
             if step.what in REASONS:
                 if claim.wrote and claim.certain and step.what != IN_DOUBT:
                     self.kept.owe(key, claim.now)
@@ -1483,25 +1483,14 @@ def restoration(image: BeforeImage, now: Now) -> Any:
 def journals_beside(journals: List[Journal], storage: Any) -> Tuple[List[Any], List[Any]]:
     """The files of other journals of the same tables that lie beside those given; and the errors of those of which
     nobody knows whether they are: they may tell of a later run."""
-    seen = {journal.file.identity for journal in journals}
+    given = frozenset(journal.file.identity for journal in journals)
     tables = {name: journals[0].header.get(name) for name in migration.SAME_TABLES}
-    found, damaged = [], []  # type: List[Any], List[Any]
+    damaged = []  # type: List[Any]
+    found = collections.OrderedDict()  # type: Dict[Any, Any]  # one folder may have been named in several ways
     for folder in sorted({journal.file.folder for journal in journals}):
-        files = []  # type: List[Any]
-        with contextlib.suppress(migration.MigrationError):
-            files = storage.journals(folder)
-        for file in files:
-            if file.identity in seen:  # one folder may have been named in several ways
-                continue
-            seen.add(file.identity)
-            try:
-                header = migration.read_journal_header(file)
-            except migration.MigrationError as error:
-                damaged += [error] * isinstance(error, migration.DamagedJournal)
-                continue
-            if all(header.get(name) == value for name, value in tables.items()):
-                found.append(file)
-    return found, damaged
+        for file, _ in migration.journals_of(storage, folder, tables, given, damaged):
+            found.setdefault(file.identity, file)
+    return list(found.values()), damaged
 
 
 def journals_not_given(
@@ -1560,10 +1549,8 @@ def roll_back(argv: Optional[List[str]]) -> int:
     settings, typed = migration.configured(parser, argv)
     # What they choose among is in the journals already.
     settings = settings._replace(limit=None, database_id=[], asset_id=None)
-    public, configured_bucket = (
-        migration.public_settings(settings),
-        migration.without_flags(typed).get("asset_bucket_name"),
-    )
+    public = migration.public_settings(settings)
+    configured_bucket = migration.without_flags(typed).get("asset_bucket_name")
     session, database = migration.connect(settings)
     storage = migration.Storage(session, settings)
     with migration.preparing():
@@ -1669,8 +1656,7 @@ def next_step(
         )
         return step, migration.SCRIPT, migration.connection_of(typed)
     if configured_bucket in summary["other_buckets"]:
-        flags = migration.connection_of(typed)
-        del flags["asset_bucket_name"]  # of the run that was taken back
+        flags = migration.without(migration.connection_of(typed), ["asset_bucket_name"])  # that was taken back
         step = "migrate again, with the bucket %s; or, if what was migrated with that is to go too, roll back by it"
         return step % configured_bucket, migration.SCRIPT, flags
     if summary["other_buckets"]:
@@ -1698,7 +1684,7 @@ def next_step_of_other_table(
     if not configured or typed.get(name, configured) == configured or migration.PLACEHOLDER.match(configured):
         step = migration.step_of_other_table(storage, settings, site.account, site.region)
         return step and (step, None, {})
-    flags = {flag: value for flag, value in migration.connection_of(typed).items() if flag != name}
+    flags = migration.without(migration.connection_of(typed), [name])
     return "migrate again, with the asset versions table %s" % configured, migration.SCRIPT, flags
 
 

@@ -49,20 +49,7 @@ import os
 import re
 import sys
 import threading
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    FrozenSet,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 try:
     from load_migration import load_script, migration
@@ -237,7 +224,7 @@ class Case(NamedTuple):
     rollback_ended: bool = False  # all of them
     rollback_known: bool = False  # there was one by the newest of these journals, maybe killed
     # Of one that did not come to its end, and that nothing has finished since, the flags that say by which journals.
-    rollback_unfinished: Mapping[str, Any] = {}
+    rollback_unfinished: Dict[str, Any] = {}
     left_out: Sequence[str] = ()  # journals that a rollback before the last run has taken back
     others: Sequence[str] = ()  # as paths_not_given has them
 
@@ -732,13 +719,18 @@ class Verification:
             twin_key = migration.twin_key((self.database.assets, asset.database_id, asset.asset_id))
             found = await run.tables.get([record_key, twin_key])
             if is_in_the_way(asset.record, found.get(record_key), found.get(twin_key)):
-                reason = "(version_conflict) " + migration.in_the_way(asset.record, found[record_key])
-                problems = [problem._replace(message="%s %s" % (problem.message, reason)) for problem in problems]
-                if not self.scoped and len(self.conflicts) < CONFLICTS:
-                    self.conflicts.append((asset, problems))
-                    return
+                problems = self.in_conflict(asset, problems, found[record_key])
         for problem in problems:
             self.add(problem)
+
+    def in_conflict(self, asset: Asset, problems: List[Problem], present: Item) -> List[Problem]:
+        """The problems of an asset that another record is in the way of; none where they are told at the end."""
+        reason = "(version_conflict) " + migration.in_the_way(asset.record, present)
+        problems = [problem._replace(message="%s %s" % (problem.message, reason)) for problem in problems]
+        if self.scoped or len(self.conflicts) == CONFLICTS:
+            return problems
+        self.conflicts.append((asset, problems))
+        return []
 
     def add_at_the_end_of_assets(self) -> None:
         self.add_conflicts()
@@ -1354,7 +1346,7 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
         return next_step_of_not_restored(summary, storage, typed, files)
     unless = "" if scope_of(typed) else "; for that, take what chooses assets out of the configuration"
     if summary["restored"] and is_scoped(settings):
-        flags = without(typed, scope_of(typed))
+        flags = migration.without(typed, scope_of(typed))
         return "see whether everything else is as it was before, too" + unless, VERIFICATION, flags
     if summary["restored"]:
         return next_step_of_restored(summary, storage, migration.connection_of(typed), files)
@@ -1390,11 +1382,6 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
 def scope_of(typed: Dict[str, Any]) -> Dict[str, Any]:
     """The flags that choose assets."""
     return {name: typed[name] for name in ("database_id", "asset_id", "limit") if name in typed}
-
-
-def without(typed: Dict[str, Any], names: Iterable[str]) -> Dict[str, Any]:
-    """The other flags."""
-    return {name: value for name, value in typed.items() if name not in names}
 
 
 def is_scoped(settings: Any) -> bool:
@@ -1467,7 +1454,7 @@ def next_step_of_other_bucket(bucket: str, by_a_run: bool, settings: Any, typed:
     step += "take back what was migrated with it, then migrate again"
     has_flag = "asset_bucket_name" in typed
     if has_flag and migration.without_flags(typed).get("asset_bucket_name") == bucket:  # it may be misspelt
-        return step, VERIFICATION, without(typed, ["asset_bucket_name"])
+        return step, VERIFICATION, migration.without(typed, ["asset_bucket_name"])
     flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
     return step, ROLLBACK, {**flags, "journal": typed.get("journal") or [settings.journal_dir]}
 
@@ -1541,7 +1528,7 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
             "verify without --restored, for no report of a rollback by the newest of these journals was found; if there"
             " was one, look at the problems"
         )
-        return step, VERIFICATION, without(typed, ["restored"])
+        return step, VERIFICATION, migration.without(typed, ["restored"])
     step = "look at the problems in the report; what users made since stays, what a rollback can do this does"
     return step, ROLLBACK, {**flags, "journal": typed["journal"]}
 
@@ -1912,9 +1899,10 @@ def verify(argv: Optional[List[str]]) -> int:
     requests = RequestCounts(database.client)
     migration.announce("VAMS v2.2 to v2.3 verification %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, writing=False, reports="output" not in typed)
-    checks, under_way = check_runs(settings, site, journals)
-    unfinished, of_unfinished = ([], {}) if under_way else check_rollbacks(settings, site, journals)
-    migration.require(site.checks + checks + unfinished)
+    in_folder, checks = migration.journals_of_tables(site.storage, settings, site.account, site.region)
+    in_use, under_way = check_runs(in_folder, journals)
+    unfinished, of_unfinished = ([], {}) if under_way else check_rollbacks(settings, site, in_folder, journals)
+    migration.require(site.checks + checks + in_use + unfinished)
     journals = rollback.of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = rollback.Summaries(storage, settings.report_dir, journals)
     left_out = []  # type: List[Any]
@@ -1933,7 +1921,6 @@ def verify(argv: Optional[List[str]]) -> int:
         others = paths_not_given(found, lost, skipped)
         journals = summaries.taken_back(journals, counts, lost)
     images = {journal.mark: count for journal, count in zip(journals, counts)}.items()
-    newest = max(journals, key=lambda journal: journal.order).mark if journals else ""
     rollbacks = rollback.rollbacks_of_tables(journals, summaries)
     ended = [done.items() for done in map(migration.ended_journals, rollbacks) if done]
     case = Case(
@@ -1942,7 +1929,7 @@ def verify(argv: Optional[List[str]]) -> int:
         under_way=under_way,
         rolled_back=frozenset(mark for done in ended for mark, _ in images & done),
         rollback_ended=bool(ended) and images <= set().union(*ended),
-        rollback_known=any(newest in done.get("images_of_journals", {}) for done in rollbacks),
+        rollback_known=any(journals[0].mark in done.get("images_of_journals", {}) for done in rollbacks),
         rollback_unfinished=of_unfinished,
         left_out=[journal.path for journal in left_out],
         others=others,
@@ -1968,10 +1955,10 @@ def survey(journals: List[Any], summaries: Any, skipped: Any) -> Tuple[List[Any]
             skipped.add_error(error.path, error)
 
 
-def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any], List[str]]:
-    """Whether a migration or a rollback changes these tables at the moment, or a run had another versions table or
-    bucket; and the journals that are in use."""
-    in_folder, checks = migration.journals_of_tables(site.storage, settings, site.account, site.region)
+def check_runs(in_folder: List[Any], journals: List[Any]) -> Tuple[List[Any], List[str]]:
+    """Whether a migration or a rollback changes these tables at the moment; and the journals that are in use.
+    in_folder: as journals_of_tables has them."""
+    checks = []  # type: List[Any]
     files = [*(file for file, _ in in_folder), *(journal.file for journal in journals)]
     in_use = collections.OrderedDict()  # type: Dict[Tuple[str, str], List[str]]
     for file in collections.OrderedDict((file.identity, file) for file in files).values():
@@ -1987,26 +1974,25 @@ def check_runs(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any]
     return checks, [path for paths in in_use.values() for path in paths]
 
 
-def check_rollbacks(settings: Any, site: Any, journals: List[Any]) -> Tuple[List[Any], Dict[str, Any]]:
+def check_rollbacks(
+    settings: Any, site: Any, in_folder: List[Any], journals: List[Any]
+) -> Tuple[List[Any], Dict[str, Any]]:
     """Whether a rollback of these tables did not come to its end, and nothing has done since what it left; and the
-    flags that say by which journals it went."""
-    in_folder, _ = migration.journals_of_tables(site.storage, settings, site.account, site.region)
+    flags that say by which journals it went. in_folder: as check_runs has them."""
     headers = [header for _, header in in_folder] + [journal.header for journal in journals]
     found = migration.rollback_summaries(site.storage, settings.report_dir, headers) if headers else ()
     of_tables = [summary for summary in found if migration.of_same_tables(summary, headers[0])]
     marks = {migration.journal_mark(*pair) for pair in in_folder} | {journal.mark for journal in journals}
-    checks = migration.check_unfinished_rollback(
-        of_tables, marks, lambda: migration.runs_of_all(site.storage, settings, headers)
-    )
-    left = migration.unfinished_rollback(of_tables, marks)
-    if not checks or left is None:
-        return checks, {}
+    runs = functools.partial(migration.runs_of_all, site.storage, settings, headers)
+    left = migration.rollback_to_finish(of_tables, marks, runs)
+    if left is None:
+        return [], {}
     names = left.get("journals", [])
     flags = {"journal": names if len(names) <= rollback.SHOWN_JOURNALS else folders_of(names, site.storage)}
     bucket = left.get("settings", {}).get("asset_bucket_name", settings.asset_bucket_name)
     if bucket != settings.asset_bucket_name:
         flags["asset_bucket_name"] = bucket
-    return checks, flags
+    return migration.check_unfinished_rollback(left), flags
 
 
 def name_files(
@@ -2061,18 +2047,19 @@ def require_replaceable(kind: str, path: str, storage: Any) -> None:
     fix = "choose another --%s." % ("html" if kind == "page" else "output")
     if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
         raise migration.SettingsError("%s is a link or a device, which is not replaced." % path, fix)
-    folder, name = path.rsplit("/", 1) if migration.is_s3(path) else os.path.split(path)
+    folder, name = os.path.split(path)
     try:
-        beginning = storage.folder(folder).read(name, 1000)
+        beginning = storage.folder(folder).read(name, BEGINNING_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise migration.SettingsError("%s is there, and cannot be read: %s." % (path, error.strerror), fix)
-    if (beginning.strip() or len(beginning) == 1000) and not BEGINNINGS[kind].match(beginning):
+    if (beginning.strip() or len(beginning) == BEGINNING_BYTES) and not BEGINNINGS[kind].match(beginning):
         text = "%s is there, and is no %s of an earlier verification: it is not replaced."
         raise migration.SettingsError(text % (path, kind), fix)
 
 
+BEGINNING_BYTES = 1000
 # Of each kind of file that a verification writes.
 BEGINNINGS = {
     # In S3 a name is taken by a line that says so.

@@ -224,7 +224,8 @@ SUMMARIES = {
     ],
 )
 def test_which_rollback_is_to_be_finished(rollbacks, runs, named):
-    checks = migration.check_unfinished_rollback([SUMMARIES[name] for name in rollbacks], "abc", lambda: runs)
+    left = migration.rollback_to_finish([SUMMARIES[name] for name in rollbacks], set("abc"), lambda: runs)
+    checks = migration.check_unfinished_rollback(left)
     assert [check.text for check in checks] == [
         "the rollback of these tables that began %s did not come to its end" % named
     ] * (named is not None)
@@ -233,9 +234,9 @@ def test_which_rollback_is_to_be_finished(rollbacks, runs, named):
 @pytest.mark.parametrize("there, named", [("a", False), ("ab", True)])
 def test_a_journal_that_is_not_there_any_more_is_not_to_be_finished(there, named):
     """As where a damaged one was moved out of the folder."""
-    left = migration.unfinished_rollback([SUMMARIES["killed"], SUMMARIES["a"]], there)
+    left = migration.unfinished_rollback([SUMMARIES["killed"], SUMMARIES["a"]], set(there))
     assert left is (SUMMARIES["killed"] if named else None)
-    assert migration.unfinished_rollback([SUMMARIES["killed"]], "") is SUMMARIES["killed"]
+    assert migration.unfinished_rollback([SUMMARIES["killed"]], set()) is SUMMARIES["killed"]
 
 
 def without(summary, *names):
