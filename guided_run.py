@@ -340,7 +340,7 @@ def wrapper_command(config, flags):
 
 def rehearse_on_embedded(argv, log):
     """Call this again as a command of the embedded DynamoDB."""
-    migration.announce("Rehearsal on an embedded DynamoDB with sample assets: no AWS account is used.")
+    migration.announce("Rehearsal on an embedded DynamoDB of its own with sample assets: no AWS account is used.")
     engine = [os.path.join(FOLDER, EMBEDDED_DYNAMODB), "--assets", str(SAMPLE_ASSETS), "--"]
     return call_again("rehearse", argv, log, engine)
 

@@ -362,7 +362,8 @@ class Parser(argparse.ArgumentParser):
             return "this script has no %s, which is a flag of the migration. " % theirs[0]
         near = [name for flag in flags for name in difflib.get_close_matches(flag, known, 1)]
         loose = message.partition("unrecognized arguments: ")[2]
-        near += ["--limit " + loose] if loose.isdigit() and "--limit" in known else []
+        takes_number = "--limit" in known and all(action.dest != "count" for action in self._actions)
+        near += ["--limit " + loose] if loose.isdigit() and takes_number else []
         if re.match(r"[^-\u2013\u2014].*\.json\Z", loose):
             if not os.path.exists(loose):
                 return "put a name that has blanks in quotes. "
@@ -4711,6 +4712,8 @@ def check_table(
             fix = "grant dynamodb:DescribeTable and what else the README's IAM policy lists."
             return None, [Check("error", "table %s: %s" % (name, error), fix)]
         fix = "check the network, the credentials, --endpoint-url and --region."
+        if settings.endpoint_url and isinstance(error, exceptions.EndpointConnectionError):
+            fix = "start what serves %s; `python local_dynamodb.py` does for sample assets." % settings.endpoint_url
         return None, [Check("error", "table %s: %s" % (name, error), fix + hint)]
     busy = ["%s is %s" % (index["IndexName"], index["IndexStatus"]) for index in busy_indexes(table)]
     if table["TableStatus"] != "ACTIVE" and not (table["TableStatus"] == "UPDATING" and busy):
@@ -5622,8 +5625,8 @@ def configure_logging(level: str, path: Optional[str]) -> None:
 
 def require_log(path: str) -> None:
     """Raises SettingsError where a log would be appended to another kind of file, such as a journal."""
-    # Of a device, which /dev/stderr names, who called this tool has chosen the file.
-    if not os.path.isfile(path) or os.path.abspath(path).startswith("/dev/"):
+    # Of a device, which /dev/stderr names, who called this tool has chosen the file. /dev/shm is a folder in memory.
+    if not os.path.isfile(path) or re.match("/dev/(?!shm/)", os.path.abspath(path)):
         return
     with open(path, "rb") as file:
         beginning = file.read(100000)  # that of an older log may have been cut off

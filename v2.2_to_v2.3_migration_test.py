@@ -373,13 +373,14 @@ def test(argv: Optional[List[str]]) -> int:
 
 
 def announce_plan(settings: Any, site: Any, proof: Proof) -> None:
-    database_id = proof.data.database_id
+    number, shapes, database_id = len(proof.assets), number_of_shapes(), proof.data.database_id
     rows = [
         ("mode", "TEST, only items of its own are created, changed and removed"),
         ("assets table", settings.assets_table_name),
         ("versions table", settings.asset_versions_table_name),
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),
-        ("test assets", "%d, under databaseId %s" % (len(proof.assets), database_id)),
+        ("test assets", "%d, one of each of %d shapes and %d more" % (number, shapes, number - shapes)),
+        ("under", "databaseId %s" % database_id),
         ("if killed", "this removes them: %s" % proof.data.removal),
     ]
     migration.announce("\nPlan:\n%s\n" % "\n".join("  %-15s %s" % row for row in rows))

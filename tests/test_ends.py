@@ -6,6 +6,8 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from test_operators_day import load_with_findings, migrated_ids, slow_run, summary_of, wait_until_some_are_done
@@ -72,6 +74,16 @@ def test_where_stderr_is_a_file_with_a_heading_the_log_may_go_there_too(tables):
         log.flush()
         status, _, _ = run(SCRIPT, *tables.flags, "--dry-run", "--log-file", "/dev/stderr", stderr=log)
     assert status == 0
+
+
+@linux_only
+def test_a_folder_in_memory_is_no_device(tables):
+    with tempfile.NamedTemporaryFile("w+", dir="/dev/shm") as journal:
+        journal.write("before images\n")
+        journal.flush()
+        status, _, error = run(SCRIPT, *tables.flags, "--dry-run", "--log-file", journal.name)
+        assert status == 2 and "is no log of this tool" in error
+        assert Path(journal.name).read_text() == "before images\n"
 
 
 @linux_only

@@ -539,6 +539,8 @@ def test_a_copied_test_configuration_is_led_to_its_endpoint(tables, capfd, answe
     text = outcome(capfd, main(*flags, "--endpoint-url", endpoint))
     assert endpoint in text
     assert "For tables in AWS, leave out endpoint_url" in text
+    started = "Fix: start what serves http://127.0.0.1:1; `python local_dynamodb.py` does for sample assets."
+    assert (started in text) == (not answering)
 
 
 # --------------------------------------------------------------------------------------

@@ -595,7 +595,7 @@ def test_the_engine_is_for_its_own_tables_only(guide, changed):
         (["rehearse", "config.json", "ten"], "'ten' is not a whole"),
         (["rehearse", "config.json", "0"], "'0' is not a whole"),
         (["rehearse", "config.json", "-3"], "-3"),
-        (["rehearse", "config.json", "3", "4"], "arguments: 4"),
+        (["rehearse", "config.json", "3", "4"], "arguments: 4\n  Fix: `--help` lists the flags."),
         (["rehearse", "config.json", "3", "--limit", "3"], "Both 3 and --limit 3"),
     ],
 )
