@@ -507,4 +507,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    migration.leave(main())

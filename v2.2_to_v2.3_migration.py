@@ -6407,9 +6407,15 @@ def python_name() -> str:
     return sys.executable
 
 
+def leave(status: int) -> None:
+    """End the process. A Ctrl-C from here on has nothing to stop, and would show a traceback of Python's own end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     return guarded(migrate, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

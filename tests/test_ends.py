@@ -18,6 +18,8 @@ from load_migration import load_script, migration
 SCRIPT = migration.__file__
 VERIFY = SCRIPT.replace(".py", "_verify.py")
 ROLLBACK = SCRIPT.replace(".py", "_rollback.py")
+TEST = SCRIPT.replace(".py", "_test.py")
+GUIDED = os.path.join(os.path.dirname(SCRIPT), "guided_run.py")
 linux_only = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="it needs /dev/full")
 
 
@@ -74,6 +76,13 @@ def test_where_stderr_is_a_file_with_a_heading_the_log_may_go_there_too(tables):
         log.flush()
         status, _, _ = run(SCRIPT, *tables.flags, "--dry-run", "--log-file", "/dev/stderr", stderr=log)
     assert status == 0
+
+
+@pytest.mark.parametrize("script", [SCRIPT, VERIFY, ROLLBACK, TEST, GUIDED])
+def test_ctrl_c_while_python_ends_shows_nothing(script):
+    late = "import atexit, os, runpy, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
+    status, _, error = run("-c", late + "; runpy.run_path(%r, run_name='__main__')" % script)
+    assert status == 2 and error.startswith("error: ") and "KeyboardInterrupt" not in error
 
 
 @linux_only
