@@ -263,7 +263,7 @@ def one_next_step(shown=True):
         step = migration.read_next(path)
         os.remove(path)
         if step and shown:
-            migration.announce(step.text)
+            migration.insist(step.text)
 
 
 def headline(text):

@@ -1381,13 +1381,19 @@ def credentials_error(message: str) -> MigrationError:
     return MigrationError("AWS does not accept the credentials: %s" % message.rstrip("."), fix)
 
 
+INSTALLATION = (
+    'run `pip install boto3`. Where pip refuses that ("externally-managed-environment"), make an environment first: '
+    "`python3 -m venv .venv && . .venv/bin/activate`."
+)
+
+
 def make_session(settings: Settings) -> Any:
     """A botocore session. Raises PreflightError where boto3 is missing, SettingsError where the profile is."""
     try:
         import botocore.exceptions
         import botocore.session
     except ImportError as error:
-        raise PreflightError("A Python package is missing: %s." % error, "run `pip install boto3`.")
+        raise PreflightError("A Python package is missing: %s." % error, INSTALLATION)
     try:
         session = botocore.session.Session(profile=settings.aws_profile)
         session.get_scoped_config()  # raises ProfileNotFound
@@ -1726,7 +1732,9 @@ def make_s3_client(session: Any, settings: Settings) -> Any:
 JOURNAL_KIND = "vams-v2.2-to-v2.3-migration"
 BEGINNING_OF_JOURNAL = ('{"journal":"%s"' % JOURNAL_KIND).encode()
 JOURNAL_LINES = (b'{"journal":', b'{"asset":{', b'{"claim":{', b'{"untouched":[', b'{"end":{')  # their beginnings
-IF_NO_JOURNAL = "If it is no journal of the migration, or there is no copy, move it out of its folder."
+IF_NO_JOURNAL = (
+    "If it is no journal of the migration, or there is no copy, leave it out of what you give."
+)
 JOURNAL_FORMAT = 2
 OBJECT_SUFFIX = ".jsonl.gz"
 OBJECT = "%08d" + OBJECT_SUFFIX  # of a journal in S3, by its number; they count from 1
@@ -5563,6 +5571,16 @@ def tell(text: str, level: Optional[int] = None) -> None:
         announce(text, level=level)
 
 
+def insist(text: str) -> None:
+    """Say what came of a run; where nobody reads stdout any more, as when Ctrl-C has ended `tee` too, on stderr, as all
+    that follows."""
+    try:
+        announce(text)
+    except OutputClosed:
+        show(redacted(text), sys.stderr)
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
 def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dict[str, Any]]:
     """The settings, and what was typed. The log is set up; if it was typed, it gets what is wrong with the settings."""
     typed = parsed(parser, argv)
@@ -6062,7 +6080,7 @@ def report_files(folder: Any, stem: str) -> Dict[str, str]:
 
 def tell_result(text: str, error: Optional[BaseException]) -> None:
     """Show the last screen, then raise what ended the run."""
-    tell(text)
+    insist(text)
     if error is not None:
         raise error
 
@@ -6216,7 +6234,7 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
             archived_only = tally.first_migrated and all(in_archive(key[1]) for key in tally.first_migrated)
             if archived_only and settings.asset_id is None:
                 live = shell_text(["--database-id", twin_database(tally.first_migrated[0][1])])
-                lines.append("               Archived assets only; %s looks at live ones." % live)
+                lines.append("               Archived assets only; %s looks at live ones, if it has any." % live)
     for title, codes in (
         ("Failures", FAILURES),
         ("Warnings", WARNINGS),
@@ -6239,7 +6257,8 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
 def where_names_are(settings: Settings) -> str:
     """What helps to find the right name of what was not found."""
     if settings.asset_id is None:
-        return "The application's list of databases shows the databaseIds."
+        names = "The application's list of databases shows the databaseIds."
+        return "%s If all assets of one are archived, add %s to it." % (names, ARCHIVED_SUFFIX)
     named = settings.database_id[0]
     twin = ("live" if in_archive(named) else "archived", one_name(twin_database(named)))
     return "An assetId is a key, not the asset's name. If the asset is %s, its databaseId is %s." % twin

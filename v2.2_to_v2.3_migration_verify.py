@@ -161,7 +161,7 @@ ERROR_TYPES = collections.OrderedDict(
         (
             "date_not_recognised",
             "Note: dateCreated has a form that the application may show as Invalid Date; an ISO date such as"
-            " 2025-07-01T10:00:00Z, set by hand, mends it.",
+            " 2025-07-01T10:00:00Z, set by hand, mends it, and a rollback then leaves that record.",
         ),
         ("shared_asset_id", "Note: the assetId is in several databases, each with a current version of its own."),
         ("archived_not_current", "Note: no version record of an archived asset is current; archiving may leave that."),
@@ -1041,7 +1041,8 @@ class Restoration:
             asset = {name: value for name, value in {**later.asset, **image.before}.items() if value is not None}
             if any(not migration.same(later.asset.get(name), value) for name, value in image.after.items()):
                 asset = image.asset  # users have edited it between the runs, which no rollback takes back
-            before = before._replace(asset=asset, owned=later.owned + before.owned)
+            given_back = later.given_back and before.given_back
+            before = Before(asset, later.owned + before.owned, given_back)
             self.migrated.execute("DELETE FROM migrated WHERE key = ?", (key,))
         if is_in_old_form(before.asset):
             return before

@@ -23,6 +23,7 @@ from load_migration import load_script, migration
 from sample_assets import sample_assets
 
 SCRIPT = migration.__file__
+GUIDED = os.path.join(os.path.dirname(SCRIPT), "guided_run.py")
 verify = load_script("v2.2_to_v2.3_migration_verify.py")
 
 
@@ -199,7 +200,7 @@ def test_archived_assets_are_called_so(tables, capfd):
     """Of ten assets in table order all may be; and a record that is not current says why."""
     archived = [asset("a%d" % number, "my db" + DELETED) for number in range(2)]
     tables.put(*archived, asset("a0", "my db"))
-    only_archived = "               Archived assets only; --database-id 'my db' looks at live ones.\n"
+    only_archived = "               Archived assets only; --database-id 'my db' looks at live ones, if it has any.\n"
     assert tables.migrate("--dry-run", "--database-id", "my db" + DELETED).status == 0
     shown = capfd.readouterr().out
     assert only_archived in shown.split("Result of the dry run:")[1]
@@ -401,9 +402,11 @@ def test_all_files_of_a_wrappers_run_share_the_time_of_its_log(tables, capfd):
 # --------------------------------------------------------------------------------------
 
 
-def slow_run(tables, *flags, **options):
+def slow_run(tables, *flags, wrapped=False, **options):
+    """The migration, or the wrapper, which logs and verifies too."""
+    script = [GUIDED, "migrate"] if wrapped else [SCRIPT]
     flags = ["--max-write-units", "20", "--batch-size", "5", *flags]
-    return subprocess.Popen([sys.executable, SCRIPT, *tables.flags, *flags], cwd=str(tables.folder), **options)
+    return subprocess.Popen([sys.executable, *script, *tables.flags, *flags], cwd=str(tables.folder), **options)
 
 
 def wait_until_some_are_done(tables, process):
@@ -499,14 +502,14 @@ def test_a_killed_run_has_reported_what_it_has_finished(tables):
 
 
 @pytest.mark.parametrize("from_here", ["The first changes", "\ndb01 / a", "\nResult:", "\n  report ", "\nNext: "])
-def test_once_a_run_has_begun_nobody_needs_to_read_what_came_of_it(tables, monkeypatch, from_here):
+def test_once_a_run_has_begun_nobody_needs_to_read_what_came_of_it(tables, monkeypatch, capfd, from_here):
     """`| head`: its status is that of the run."""
     tables.put(asset("a"))
     show, closed = migration.show, []
 
     def show_until(text, stream):
         closed.extend([True] * (from_here in text))
-        if closed:
+        if closed and stream is sys.stdout:
             raise migration.OutputClosed
         show(text, stream)
 
@@ -516,6 +519,24 @@ def test_once_a_run_has_begun_nobody_needs_to_read_what_came_of_it(tables, monke
     for script, argv in ((migration, ["--dry-run"]), (migration, []), (rollback, [*back, "--dry-run"]), (verify, back)):
         closed.clear()
         assert script.main([*argv, *([] if argv[2:] else tables.flags)]) == 0
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_came_of_a_run_is_seen_where_ctrl_c_ends_its_reader_too(tables, wrapped):
+    """`| tee`: the result and the next command come on stderr then, which is the terminal still."""
+    load_with_findings(tables)
+    reading, writing = os.pipe()
+    flags = {"stdin": subprocess.DEVNULL, "stdout": writing, "stderr": subprocess.PIPE}
+    process = slow_run(tables, wrapped=wrapped, **flags)
+    os.close(writing)
+    wait_until_some_are_done(tables, process)
+    os.close(reading)
+    process.send_signal(signal.SIGINT)
+    shown = process.communicate()[1].decode()
+    assert process.returncode == 130
+    for text in ("\n  stopped: ", "  migrated\n", "  report    reports", "\nNext: finish what is left:\n"):
+        assert shown.count(text) == 1, shown
+    assert "Nobody reads" not in shown and shown.splitlines()[-1].startswith(("python", "/", "./"))
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.EINVAL])

@@ -1962,6 +1962,20 @@ def test_an_asset_that_the_application_touched_is_in_the_journal_that_has_it(tab
     assert run(tables, "--restored", "--journal", journal, second).found == []
 
 
+def test_what_the_application_touched_and_was_migrated_again_is_not_restored(tables):
+    """The rollback between the two runs has left a record, so that its journal was not taken back whole."""
+    touched = asset("touched", currentVersion=None, currentVersionId="7", assetLocation=M(Key="t/", Bucket=BUCKET))
+    tables.put_records(record("touched", assetVersionId="7", **BY_ANN))
+    first = journal_of(tables, asset("a"), touched)
+    tables.put_records(record("a", comment="Corrected"))
+    assert roll_back(tables, first) == 1
+    second = tables.migrate("--database-id", "db01", "--asset-id", "touched").journal
+    for journals in ((first, second), (second,)):
+        result = run(tables, "--restored", "--journal", *journals)
+        assert ("db01", "touched", "not_restored", "Parent") in result.found
+        assert "made_in_v23" not in result.summary["notes"]
+
+
 def test_what_users_made_in_v23_before_the_first_run_needs_no_journal(tables):
     put_healthy(tables, "smoke", "unknown")
     tables.put_records(record("smoke", createdBy="ann", dateCreated="2025-01-02T03:04:05.123456"))

@@ -646,10 +646,7 @@ if __name__ == "__main__":
     print("stub " + os.path.basename(__file__))
     sys.exit(0)
 """
-MAIN = """
-if __name__ == "__main__":
-    sys.exit(main())
-"""
+MAIN = '\nif __name__ == "__main__":\n'
 
 # Stands in for the environment's Python: fast, and it never asks a package index.
 FAKE_PYTHON = """#!/bin/sh
@@ -668,9 +665,8 @@ class Folder:
             shutil.copy(str(PROJECT / name), str(path))
         (path / "requirements.txt").write_text("# nothing\n")
         for name in (MIGRATION, VERIFICATION):
-            source = (PROJECT / name).read_text()
-            assert source.endswith(MAIN)
-            (path / name).write_text(source[: -len(MAIN)] + "import json\n" + STUB)
+            source, _, _ = (PROJECT / name).read_text().partition(MAIN)
+            (path / name).write_text(source + "import json\n" + STUB)
 
     def config(self, name="my config.json", **settings):
         path = self.path / name
