@@ -29,7 +29,7 @@ try:
     import local_dynamodb
     from load_migration import load_script, migration
 except ModuleNotFoundError as missing:
-    if missing.name not in ("local_dynamodb", "load_migration", "sample_assets"):
+    if missing.name not in ("local_dynamodb", "load_migration"):
         raise
     sys.stderr.write("error: %s.py is missing.\n  Fix: keep all files of this tool in one folder.\n" % missing.name)
     sys.exit(2)
@@ -61,6 +61,9 @@ ENDPOINT_VARIABLE = "VAMS_LOCAL_ENDPOINT"
 def read_arguments(parser, argv):
     """Return the configuration's path, None without one, and the migration's settings, all as they were typed."""
     typed = migration.parsed(parser, argv)
+    place = typed.get("config_file") or ""
+    if "config" in typed and typed.get("count", "none is taken") is None and place.isdecimal():
+        typed.update(config_file=None, count=int(place))  # the only one left is the number
     for argument, flag in (("config_file", "config"), ("count", "limit")):
         value = typed.pop(argument, None)
         if value is not None and flag in typed:
@@ -438,12 +441,15 @@ def run_test_migration(argv):
     )
     parser.add_argument("count", metavar="limit", nargs="?", default=None, type=positive, help="assets (default: 10)")
     config_typed, typed = read_arguments(parser, argv)
+    if typed.get("limit") == 0:
+        raise migration.SettingsError("--limit 0 looks at no asset.", "give 1 or more.")
     log = start_log(typed)
     config, settings = read_settings(config_typed, DEFAULT_TEST_CONFIG, typed)
     if is_of_embedded(settings):
         if ENDPOINT_VARIABLE in os.environ:
             return rehearse_on_samples(config, typed, settings)
-        if config_typed is None or not answers(settings.endpoint_url):
+        as_shipped = config_typed is None and settings.endpoint_url == "http://localhost:%d" % local_dynamodb.SERVE_PORT
+        if as_shipped or not answers(settings.endpoint_url):
             return rehearse_on_embedded(argv, log)
     if needs_another_python(settings):
         return call_again("rehearse", argv, log)

@@ -7,6 +7,7 @@ verify = load_script("v2.2_to_v2.3_migration_verify.py")
 import importlib.util
 import os
 import sys
+import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MIGRATION = "v2.2_to_v2.3_migration.py"
@@ -33,11 +34,17 @@ def load_script(file_name):
             spec.loader.exec_module(module)
         except BaseException as error:
             del sys.modules[name]
-            if not isinstance(error, SyntaxError):
+            if not isinstance(error, (SyntaxError, NameError)):
                 raise
-            sys.stderr.write(BROKEN % (path, error.lineno, error.msg))
+            line = error.lineno if isinstance(error, SyntaxError) else line_of(error, path)
+            sys.stderr.write(BROKEN % (path, line, getattr(error, "msg", error)))
             sys.exit(2)
     return sys.modules[name]
+
+
+def line_of(error, path):
+    """The last line of this file that an error passed through."""
+    return [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == path][-1]
 
 
 migration = load_script(MIGRATION)

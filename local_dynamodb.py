@@ -36,7 +36,13 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
-from sample_assets import sample_assets
+try:
+    from sample_assets import sample_assets
+except ModuleNotFoundError as missing:
+    if missing.name != "sample_assets":
+        raise
+    sys.stderr.write("error: sample_assets.py is missing.\n  Fix: keep all files of this tool in one folder.\n")
+    sys.exit(2)
 
 # --- Configuration ---------------------------------------------------------------------------
 

@@ -352,6 +352,11 @@ class Parser(argparse.ArgumentParser):
             return "name the journals or their folder, such as --journal backups. "
         if "not allowed with" in message:
             return "give one of the two. "
+        loose = message.partition("unrecognized arguments: ")[2]
+        if loose.isspace():
+            return "a blank after the \\ at the end of a line is an argument of its own: delete it. "
+        if loose.lower() in ("true", "false"):
+            return "a flag such as --dry-run takes no value; the other way round it is --no-dry-run. "
         known = self._option_string_actions
         # A dash too few, or a long one, as a word processor makes it of two.
         wrong = [re.sub("^[-\u2013\u2014]+", "--", word) for word in message.split() if word.rstrip(":") not in known]
@@ -360,15 +365,25 @@ class Parser(argparse.ArgumentParser):
         theirs = [flag for flag in flags if flag in of_migration]
         if theirs:
             return "this script has no %s, which is a flag of the migration. " % theirs[0]
-        near = [name for flag in flags for name in difflib.get_close_matches(flag, known, 1)]
-        loose = message.partition("unrecognized arguments: ")[2]
-        takes_number = "--limit" in known and all(action.dest != "count" for action in self._actions)
-        near += ["--limit " + loose] if loose.isdigit() and takes_number else []
+        near = [name for flag in flags for name in difflib.get_close_matches(flag, known, 1, 0.65)]
+        places = {action.dest for action in self._actions}
+        near += ["--limit " + loose] if loose.isdigit() and "--limit" in known and "count" not in places else []
         if re.match(r"[^-\u2013\u2014].*\.json\Z", loose):
-            if not os.path.exists(loose):
-                return "put a name that has blanks in quotes. "
+            if "config_file" in places:
+                return "the configuration comes first, in quotes where it has blanks; a number of assets is --limit N. "
             near.append("--config " + shlex.quote(loose))
+            if not os.path.exists(loose):
+                return "did you mean %s? A name that has blanks goes in quotes. " % near[0]
         return "did you mean %s? " % near[0] if near else ""
+
+
+class Once(argparse.Action):
+    """A flag of which the last one would win, with another meaning for all that follows."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if hasattr(namespace, self.dest):
+            parser.error("%s is given twice: %s, %s" % (option_string, getattr(namespace, self.dest), values))
+        setattr(namespace, self.dest, values)
 
 
 def make_parser(description: str, keys: Iterable[str], examples: Sequence[str] = ()) -> Parser:
@@ -385,7 +400,7 @@ def make_parser(description: str, keys: Iterable[str], examples: Sequence[str] =
         else None,
     )
     parser.add_argument("--version", action="version", version=TOOL_VERSION)
-    parser.add_argument("--config", metavar="FILE", help="JSON configuration file")
+    parser.add_argument("--config", metavar="FILE", action=Once, help="JSON configuration file")
     for key in keys:
         setting = SETTINGS[key]
         if key == "dry_run":
@@ -488,7 +503,8 @@ def _checked(key: str, value: Any, source: str) -> Any:
     # bool is an int in Python, but `"limit": true` is a mistake.
     if not isinstance(value, setting.kind) or (setting.kind is int and isinstance(value, bool)):
         kind = {str: "text", int: "a whole number", bool: "true or false", list: "a list of texts"}[setting.kind]
-        raise SettingsError("%s in %s is %s." % (key, source, json.dumps(value)), "give %s." % kind)
+        quoted = ", without quotes" * (isinstance(value, str) and setting.kind in (int, bool))
+        raise SettingsError("%s in %s is %s." % (key, source, json.dumps(value)), "give %s%s." % (kind, quoted))
     if setting.kind is int and (value < setting.low or (setting.high is not None and value > setting.high)):
         bounds = "%s or more" % setting.low if setting.high is None else "%s to %s" % (setting.low, setting.high)
         raise SettingsError("%s in %s is %d." % (key, source, value), "give a whole number, %s." % bounds)
@@ -1378,11 +1394,14 @@ def credentials_error(message: str) -> MigrationError:
         fix = "run it on a terminal, or give it credentials that need no password while it runs."
     elif re.search("Signature (expired|not yet current)|request time", message):
         fix = "set the clock of this machine right, then run again."
+    elif message.startswith("Unable to locate credentials"):
+        fix = "sign in, or make a profile (`aws configure --profile NAME`) and give it: --profile NAME."
+        return MigrationError("There are no AWS credentials: %s" % message.rstrip("."), fix)
     return MigrationError("AWS does not accept the credentials: %s" % message.rstrip("."), fix)
 
 
 INSTALLATION = (
-    'run `pip install boto3`. Where pip refuses that ("externally-managed-environment"), make an environment first: '
+    "run `%s -m pip install boto3`. Where that is refused (externally-managed-environment), make an environment first: "
     "`python3 -m venv .venv && . .venv/bin/activate`."
 )
 
@@ -1393,7 +1412,7 @@ def make_session(settings: Settings) -> Any:
         import botocore.exceptions
         import botocore.session
     except ImportError as error:
-        raise PreflightError("A Python package is missing: %s." % error, INSTALLATION)
+        raise PreflightError("A Python package is missing: %s." % error, INSTALLATION % shell_text([sys.executable]))
     try:
         session = botocore.session.Session(profile=settings.aws_profile)
         session.get_scoped_config()  # raises ProfileNotFound
@@ -1443,7 +1462,9 @@ def make_client(session: Any, service: str, settings: Settings) -> Any:
     try:
         return session.create_client(service, endpoint_url=endpoint, config=config)
     except exceptions.NoRegionError:
-        raise SettingsError("No AWS region is set.", "give --region, or set one in the profile.")
+        raise SettingsError(
+            "No AWS region is set.", "give --region, or set one in the profile or in AWS_DEFAULT_REGION."
+        )
     except (exceptions.BotoCoreError, ValueError) as error:
         raise SettingsError("No client for %s: %s" % (service, error), "check --endpoint-url, --region and --profile.")
 
@@ -1732,9 +1753,7 @@ def make_s3_client(session: Any, settings: Settings) -> Any:
 JOURNAL_KIND = "vams-v2.2-to-v2.3-migration"
 BEGINNING_OF_JOURNAL = ('{"journal":"%s"' % JOURNAL_KIND).encode()
 JOURNAL_LINES = (b'{"journal":', b'{"asset":{', b'{"claim":{', b'{"untouched":[', b'{"end":{')  # their beginnings
-IF_NO_JOURNAL = (
-    "If it is no journal of the migration, or there is no copy, leave it out of what you give."
-)
+IF_NO_JOURNAL = "If it is no journal of the migration, or there is no copy, leave it out of what you give."
 JOURNAL_FORMAT = 2
 OBJECT_SUFFIX = ".jsonl.gz"
 OBJECT = "%08d" + OBJECT_SUFFIX  # of a journal in S3, by its number; they count from 1
@@ -5589,9 +5608,19 @@ def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dic
     values = read_config_file(typed.get("config"))
     settings = resolve_settings(CONFIG, values, typed, typed.get("config"))
     configure_logging(settings.log_level, settings.log_file)
+    warn_of_placeholders(settings, {**CONFIG, **values})
     if typed.get("dry_run") and {**CONFIG, **values}.get("dry_run"):
         del typed["dry_run"]  # said twice: without it the next command, which is to write, says --no-dry-run
     return settings, typed
+
+
+def warn_of_placeholders(settings: Settings, configured_values: Dict[str, Any]) -> None:
+    """Without a profile or a region of its own it may be another account that the environment's are for."""
+    for key in ("aws_profile", "aws_region") if is_aws(settings) else ():
+        value = configured_values.get(key)
+        if isinstance(value, str) and PLACEHOLDER.match(value) and getattr(settings, key) is None:
+            text = 'warning: %s still is %s, so the environment\'s own is used. If that is meant, make it "".'
+            LOG.warning(text, key, value)
 
 
 def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
@@ -5901,7 +5930,7 @@ def tables_text(settings: Settings, site: Site) -> str:
 def describe_scope(settings: Settings) -> str:
     scope = "all assets"
     if settings.limit is not None:
-        scope = "{:,} assets, in table order".format(settings.limit)
+        scope = counted(settings.limit, "asset") + ", in table order"
     if settings.database_id:
         scope += " of databaseId %s" % ", ".join(map(one_name, settings.database_id))
     if settings.asset_id is not None:

@@ -213,6 +213,28 @@ def test_what_is_not_set_names_the_file_and_the_placeholder(tmp_path, capsys):
     )
 
 
+def test_a_placeholder_in_the_way_to_another_account_is_named(tmp_path, capfd, monkeypatch):
+    """The environment's profile or region, which is used then, may be that of another account."""
+    monkeypatch.setattr(migration, "connect", lambda settings: pytest.skip("it goes on"))
+    path = tmp_path / "my.json"
+    names = {"aws_profile": "YOUR_AWS_PROFILE", "aws_region": "PROD_AWS_REGION"}
+    path.write_text(json.dumps({**names, **NEEDED}))
+    said = 'warning: %s still is %s, so the environment\'s own is used. If that is meant, make it "".\n'
+    for flags, warned in (
+        ([], list(names)),
+        (["--profile", "p"], ["aws_region"]),
+        (["--endpoint-url", "http://h"], []),
+    ):
+        with pytest.raises(pytest.skip.Exception):
+            migration.main(["--config", str(path), *flags])
+        assert capfd.readouterr().err == "".join(said % (key, names[key]) for key in warned)
+
+
+def test_two_configurations_are_refused(capsys):
+    assert migration.main(["--config", "a.json", "--config", "b.json"]) == 2
+    assert capsys.readouterr().err.startswith("error: --config is given twice: a.json, b.json\n  Fix: ")
+
+
 def test_limit_0_survives():
     assert resolved(limit=0).limit == 0 and resolved({"limit": 0}).limit == 0 and resolved().limit is None
 
@@ -228,7 +250,10 @@ def test_a_misspelt_flag_gets_its_nearest_name(capsys, tmp_path, monkeypatch):
         (["--xyzzy"], "`"),
         (["--limit", "ten"], "give a whole number, such as --limit 10. `"),
         (["there is.json"], "did you mean --config 'there is.json'? `"),
-        (["config.json"], "put a name that has blanks in quotes. `"),
+        (["config.json"], "did you mean --config config.json? A name that has blanks goes in quotes. `"),
+        ([" "], "a blank after the \\ at the end of a line is an argument of its own: delete it. `"),
+        (["--dry-run", "true"], "a flag such as --dry-run takes no value; the other way round it is --no-dry-run. `"),
+        (["--num-assets", "3"], "`"),
         (["\u2014config", "c.json"], "did you mean --config? `"),
         (["10"], "did you mean --limit 10? `"),
         (["--asset-bucket", "My Bucket"], "give it as `aws s3 ls` shows it: small letters, "),
@@ -303,7 +328,11 @@ DOCUMENT_CONFIG = {
     "edited, said",
     [
         ('"dry_run": false,', "Not set: "),  # as the document's JSON has it
-        ('"dry_run" False,', "v2.2_to_v2.3_migration.py cannot be read as Python, line "),
+        ('"dry_run" False,', "v2.2_to_v2.3_migration.py cannot be read as Python, line {line}"),
+        (
+            '"dry_run": no,',
+            "v2.2_to_v2.3_migration.py cannot be read as Python, line {line}: name 'no' is not defined.",
+        ),
     ],
 )
 def test_CONFIG_may_be_edited_as_a_configuration_file(tmp_path, edited, said):
@@ -317,6 +346,7 @@ def test_CONFIG_may_be_edited_as_a_configuration_file(tmp_path, edited, said):
     command = [sys.executable, str(tmp_path / "v2.2_to_v2.3_migration_verify.py")]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     errors = done.stderr.decode()
+    said = said.format(line=text[: text.index('"dry_run": False,')].count("\n") + 1)
     assert done.returncode == 2 and said in errors and "Fix: " in errors and "Traceback" not in errors
 
 

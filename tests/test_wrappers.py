@@ -559,6 +559,22 @@ def test_a_copy_of_the_test_configuration_gets_the_engine_unless_one_serves_ther
         assert guide.calls[1:] == [DRY, (MIGRATION, "--limit=5 --no-dry-run --yes"), VERIFIED]
 
 
+def test_a_number_beside_the_flag_for_the_configuration_is_the_limit(guide):
+    assert guide("rehearse", "--config", guide.config(), "5") == 0
+    assert guide.calls[0] == DRY
+
+
+def test_another_port_in_the_test_configuration_itself_is_used(guide, monkeypatch):
+    """Where nothing of it is changed, the rehearsal does not look at what may serve on its port."""
+    monkeypatch.setattr(guided_run, "answers", lambda endpoint: True)
+    default = guide.config(**EMBEDDED)
+    monkeypatch.setattr(guided_run, "DEFAULT_TEST_CONFIG", str(default))
+    assert guide("rehearse") == 0 and len(engine_of(guide)) == 1
+    guide.config(default.name, **{**EMBEDDED, "endpoint_url": "http://127.0.0.1:8001"})
+    assert guide("rehearse", "--limit", "5") == 0 and len(engine_of(guide)) == 1
+    assert guide.calls[1:] == [DRY, (MIGRATION, "--limit=5 --no-dry-run --yes"), VERIFIED]
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -597,6 +613,9 @@ def test_the_engine_is_for_its_own_tables_only(guide, changed):
         (["rehearse", "config.json", "-3"], "-3"),
         (["rehearse", "config.json", "3", "4"], "arguments: 4\n  Fix: `--help` lists the flags."),
         (["rehearse", "config.json", "3", "--limit", "3"], "Both 3 and --limit 3"),
+        (["rehearse", "--limit", "0"], "--limit 0 looks at no asset."),
+        (["rehearse", "--config", "config.json", "0"], "--limit 0 looks at no asset."),
+        (["migrate", "5", "config.json"], "the configuration comes first"),
     ],
 )
 def test_wrong_usage_names_a_remedy(guide, capsys, arguments, said):
@@ -822,7 +841,7 @@ DOCUMENTED = (  # in the user's document
 
 
 @pytest.mark.parametrize("helper", [None, "load_migration.py"])
-@pytest.mark.parametrize("script", [*DOCUMENTED[1:], ROLLBACK])
+@pytest.mark.parametrize("script", [*DOCUMENTED[1:], ROLLBACK, "local_dynamodb.py"])
 def test_copying_only_the_documented_files_is_answered_with_what_is_missing(tmp_path, script, helper):
     for name in filter(None, (*DOCUMENTED, script, helper)):
         shutil.copy(str(PROJECT / name), str(tmp_path))
