@@ -212,9 +212,12 @@ class Steps:
         command = [self.python, os.path.join(FOLDER, script), "--config", self.config]
         former = migration.read_next(self.next_step)
         migration.write_next(self.next_step, None)
-        status = local_dynamodb.run_command(command + migration.flag_words(flags), self.environment)
-        self.status = self.status or status
+        signals = []
+        status = local_dynamodb.run_command(command + migration.flag_words(flags), self.environment, signals)
         said = migration.read_next(self.next_step)
+        if signals and status == migration.EXIT_FAILED_ASSETS and not said:
+            status = migration.EXIT_INTERRUPTED  # while Python began, which then knows no better
+        self.status = self.status or status
         killed = status > 128 and status != migration.EXIT_INTERRUPTED
         if killed:
             text = "\nerror: %s was killed, by signal %d.\n  Fix: see what did that, such as a lack of memory."
@@ -257,16 +260,15 @@ def has_journals(storage, settings):
 @contextlib.contextmanager
 def one_next_step(shown=True):
     """The file for the next step; what it holds at the end is the last that is shown."""
-    descriptor, path = tempfile.mkstemp()
-    os.close(descriptor)
-    migration.write_next(path, None)
-    try:
-        yield path
-    finally:
-        step = migration.read_next(path)
-        os.remove(path)
-        if step and shown:
-            migration.insist(step.text)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "next")
+        migration.write_next(path, None)
+        try:
+            yield path
+        finally:
+            step = migration.read_next(path)
+            if step and shown:
+                migration.insist(step.text)
 
 
 def headline(text):

@@ -647,11 +647,14 @@ def _run_command(engine, command):
         return EXIT_USAGE
 
 
-def run_command(command, environment=None):
-    """Run a command to its end, whatever asks us to end: it is told too. Return its exit status."""
+def run_command(command, environment=None, signals=None):
+    """Run a command to its end, whatever asks us to end: it is told too. Return its exit status.
+    signals: a list, which gets the numbers of those that asked."""
     processes, early = [], []
 
     def pass_on(signum, frame):
+        if signals is not None:
+            signals.append(signum)
         for process in processes:
             _pass_on(process, signum)
         if not processes:

@@ -6382,9 +6382,10 @@ def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> No
 
 def write_next(path: str, step: Optional[NextStep]) -> None:
     """Leave the next step, or that there is none, in the file that NEXT_VARIABLE names, in the place of an earlier
-    one."""
-    with open(path, "w", encoding="utf-8") as file:
+    one, which a Ctrl-C in between leaves whole."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
         json.dump(step, file)
+    os.replace(path + ".new", path)
 
 
 def read_next(path: str) -> Optional[NextStep]:

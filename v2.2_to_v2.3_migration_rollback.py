@@ -1662,7 +1662,10 @@ def next_step(
     if summary["other_buckets"]:
         return next_step_of_other_bucket(summary["other_buckets"][0], typed)
     if of_other_table:
-        return of_other_table
+        step, script, flags = of_other_table
+        if summary["codes"].get("record_stays"):
+            step = LOOK_AT_RECORDS + step
+        return step, script, flags
     flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True, "html": True}
     return "; ".join(what_to_see(summary)), migration.VERIFICATION_SCRIPT, flags
 
@@ -1672,6 +1675,13 @@ def next_step_of_other_bucket(bucket: str, typed: Dict[str, Any]) -> Tuple[str, 
     step = "take back what was migrated with the bucket %s, if that is to go too; if it is the right one, migrate again"
     flags = {**migration.connection_of(typed), "asset_bucket_name": bucket, "dry_run": True}
     return step % bucket + " with it", SCRIPT, {**flags, "journal": typed["journal"]}
+
+
+# Which asset relies on which of the tables is not in the assets table.
+LOOK_AT_RECORDS = (
+    "look at each record_stays of the report: where the asset that needs the record was migrated with the other table,"
+    " delete it by hand; then "
+)
 
 
 def next_step_of_other_table(

@@ -616,6 +616,14 @@ def test_signal_is_passed_on_and_the_command_is_awaited(start, number):
     assert not listens(port)
 
 
+@posix_only
+def test_who_runs_a_command_learns_of_the_signals_meanwhile():
+    signals = []
+    code = "import os, signal; os.kill(os.getppid(), signal.SIGTERM)"
+    local_dynamodb.run_command([sys.executable, "-c", code], None, signals)
+    assert signals == [signal.SIGTERM]
+
+
 ASK_ENGINE = """
 import os, urllib.error, urllib.request
 try:

@@ -81,7 +81,7 @@ class Guide:
         path.write_text(json.dumps({**NAMES, **settings}))
         return path
 
-    def run_command(self, command, environment=None):
+    def run_command(self, command, environment=None, signals=None):
         self.environments.append(environment)
         self.commands.append(command if "--" in command else command[:4] + joined(command[4:]))
         script = os.path.basename(command[1])
@@ -254,7 +254,7 @@ def test_the_verification_is_a_question(guide, answer, steps):
 def test_the_last_line_is_the_only_next_step(guide, capsys, answer):
     """That of the last step that ran, after all questions and notes."""
 
-    def run_command(command, environment=None):
+    def run_command(command, environment=None, signals=None):
         leave_next(environment, "\nNext:\nafter %s" % os.path.basename(command[1]), MIGRATION, {})
         return 0
 
@@ -424,7 +424,7 @@ def test_a_run_that_an_error_stopped_is_not_verified(guide, capsys, command):
     config = guide.config()
     write = guide.run_command
 
-    def run_command(command, environment=None):
+    def run_command(command, environment=None, signals=None):
         status = write(command, environment)
         if "--dry-run" in command:
             leave_next(environment, "\nNext: migrate:\nits command", MIGRATION, {})
@@ -436,6 +436,35 @@ def test_a_run_that_an_error_stopped_is_not_verified(guide, capsys, command):
     assert guide(command, config, "--yes") == 1
     assert VERIFICATION not in dict(guide.calls)
     assert capsys.readouterr().out.splitlines()[-1] == guided_run.TYPE_AGAIN.text.strip()
+
+
+def test_a_step_that_ctrl_c_ended_before_it_began_leaves_what_the_one_before_has_said(guide, capsys):
+    """Python then ends with status 1, and there is no `Fix:`."""
+
+    def run_command(command, environment=None, signals=None):
+        if command[1].endswith(VERIFICATION):
+            signals.append(signal.SIGINT)
+            return 1
+        leave_next(environment, "\nNext: verify:\nits command", VERIFICATION, {})
+        return 0
+
+    local_dynamodb.run_command = run_command  # of the fixture's patch
+    assert guide("migrate", guide.config(), "--yes") == 130
+    assert capsys.readouterr().out.splitlines()[-1] == "its command"
+
+
+def test_a_next_step_that_ctrl_c_cut_off_leaves_the_one_before(tmp_path, monkeypatch):
+    path = str(tmp_path / "next")
+    migration.write_next(path, migration.NextStep("first", None, {}))
+
+    def interrupted(step, file):
+        file.write("[")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(migration.json, "dump", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        migration.write_next(path, None)
+    assert migration.read_next(path).text == "first"
 
 
 def test_that_a_step_was_killed_is_said_for_it_could_not(guide, capsys):
