@@ -585,7 +585,7 @@ def restored_problems(key: Key, before: "Before", asset: Optional[Item], twin: O
     finding = functools.partial(Problem, key[1], key[2])
     problems = []
     # A repair found it migrated, and the run that had migrated it, which is not given, was taken back too.
-    taken_back_further = is_in_old_form(asset) and not any(name in before.asset for name in migration.REMOVED_FIELDS)
+    taken_back_further = is_in_old_form(asset) and not is_to_migrate(before.asset)
     stays = is_in_old_form(before.asset) and not is_in_old_form(asset)
     still = "The asset is still migrated; no rollback has come to it, or users have changed it: " if stays else ""
     then = "; it is in the old form, in which users may have edited it" if is_in_old_form(asset) else ""
@@ -942,6 +942,21 @@ class Before(NamedTuple):
     given_back: bool  # by a rollback, so that where it is migrated, another run has done that
 
 
+def was_as_before(image: Any, asset: Item) -> bool:
+    """Whether an asset, when a later run came to it, still had what the image's run removed, other than what the
+    application removes where it comes first: so that run had been taken back, or had never come to change it."""
+    removed = {*migration.REMOVED_FIELDS}.intersection(image.plan.remove_attributes) - {"currentVersion", "versions"}
+    return bool(removed) and all(migration.same(asset.get(name), image.asset[name]) for name in removed)
+
+
+def before_both(image: Any, later: Before) -> Before:
+    """What an asset was before the image's run, where a later one found it in the new form."""
+    asset = {name: value for name, value in {**later.asset, **image.before}.items() if value is not None}
+    if any(not migration.same(later.asset.get(name), value) for name, value in image.after.items()):
+        asset = image.asset  # users have edited it between the runs, which no rollback takes back
+    return Before(asset, later.owned + list(image.before), later.given_back and image.given_back)
+
+
 class Restoration:
     """The passes after a rollback: which assets are migrated now; what was before, beside what is stored; which version
     records are left; and whose the assets are that are migrated, and in no journal."""
@@ -1038,11 +1053,7 @@ class Restoration:
         before = Before(image.asset, list(image.before), image.given_back)
         if row is not None:
             later = Before(*json.loads(row[0]))
-            asset = {name: value for name, value in {**later.asset, **image.before}.items() if value is not None}
-            if any(not migration.same(later.asset.get(name), value) for name, value in image.after.items()):
-                asset = image.asset  # users have edited it between the runs, which no rollback takes back
-            given_back = later.given_back and before.given_back
-            before = Before(asset, later.owned + before.owned, given_back)
+            before = later if was_as_before(image, later.asset) else before_both(image, later)
             self.migrated.execute("DELETE FROM migrated WHERE key = ?", (key,))
         if is_in_old_form(before.asset):
             return before
@@ -1057,7 +1068,10 @@ class Restoration:
         # Where users have gone on from it, its older records are its history.
         version_id = None if asset is None or is_in_old_form(asset) else migration.version_id_of(asset)
         again = before and asset and before.given_back and is_to_migrate(before.asset) and not is_to_migrate(asset)
-        if before and not again:
+        if before and again and not is_in_old_form(before.asset):  # its record is that of before, and tells nothing
+            self.new_ones.discard(key[1:])
+            self.still_migrated.add(key[1:])
+        elif before and not again:
             self.tally.images += 1
             if is_to_migrate(before.asset):
                 self.new_ones.discard(key[1:])

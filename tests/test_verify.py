@@ -1755,6 +1755,15 @@ def test_a_date_that_a_person_set_right_is_no_problem(tables):
         assert [row for row in result.found if row[2] != "date_not_recognised"] == found
 
 
+def test_an_asset_without_a_field_that_is_removed_is_compared_after_a_rollback(tables):
+    journal = journal_of(tables, asset("a", **dict.fromkeys(migration.REMOVED_FIELDS)))
+    assert roll_back(tables, journal) == 0
+    assert run(tables, "--restored", "--journal", journal).found == []
+    tables.put(changed(tables.asset("db01", "a"), {"assetLocation": S("elsewhere")}))
+    result = run(tables, "--restored", "--journal", journal)
+    assert result.found == [("db01", "a", "not_restored", "assetLocation")]
+
+
 @pytest.mark.parametrize("how", ["preview", "version"])
 def test_an_asset_that_was_edited_between_two_runs_was_not_taken_back(tables, how):
     """Its later run, a repair, was; the earlier one tells what it was in v2.2."""
@@ -1974,6 +1983,47 @@ def test_what_the_application_touched_and_was_migrated_again_is_not_restored(tab
         result = run(tables, "--restored", "--journal", *journals)
         assert ("db01", "touched", "not_restored", "Parent") in result.found
         assert "made_in_v23" not in result.summary["notes"]
+
+
+def put_touched(tables, *others):
+    """An asset that the application has touched, with its version record, and others."""
+    tables.put(asset("a", currentVersion=None, versions=None, currentVersionId="1"), *others)
+    tables.put_records(record("a", assetVersionId="1", **BY_ANN))
+
+
+def test_what_the_application_touched_and_a_lost_run_migrated_again_is_still_migrated(tables):
+    """Its version record, which is that of before, says nothing of that."""
+    put_touched(tables, asset("b"))
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    assert roll_back(tables, "backups") == 0
+    tables.migrate("--database-id", "db01", "--asset-id", "a")  # its journal and reports are elsewhere
+    assert roll_back(tables, "backups") == 1
+    result = run(tables, "--restored", "--journal", "backups")
+    assert result.summary["notes"] == {"still_migrated": 1}
+    assert verify.verdict(result.summary)[0] == "VERIFIED IN PART"
+
+
+def test_what_the_application_touched_and_users_edited_before_the_next_run_is_back(tables, monkeypatch):
+    """The run before was taken back, or killed before it had changed the asset."""
+    put_touched(tables, asset("b"))
+    first = tables.migrate().journal
+    left = tables.asset("db01", "b")
+    tables.put(changed(left, {"previewLocation": M(Key="x", Bucket=BUCKET)}))
+    assert roll_back(tables, first) == 1  # b stays
+    with monkeypatch.context() as patch:
+        before_first(patch, "UPDATE", lambda: tables.client.nothing())
+        with pytest.raises(AttributeError):
+            tables.migrate("--database-id", "db01", "--asset-id", "a")
+    journals = sorted(tables.folder.glob("run-*/backups/*.jsonl"))
+    for journal in set(journals) - {first}:  # as after kill -9
+        lines = [line for line in journal.read_text().splitlines(True) if not line.startswith('{"end"')]
+        journal.write_text("".join(lines))
+    tables.put(changed(tables.asset("db01", "a"), {"previewLocation": M(Key="a/other.png")}))
+    before = tables.asset("db01", "a")
+    journals.append(tables.migrate().journal)
+    tables.put(left)
+    assert len(journals) == 3 and roll_back(tables, *journals) == 0 and tables.asset("db01", "a") == before
+    assert run(tables, "--restored", "--journal", *journals).found == []
 
 
 def test_what_users_made_in_v23_before_the_first_run_needs_no_journal(tables):
