@@ -78,6 +78,9 @@ def find_config(typed, default):
     path = os.path.join(FOLDER, default) if typed is None else typed
     if not os.path.isfile(path):
         fix = "copy %s, fill in your values and name the copy." % os.path.join(FOLDER, DEFAULT_CONFIG)
+        beside = os.path.join(FOLDER, path)
+        if os.path.isfile(beside):
+            fix = "paths are relative to the folder where you stand: give %s." % migration.shell_text([beside])
         if path.isdigit():
             fix = "a number of assets comes after the configuration file; without one give --limit %s." % path
         raise migration.SettingsError("The configuration file %s was not found." % shlex.quote(path), fix)
@@ -265,6 +268,9 @@ def one_next_step(shown=True):
         migration.write_next(path, None)
         try:
             yield path
+        except migration.OutputClosed:
+            migration.divert_output()
+            raise
         finally:
             step = migration.read_next(path)
             if step and shown:

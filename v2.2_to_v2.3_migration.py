@@ -70,7 +70,7 @@ USER_AGENT = "vams-migration/%s" % TOOL_VERSION
 
 # Your values, if you edit them here: any key of the table "Settings" in the README. A configuration file (--config)
 # and then the flags override them. A placeholder left in (YOUR_..., PROD_...) counts as unset.
-true, false, null = True, False, None  # for what is copied from a configuration file
+true, false, null, none = True, False, None, None  # for what is copied from a configuration file, or typed so
 CONFIG = {
     # Source table
     "assets_table_name": "YOUR_ASSETS_TABLE_NAME",
@@ -5596,8 +5596,13 @@ def insist(text: str) -> None:
     try:
         announce(text)
     except OutputClosed:
+        divert_output()
         show(redacted(text), sys.stderr)
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+def divert_output() -> None:
+    """What goes to stdout comes on stderr from now on."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dict[str, Any]]:

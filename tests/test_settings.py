@@ -328,6 +328,7 @@ DOCUMENT_CONFIG = {
     "edited, said",
     [
         ('"dry_run": false,', "Not set: "),  # as the document's JSON has it
+        ('"dry_run": false, "aws_profile": none,', "Not set: "),
         ('"dry_run" False,', "v2.2_to_v2.3_migration.py cannot be read as Python, line {line}"),
         (
             '"dry_run": no,',

@@ -276,6 +276,26 @@ def test_the_last_line_is_the_only_next_step(guide, capsys, answer):
     assert shown.splitlines()[-1].endswith("/my config.json'" if answer is True else MIGRATION)
 
 
+def test_the_next_step_is_seen_where_the_reader_is_found_gone_before_the_next_one(guide, monkeypatch, capsys):
+    diverted, show = [], migration.show
+
+    def show_but_the_headline(text, stream):
+        if "=== Verification" in text:
+            raise migration.OutputClosed
+        show("%s %s" % (len(diverted), text), stream)
+
+    def run_command(command, environment=None, signals=None):
+        leave_next(environment, "Next: verify", VERIFICATION, {})
+        return 0
+
+    local_dynamodb.run_command = run_command  # of the fixture's patch
+    monkeypatch.setattr(migration, "show", show_but_the_headline)
+    monkeypatch.setattr(migration, "divert_output", lambda: diverted.append(True))
+    guide.answers = [True]
+    assert guide("migrate", guide.config()) == 130
+    assert capsys.readouterr().out == "1 Next: verify\n"
+
+
 def test_yes_asks_nothing(guide):
     assert guide("migrate", guide.config(), "--yes") == 0
     assert guide("migrate", guide.config(yes=True)) == 0
@@ -586,6 +606,14 @@ def test_a_copy_of_the_test_configuration_gets_the_engine_unless_one_serves_ther
         assert guide("rehearse", config, 5) == 0
         assert len(engine_of(guide)) == 1
         assert guide.calls[1:] == [DRY, (MIGRATION, "--limit=5 --no-dry-run --yes"), VERIFIED]
+
+
+def test_a_configuration_beside_the_wrapper_is_led_to(guide, monkeypatch, capsys):
+    monkeypatch.setattr(guided_run, "FOLDER", str(guide.folder / "tool"))
+    (guide.folder / "tool").mkdir()
+    beside = guide.config("tool/my.json")
+    assert guide("migrate", "my.json") == 2
+    assert capsys.readouterr().err.endswith("relative to the folder where you stand: give %s.\n" % beside)
 
 
 def test_a_number_beside_the_flag_for_the_configuration_is_the_limit(guide):
