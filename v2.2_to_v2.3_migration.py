@@ -4430,7 +4430,7 @@ def check_unfinished_rollback(left: Optional[Dict[str, Any]]) -> List[Check]:
     if left is None:
         return []
     text = "the rollback of these tables that began %s did not come to its end" % left.get("started", "")
-    fix = "to go back, type its command again. To migrate, do so first if users have edited assets since; else go on."
+    fix = "to go back, type its command again. To migrate, finish it first if users edited assets since; else go on."
     return [Check("warning", text, fix)]
 
 
@@ -6382,7 +6382,7 @@ def announce_next(step: str, script: Optional[str], flags: Dict[str, Any]) -> No
     if NEXT_VARIABLE in os.environ:
         write_next(os.environ[NEXT_VARIABLE], NextStep(text, script, flags))
     else:
-        tell(text)
+        insist(text)
 
 
 def write_next(path: str, step: Optional[NextStep]) -> None:
