@@ -263,18 +263,21 @@ def has_journals(storage, settings):
 @contextlib.contextmanager
 def one_next_step(shown=True):
     """The file for the next step; what it holds at the end is the last that is shown."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "next")
-        migration.write_next(path, None)
-        try:
-            yield path
-        except migration.OutputClosed:
-            migration.divert_output()
-            raise
-        finally:
-            step = migration.read_next(path)
-            if step and shown:
-                migration.insist(step.text)
+    descriptor, path = tempfile.mkstemp()
+    os.close(descriptor)
+    migration.write_next(path, None)
+    try:
+        yield path
+    except migration.OutputClosed:
+        migration.divert_output()
+        raise
+    finally:
+        step = migration.read_next(path)
+        for name in (path, path + ".new"):  # the latter where a step was ended while it wrote
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(name)
+        if step and shown:
+            migration.insist(step.text)
 
 
 def headline(text):

@@ -222,7 +222,7 @@ def botocore_errors():
         (aws_says("SignatureDoesNotMatch", "Signature expired: 20260101T000000Z is now earlier than"), "clock"),
         (aws_says("InvalidSignatureException", "The request signature we calculated does not match"), "sign in again"),
         (aws_says("ExpiredTokenException", "The security token included in the request is expired"), "sign in again"),
-        (exceptions.NoCredentialsError(), "sign in again"),
+        (exceptions.NoCredentialsError(), "aws configure --profile NAME"),
     ]
 
 
@@ -230,7 +230,9 @@ def botocore_errors():
 def test_errors_of_credentials_name_their_remedy(number):
     error, remedy = botocore_errors()[number]
     explained = raised(error)
-    assert explained.cause.startswith("AWS does not accept the credentials: ") and remedy in explained.fix
+    none = "aws configure" in remedy
+    cause = "There are no AWS credentials: " if none else "AWS does not accept the credentials: "
+    assert explained.cause.startswith(cause) and remedy in explained.fix
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), TypeError("a bug"), KeyError("a bug")])
