@@ -61,9 +61,8 @@ ENDPOINT_VARIABLE = "VAMS_LOCAL_ENDPOINT"
 def read_arguments(parser, argv):
     """Return the configuration's path, None without one, and the migration's settings, all as they were typed."""
     typed = migration.parsed(parser, argv)
-    place = typed.get("config_file") or ""
-    if "config" in typed and typed.get("count", "none is taken") is None and place.isdecimal():
-        typed.update(config_file=None, count=int(place))  # the only one left is the number
+    if "config" in typed and "count" in typed and typed["count"] is None and (typed["config_file"] or "").isdecimal():
+        typed.update(config_file=None, count=int(typed["config_file"]))
     for argument, flag in (("config_file", "config"), ("count", "limit")):
         value = typed.pop(argument, None)
         if value is not None and flag in typed:
@@ -79,10 +78,10 @@ def find_config(typed, default):
     if not os.path.isfile(path):
         fix = "copy %s, fill in your values and name the copy." % os.path.join(FOLDER, DEFAULT_CONFIG)
         beside = os.path.join(FOLDER, path)
-        if os.path.isfile(beside):
-            fix = "paths are relative to the folder where you stand: give %s." % migration.shell_text([beside])
         if path.isdigit():
             fix = "a number of assets comes after the configuration file; without one give --limit %s." % path
+        elif os.path.isfile(beside):
+            fix = "paths are relative to the folder where you stand: give %s." % migration.shell_text([beside])
         raise migration.SettingsError("The configuration file %s was not found." % shlex.quote(path), fix)
     return path
 

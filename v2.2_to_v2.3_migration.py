@@ -5486,7 +5486,7 @@ def show(text: str, stream: Any) -> None:
         stream.flush()  # what it still holds of the text goes nowhere
         show("error: The output cannot be written: %s. What is left of it comes here." % error.strerror, sys.stderr)
         show(text, sys.stderr)
-        os.dup2(sys.stderr.fileno(), stream.fileno())
+        divert_output()
 
 
 class Console(logging.StreamHandler):
@@ -5585,7 +5585,7 @@ def announce(text: str, stream: Any = None, level: Optional[int] = None) -> None
 
 
 def tell(text: str, level: Optional[int] = None) -> None:
-    """Say what came of a run, as announce does. That nobody reads it changes nothing of what was done."""
+    """Say something of a run on its way, as announce does. That nobody reads it changes nothing of what is done."""
     with contextlib.suppress(OutputClosed):
         announce(text, level=level)
 
@@ -5613,8 +5613,9 @@ def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dic
     values = read_config_file(typed.get("config"))
     settings = resolve_settings(CONFIG, values, typed, typed.get("config"))
     configure_logging(settings.log_level, settings.log_file)
-    warn_of_placeholders(settings, {**CONFIG, **values})
-    if typed.get("dry_run") and {**CONFIG, **values}.get("dry_run"):
+    configured_values = {**CONFIG, **values}
+    warn_of_placeholders(settings, configured_values)
+    if typed.get("dry_run") and configured_values.get("dry_run"):
         del typed["dry_run"]  # said twice: without it the next command, which is to write, says --no-dry-run
     return settings, typed
 

@@ -49,7 +49,7 @@ import os
 import re
 import sys
 import threading
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 try:
     from load_migration import load_script, migration
@@ -644,6 +644,11 @@ class Told(NamedTuple):
     is_void: bool  # its run was taken back
 
 
+def removed_by(image: Any) -> Set[str]:
+    """The fields that an image's run removed, other than those that the application removes where it comes first."""
+    return {*migration.REMOVED_FIELDS}.intersection(image.plan.remove_attributes) - {"currentVersion", "versions"}
+
+
 class Verification:
     """The three passes. Each has its pages and a coroutine for an item of them."""
 
@@ -819,12 +824,8 @@ class Verification:
 
     def was_migrated_by(self, image: Any) -> bool:
         """Whether the newest run on an asset, which made no version record, found it as an image's run left it: without
-        a field that this removed, other than those that the application removes where it comes first."""
-        removed = {*migration.REMOVED_FIELDS}.intersection(image.plan.remove_attributes) - {
-            "currentVersion",
-            "versions",
-        }
-        return not all(self.legacy_left.has([*image.key[1:], name]) for name in removed or ("",))
+        a field that this removed."""
+        return not all(self.legacy_left.has([*image.key[1:], name]) for name in removed_by(image) or ("",))
 
     async def verify_image(self, run: Any, image: Any) -> None:
         self.tally.any_image = True
@@ -943,9 +944,9 @@ class Before(NamedTuple):
 
 
 def was_as_before(image: Any, asset: Item) -> bool:
-    """Whether an asset, when a later run came to it, still had what the image's run removed, other than what the
-    application removes where it comes first: so that run had been taken back, or had never come to change it."""
-    removed = {*migration.REMOVED_FIELDS}.intersection(image.plan.remove_attributes) - {"currentVersion", "versions"}
+    """Whether an asset, when a later run came to it, still had what the image's run removed: so that run had been taken
+    back, or had never come to change it."""
+    removed = removed_by(image)
     return bool(removed) and all(migration.same(asset.get(name), image.asset[name]) for name in removed)
 
 

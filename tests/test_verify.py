@@ -54,6 +54,11 @@ def run(tables, *flags):
     )
 
 
+def cut_off_end(journal):
+    """As kill -9 leaves it: without its last line."""
+    journal.write_text("".join(journal.read_text().splitlines(True)[:-1]))
+
+
 def put_healthy(tables, *asset_ids):
     tables.put(*map(migrated, asset_ids))
     tables.put_records(*map(record, asset_ids))
@@ -1199,7 +1204,7 @@ def test_where_a_journal_is_missing_it_is_verified_in_part_and_what_users_made_n
         assert (result.status, verify.verdict(result.summary)[0]) == (0, verdict), flags
         assert {name: result.summary["notes"].get(name) for name in notes} == notes
         assert [row for row in result.found if row[2] != "shared_asset_id"] == (both_parts if notes else [])
-    second.write_text("".join(second.read_text().splitlines(True)[:-1]))  # as after kill -9
+    cut_off_end(second)
     capsys.readouterr()
     assert run(tables, "--journal", second).summary["notes"]["no_before_image"] == 1
     assert "INTERRUPTED" in capsys.readouterr().out.split("Problems:")[1]
@@ -2015,9 +2020,7 @@ def test_what_the_application_touched_and_users_edited_before_the_next_run_is_ba
         with pytest.raises(AttributeError):
             tables.migrate("--database-id", "db01", "--asset-id", "a")
     journals = sorted(tables.folder.glob("run-*/backups/*.jsonl"))
-    for journal in set(journals) - {first}:  # as after kill -9
-        lines = [line for line in journal.read_text().splitlines(True) if not line.startswith('{"end"')]
-        journal.write_text("".join(lines))
+    cut_off_end(next(journal for journal in journals if journal != first))
     tables.put(changed(tables.asset("db01", "a"), {"previewLocation": M(Key="a/other.png")}))
     before = tables.asset("db01", "a")
     journals.append(tables.migrate().journal)
@@ -2126,7 +2129,7 @@ def test_a_repair_that_was_killed_before_its_write_is_left_to_do(tables, monkeyp
             tables.migrate("--repair")
     second = max(tables.folder.glob("run-*/backups/*.jsonl"), key=lambda path: path.stat().st_mtime)
     assert second != first
-    second.write_text("".join(second.read_text().splitlines(True)[:-1]))  # as after kill -9
+    cut_off_end(second)
     assert run(tables, "--journal", first, second).found == [("db01", "a", "to_do", "isDistributable")]
 
 
@@ -2451,14 +2454,19 @@ def test_verified_by_a_copy_of_a_journal_the_next_one_lies_where_the_others_do(t
     assert capsys.readouterr().out.splitlines()[-1].endswith(" --journal-dir copies")
 
 
-def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tables, capsys):
-    """By a typing error; what the three scripts say then ends where all is right."""
+def another_versions_table(tables):
+    """Make it; its name, and the flags with the right one, which is in a configuration, and with it."""
     others = "others-%s" % tables.versions
     local_dynamodb.create_tables(tables.client, "unused-%s" % tables.assets, others)
-    tables.put(asset("a1"), asset("a2"))
     (tables.folder / "c.json").write_text(json.dumps({"asset_versions_table_name": tables.versions}))
     flags = ["--config", "c.json", *without(tables.flags, "--asset-versions-table")]
-    wrong = [*flags, "--asset-versions-table", others]
+    return others, flags, [*flags, "--asset-versions-table", others]
+
+
+def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tables, capsys):
+    """By a typing error; what the three scripts say then ends where all is right."""
+    tables.put(asset("a1"), asset("a2"))
+    others, flags, wrong = another_versions_table(tables)
     assert migration.main([*wrong, "--journal-dir", "backups", "--limit", "1"]) == 0
     step = NEXT % "see which asset versions table is the right one, %s or %s, which an earlier run had (journal "
     step %= (tables.versions, others)
@@ -2480,12 +2488,8 @@ def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tab
 
 def test_a_record_in_another_versions_table_may_be_one_too_many(tables, capsys):
     """The asset that needs it has its own record in the right table, which the assets table does not tell."""
-    others = "others-%s" % tables.versions
-    local_dynamodb.create_tables(tables.client, "unused-%s" % tables.assets, others)
     tables.put(asset("a1"), asset("a1", "db01" + DELETED))
-    (tables.folder / "c.json").write_text(json.dumps({"asset_versions_table_name": tables.versions}))
-    flags = ["--config", "c.json", *without(tables.flags, "--asset-versions-table")]
-    wrong = [*flags, "--asset-versions-table", others]
+    _, flags, wrong = another_versions_table(tables)
     assert migration.main([*wrong, "--database-id", "db01" + DELETED]) == migration.main(flags) == 0
     capsys.readouterr()
     assert verify.rollback.main([*wrong, "--journal", "backups", "--yes"]) == 0
