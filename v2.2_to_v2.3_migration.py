@@ -5836,7 +5836,8 @@ def require(checks: List[Check]) -> None:
 
 
 def confirm(question: str, settings: Settings, unattended: bool = True) -> None:
-    """Ask on a terminal before anything is written; raises KeyboardInterrupt for anything but yes.
+    """Ask on a terminal before anything is written; raises KeyboardInterrupt for anything but yes, and OutputClosed
+    where nobody reads stdout any more.
     unattended: whether to go on where nobody can be asked; else SettingsError."""
     if settings.yes or settings.dry_run:
         return
@@ -5851,6 +5852,8 @@ def confirm(question: str, settings: Settings, unattended: bool = True) -> None:
         announce(text % question)
     if answer is False:
         raise KeyboardInterrupt("Nothing was written.")
+    if answer:
+        show("", sys.stdout)  # raises where the reader of stdout, and with it the plan, went while the question stood
 
 
 def ask(question: str, default: bool) -> Optional[bool]:

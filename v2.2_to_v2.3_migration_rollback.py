@@ -1695,7 +1695,12 @@ def next_step_of_other_table(
         step = migration.step_of_other_table(storage, settings, site.account, site.region)
         return step and (step, None, {})
     flags = migration.without(migration.connection_of(typed), [name])
-    return "migrate again, with the asset versions table %s" % configured, migration.SCRIPT, flags
+    step = "migrate again, with the asset versions table %s" % configured
+    bucket = migration.without_flags(typed).get("asset_bucket_name") or ""
+    if bucket and flags.get("asset_bucket_name", bucket) != bucket and not migration.PLACEHOLDER.match(bucket):
+        flags = migration.without(flags, ["asset_bucket_name"])  # that was typed for what was taken back
+        step += " and the bucket %s" % bucket
+    return step, migration.SCRIPT, flags
 
 
 def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:

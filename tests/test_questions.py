@@ -79,6 +79,31 @@ def test_it_asks_on_the_terminal_wherever_the_output_goes(tables, typed, status,
     assert typed[0] in (b"\x03", b"\x04") or answer.group(1) == ("yes" if done else "no")
 
 
+def test_nothing_begins_where_the_reader_of_the_plan_goes_while_the_question_stands(tables):
+    """As with `| head`: a yes comes, and nobody has seen all of the plan."""
+    tables.put(asset("a"))
+    before = tables.contents()
+    reading, writing = os.pipe()
+    main, side = pty.openpty()
+    command = [sys.executable, migration.__file__] + tables.flags
+    process = subprocess.Popen(
+        command, stdin=side, stdout=writing, stderr=side, cwd=tables.folder, preexec_fn=own_terminal
+    )
+    os.close(side)
+    os.close(writing)
+    shown = b""
+    while not shown.endswith(b"[y/N] "):
+        shown += os.read(main, 65536)
+    os.close(reading)
+    os.write(main, b"y\n")
+    with contextlib.suppress(OSError):  # the other side is closed
+        for chunk in iter(lambda: os.read(main, 65536), b""):
+            shown += chunk
+    os.close(main)
+    assert process.wait(timeout=60) == 130 and b"Traceback" not in shown, shown
+    assert tables.contents() == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, None])
 def test_asked_to_end_at_the_question_it_writes_nothing_and_leaves_nothing(tables, tmp_path, number):
     """By the wrapper, whose steps share a temporary file. None: the terminal is closed."""

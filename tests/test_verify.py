@@ -2486,6 +2486,27 @@ def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tab
     assert "which an earlier run had" not in shown and "2 before images compared; no problems" in shown
 
 
+def test_after_another_versions_table_and_bucket_both_are_the_configured_ones(tables, capsys):
+    """As where a stage's configuration still has two names of another one."""
+    tables.put(asset("a1"))
+    _, flags, wrong = another_versions_table(tables)
+    wrong = [*without(wrong, "--asset-bucket"), "--asset-bucket", "others-bucket"]
+    config = {"asset_versions_table_name": tables.versions, "asset_bucket_name": "YOUR_BUCKET"}
+    for bucket, step, typed in (
+        ("YOUR_BUCKET", "migrate again, with the asset versions table %s", True),
+        (BUCKET, "migrate again, with the asset versions table %s and the bucket " + BUCKET, False),
+    ):
+        (tables.folder / "c.json").write_text(json.dumps({**config, "asset_bucket_name": bucket}))
+        assert migration.main(wrong) == 0
+        capsys.readouterr()
+        assert verify.rollback.main([*wrong, "--journal", "backups", "--yes"]) == 0
+        said = capsys.readouterr().out
+        assert NEXT % (step % tables.versions + ":\n") in said
+        assert ("--asset-bucket others-bucket" in said.splitlines()[-1]) is typed
+    assert migration.main(without(flags, "--asset-bucket")) == 0
+    assert verify.main([*without(flags, "--asset-bucket"), "--journal", "backups"]) == 0
+
+
 def test_a_record_in_another_versions_table_may_be_one_too_many(tables, capsys):
     """The asset that needs it has its own record in the right table, which the assets table does not tell."""
     tables.put(asset("a1"), asset("a1", "db01" + DELETED))
