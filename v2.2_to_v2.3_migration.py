@@ -420,8 +420,9 @@ def make_parser(description: str, keys: Iterable[str], examples: Sequence[str] =
 
 
 def read_config_file(path: Optional[str]) -> Dict[str, Any]:
-    """The settings in a JSON file; {} without a path. `comments` and keys that begin with
-    "_" are left out. Raises SettingsError for anything but an object of known keys."""
+    """The settings in a JSON file; {} without a path. `comments` and keys that begin with "_" are left out, and what
+    would end the dry run of CONFIG in a template of which no name was filled in. Raises SettingsError for anything but
+    an object of known keys."""
     if path is None:
         return {}
     try:
@@ -449,6 +450,9 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
     for key in values:
         if key not in SETTINGS:
             raise SettingsError("Unknown key %r in %s." % (key, path), _nearest(key, SETTINGS))
+    is_template = all(PLACEHOLDER.match(str(values.get(key))) for key in REQUIRED)
+    if is_template and CONFIG.get("dry_run") is True and values.get("dry_run") is False:
+        del values["dry_run"]  # the wrapper takes the template where no file is named
     return values
 
 

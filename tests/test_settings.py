@@ -381,6 +381,21 @@ def test_provided_files_are_valid(name):
             migration.resolve_settings(migration.CONFIG, values, {})
 
 
+def test_a_template_ends_no_dry_run_of_config(monkeypatch, tmp_path):
+    """The wrapper takes it where no file is named: who has filled in CONFIG alone would see a migration begin."""
+    names = {"assets_table_name": "aaa", "asset_versions_table_name": "vvv", "asset_bucket_name": "bucket"}
+    path = Path(migration.__file__).with_name("v2.2_to_v2.3_migration_config.json")
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"asset_bucket_name": "own-bucket", "dry_run": False}))
+    for dry_run in (True, False):
+        monkeypatch.setattr(migration, "CONFIG", {**names, "dry_run": dry_run})
+        for file, expected in ((path, dry_run), (own, False)):
+            values = migration.read_config_file(str(file))
+            assert migration.resolve_settings(migration.CONFIG, values, {}).dry_run is expected
+    monkeypatch.setattr(migration, "CONFIG", {**names, "dry_run": True})
+    assert not migration.resolve_settings(names, migration.read_config_file(str(path)), {"dry_run": False}).dry_run
+
+
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_help_and_version(run, flag):
     status, shown, said = run(flag)
