@@ -6363,8 +6363,9 @@ def without(typed: Dict[str, Any], names: Iterable[str]) -> Dict[str, Any]:
 
 
 def without_flags(typed: Dict[str, Any]) -> Dict[str, Any]:
-    """The configuration, whatever was typed."""
-    return {**CONFIG, **read_config_file(typed.get("config"))}
+    """The configuration, whatever was typed, without what counts as unset."""
+    values = {**CONFIG, **read_config_file(typed.get("config"))}
+    return {key: value for key, value in values.items() if not _is_unset(key, value)}
 
 
 def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:

@@ -1690,14 +1690,14 @@ def next_step_of_other_table(
     """Where the versions table is not the configured one; or where other runs on this assets table had another one, and
     were not taken back. typed: the flags."""
     name = "asset_versions_table_name"
-    configured = migration.without_flags(typed).get(name) or ""
-    if not configured or typed.get(name, configured) == configured or migration.PLACEHOLDER.match(configured):
+    configuration = migration.without_flags(typed)
+    configured, bucket = configuration.get(name), configuration.get("asset_bucket_name")
+    if not configured or typed.get(name, configured) == configured:
         step = migration.step_of_other_table(storage, settings, site.account, site.region)
         return step and (step, None, {})
     flags = migration.without(migration.connection_of(typed), [name])
     step = "migrate again, with the asset versions table %s" % configured
-    bucket = migration.without_flags(typed).get("asset_bucket_name") or ""
-    if bucket and flags.get("asset_bucket_name", bucket) != bucket and not migration.PLACEHOLDER.match(bucket):
+    if bucket and flags.get("asset_bucket_name", bucket) != bucket:
         flags = migration.without(flags, ["asset_bucket_name"])  # that was typed for what was taken back
         step += " and the bucket %s" % bucket
     return step, migration.SCRIPT, flags

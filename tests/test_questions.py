@@ -30,16 +30,18 @@ def own_terminal():
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def converse(tables, typed, *flags, output=None):
+def converse(tables, typed, *flags, output=None, errors_too=True):
     """Run the migration on a terminal, output redirected to a file if one is given; type when it asks.
+    typed: an answer for each question. errors_too: whether stderr is redirected as well.
     Returns its exit status and what the terminal showed."""
     main, side = pty.openpty()
     command = [sys.executable, migration.__file__] + tables.flags + list(flags)
+    errors = output if errors_too else None
     process = subprocess.Popen(
-        command, stdin=side, stdout=output or side, stderr=output or side, cwd=tables.folder, preexec_fn=own_terminal
+        command, stdin=side, stdout=output or side, stderr=errors or side, cwd=tables.folder, preexec_fn=own_terminal
     )
     os.close(side)
-    shown, left = b"", list(typed)
+    shown, left = b"", iter(typed)
     while True:
         try:
             chunk = os.read(main, 65536)
@@ -48,8 +50,8 @@ def converse(tables, typed, *flags, output=None):
         if not chunk:
             break
         shown += chunk
-        if left and shown.endswith(b"[y/N] "):
-            os.write(main, left.pop(0))
+        if shown.endswith(b"[y/N] "):
+            os.write(main, next(left, b""))
     os.close(main)
     return process.wait(timeout=60), shown.decode()
 
@@ -84,23 +86,14 @@ def test_nothing_begins_where_the_reader_of_the_plan_goes_while_the_question_sta
     tables.put(asset("a"))
     before = tables.contents()
     reading, writing = os.pipe()
-    main, side = pty.openpty()
-    command = [sys.executable, migration.__file__] + tables.flags
-    process = subprocess.Popen(
-        command, stdin=side, stdout=writing, stderr=side, cwd=tables.folder, preexec_fn=own_terminal
-    )
-    os.close(side)
+
+    def yes():
+        os.close(reading)
+        yield b"y\n"
+
+    status, shown = converse(tables, yes(), output=writing, errors_too=False)
     os.close(writing)
-    shown = b""
-    while not shown.endswith(b"[y/N] "):
-        shown += os.read(main, 65536)
-    os.close(reading)
-    os.write(main, b"y\n")
-    with contextlib.suppress(OSError):  # the other side is closed
-        for chunk in iter(lambda: os.read(main, 65536), b""):
-            shown += chunk
-    os.close(main)
-    assert process.wait(timeout=60) == 130 and b"Traceback" not in shown, shown
+    assert status == 130 and "Traceback" not in shown, shown
     assert tables.contents() == before
 
 
