@@ -82,7 +82,8 @@ def find_config(typed, default):
             fix = "a number of assets comes after the configuration file; without one give --limit %s." % path
         elif os.path.isfile(beside):
             fix = "paths are relative to the folder where you stand: give %s." % migration.shell_text([beside])
-        raise migration.SettingsError("The configuration file %s was not found." % shlex.quote(path), fix)
+        problem = "is a folder, not a file" if os.path.isdir(path) else "was not found"
+        raise migration.SettingsError("The configuration file %s %s." % (shlex.quote(path), problem), fix)
     return path
 
 

@@ -355,7 +355,7 @@ class Parser(argparse.ArgumentParser):
         loose = message.partition("unrecognized arguments: ")[2]
         if loose.isspace():
             return "a blank after the \\ at the end of a line is an argument of its own: delete it. "
-        if loose.lower() in ("true", "false"):
+        if loose.lower() in ("true", "false") or "ignored explicit argument" in message:
             return "a flag such as --dry-run takes no value; the other way round it is --no-dry-run. "
         known = self._option_string_actions
         # A dash too few, or a long one, as a word processor makes it of two.
@@ -5116,7 +5116,8 @@ WARNINGS = collections.OrderedDict(
         ("version_from_history", "there was no `currentVersion`; the last entry of `versions` was used"),
         (
             "date_not_recognised",
-            '`DateModified` had another form and was taken over as it is; the application may show "Invalid Date"',
+            "`DateModified` had another form and was taken over as it is; but for an ISO date the application may show"
+            ' "Invalid Date"',
         ),
         ("pipelines_dropped", "something in `specifiedPipelines` was no name and was left out"),
         (
@@ -6363,9 +6364,11 @@ def without(typed: Dict[str, Any], names: Iterable[str]) -> Dict[str, Any]:
 
 
 def without_flags(typed: Dict[str, Any]) -> Dict[str, Any]:
-    """The configuration, whatever was typed, without what counts as unset."""
-    values = {**CONFIG, **read_config_file(typed.get("config"))}
-    return {key: value for key, value in values.items() if not _is_unset(key, value)}
+    """What CONFIG sets and then the configuration file, whatever was typed."""
+    values = {}  # type: Dict[str, Any]
+    for source in (CONFIG, read_config_file(typed.get("config"))):
+        values.update((key, value) for key, value in source.items() if not _is_unset(key, value))
+    return values
 
 
 def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:

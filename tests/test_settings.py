@@ -230,6 +230,14 @@ def test_a_placeholder_in_the_way_to_another_account_is_named(tmp_path, capfd, m
         assert capfd.readouterr().err == "".join(said % (key, names[key]) for key in warned)
 
 
+def test_a_placeholder_in_the_file_unsets_nothing_of_config(monkeypatch, tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"asset_bucket_name": "YOUR_ASSET_BUCKET_NAME", "workers": 3, "batch_size": None}))
+    monkeypatch.setattr(migration, "CONFIG", {"asset_bucket_name": "the-bucket", "workers": 2, "batch_size": 5})
+    set_there = migration.without_flags({"config": str(path), "asset_bucket_name": "typed"})
+    assert set_there == {"asset_bucket_name": "the-bucket", "workers": 3, "batch_size": 5}
+
+
 def test_two_configurations_are_refused(capsys):
     assert migration.main(["--config", "a.json", "--config", "b.json"]) == 2
     assert capsys.readouterr().err.startswith("error: --config is given twice: a.json, b.json\n  Fix: ")
@@ -253,6 +261,7 @@ def test_a_misspelt_flag_gets_its_nearest_name(capsys, tmp_path, monkeypatch):
         (["config.json"], "did you mean --config config.json? A name that has blanks goes in quotes. `"),
         ([" "], "a blank after the \\ at the end of a line is an argument of its own: delete it. `"),
         (["--dry-run", "true"], "a flag such as --dry-run takes no value; the other way round it is --no-dry-run. `"),
+        (["--dry-run=true"], "a flag such as --dry-run takes no value; the other way round it is --no-dry-run. `"),
         (["--num-assets", "3"], "`"),
         (["\u2014config", "c.json"], "did you mean --config? `"),
         (["10"], "did you mean --limit 10? `"),

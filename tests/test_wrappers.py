@@ -657,7 +657,7 @@ def test_the_engine_is_for_its_own_tables_only(guide, changed):
         (["missing.json"], "needs migrate or rehearse first"),
         (["migrate", "missing.json"], "missing.json was not found"),
         (["migrate", ""], "'' was not found"),
-        (["migrate", "."], "was not found"),
+        (["migrate", "."], ". is a folder, not a file"),
         (["migrate", "config.json", "10"], "unrecognized arguments: 10"),
         (["migrate", "--ye"], "unrecognized arguments: --ye"),
         (["migrate", "config.json", "--config", "config.json"], "Both config.json and --config config.json"),
