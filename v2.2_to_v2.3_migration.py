@@ -4371,7 +4371,7 @@ def write_capacity(table: Dict[str, Any]) -> float:
 
 
 def check_other_runs(storage: Storage, settings: Settings, account: Optional[str], region: str) -> List[Check]:
-    """Whether another run on these tables uses its journal at the moment, or had another versions table or bucket."""
+    """Whether another run on these tables uses its journal at the moment, or had one other table or bucket."""
     journals, checks = journals_of_tables(storage, settings, account, region)
     idle, of_rollback = [], []  # type: List[Tuple[Any, Dict[str, Any]]], List[str]
     for journal, header in journals:
@@ -4502,30 +4502,36 @@ def journals_text(paths: Sequence[str]) -> str:
 def journals_of_tables(
     storage: Storage, settings: Settings, account: Optional[str], region: str
 ) -> Tuple[List[Tuple[Any, Dict[str, Any]]], List[Check]]:
-    """The journals in the folder of runs on these tables, with their headers; and a warning for each other versions
-    table and each other bucket that runs on this assets table had: a typing error, now or then. But not where that was
-    taken back."""
-    journals, others = journals_of_assets_table(storage, settings, account, region)
-    text = "an earlier run on this assets table had the %s %s, not %s: journal %s"
+    """The journals in the folder of runs on these tables, with their headers; and a warning for each other table and
+    each other bucket that runs on one of them had: a typing error, now or then. But not where that was taken back."""
+    journals, others = journals_of_either_table(storage, settings, account, region)
+    text = "an earlier run on this %s table had the %s %s, not %s: journal %s"
     fix = "check %s. If the other one was wrong, roll that run back with it."
     checks = []
     for (key, name), path in others.items():
+        table = "asset versions" if key == "assets_table_name" else "assets"
         wanted = plain_table_name(getattr(settings, key)) if key in KEY_SCHEMAS else getattr(settings, key)
-        checks.append(Check("warning", text % (key, name, wanted, path), fix % SETTINGS[key].flag))
-    table = plain_table_name(settings.asset_versions_table_name)
-    return [pair for pair in journals if pair[1]["asset_versions_table_name"] == table], checks
+        checks.append(Check("warning", text % (table, key, name, wanted, path), fix % SETTINGS[key].flag))
+    tables = {key: plain_table_name(getattr(settings, key)) for key in KEY_SCHEMAS}
+    return [pair for pair in journals if all(pair[1].get(key) == tables[key] for key in tables)], checks
 
 
-def journals_of_assets_table(
+def journals_of_either_table(
     storage: Storage, settings: Settings, account: Optional[str], region: str
 ) -> Tuple[List[Tuple[Any, Dict[str, Any]]], Dict[Tuple[str, str], str]]:
-    """The journals in the folder of runs on this assets table, with their headers; and of each other versions table and
-    bucket that these had, by its setting and its name, a journal that holds something and was not taken back."""
+    """The journals in the folder of runs on this assets table or this versions table, with their headers; and of each
+    other versions table and bucket that those of this assets table had, and each other assets table, by its setting and
+    its name, a journal that holds something and was not taken back."""
     facts = journal_header(settings, account, region)
-    table = facts.pop("asset_versions_table_name")
-    wanted = {"asset_versions_table_name": table, "asset_bucket_name": settings.asset_bucket_name}
-    journals = list(journals_of(storage, settings.journal_dir, facts))
-    found = [(key, journal, header) for journal, header in journals for key in wanted if header[key] != wanted[key]]
+    tables = {key: facts.pop(key) for key in KEY_SCHEMAS}
+    wanted = {**tables, "asset_bucket_name": settings.asset_bucket_name}
+    either = journals_of(storage, settings.journal_dir, facts)
+    journals = [pair for pair in either if any(pair[1].get(key) == tables[key] for key in tables)]
+    found = []  # type: List[Tuple[str, Any, Dict[str, Any]]]
+    for journal, header in journals:
+        is_of_assets = header.get("assets_table_name") == wanted["assets_table_name"]
+        keys = ("asset_versions_table_name", "asset_bucket_name") if is_of_assets else ("assets_table_name",)
+        found += [(key, journal, header) for key in keys if header[key] != wanted[key]]
     headers = (header for _, header in journals)
     taken_back = marks_taken_back(rollback_summaries(storage, settings.report_dir, headers) if found else ())
     others = collections.OrderedDict()  # type: Dict[Tuple[str, str], str]
@@ -4545,7 +4551,7 @@ def is_empty(journal: Any) -> bool:
 def step_of_other_table(storage: Storage, settings: Settings, account: Optional[str], region: str) -> Optional[str]:
     """What to do, in words, where a run on this assets table whose journal is there had another versions table, and was
     not taken back."""
-    _, others = journals_of_assets_table(storage, settings, account, region)
+    _, others = journals_of_either_table(storage, settings, account, region)
     found = [(name, path) for (key, name), path in others.items() if key == "asset_versions_table_name"]
     if not found:
         return None

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import BUCKET, without_partiql
+from conftest import BUCKET, Tables, without_partiql
 from v22 import M, S, asset, migrated, record
 
 import local_dynamodb
@@ -101,24 +101,30 @@ def test_folder_that_cannot_be(tables, capfd, flag):
     assert [path for path in tables.folder.rglob("*") if path.is_file()] == [tables.folder / "file"]
 
 
-@pytest.mark.parametrize("key", ["asset-versions-table", "asset-bucket"])
-def test_that_an_earlier_run_had_another_versions_table_or_bucket_is_said(tables, capfd, key):
+@pytest.mark.parametrize("key", ["assets-table", "asset-versions-table", "asset-bucket"])
+def test_that_an_earlier_run_had_one_other_table_or_bucket_is_said(tables, capfd, key):
     """As one with a typing error in its configuration did, or this one will."""
     tables.put(asset("a"))
-    if "table" in key:
-        local_dynamodb.create_tables(tables.client, "unused", "stage-versions")
-    folder = ["--journal-dir", "backups"]
-    assert main(*tables.flags, *folder, "--" + key, "stage-versions", "--yes") == 0
+    stage = Tables(tables.engine, tables.assets + "-stage", tables.versions + "-stage", tables.folder)
+    local_dynamodb.create_tables(tables.client, stage.assets, stage.versions)
+    stage.put(asset("b"))
+    name = key.replace("-", "_") + "_name"
+    ours, theirs = {
+        "assets-table": (tables.assets, stage.assets),
+        "asset-versions-table": (tables.versions, stage.versions),
+        "asset-bucket": ("asset-bucket", "stage-bucket"),
+    }[key]
+    folder, others = ["--journal-dir", "backups"], ["--" + key, theirs]
+    assert main(*tables.flags, *folder, *others, "--yes") == 0
     verify = load_script("v2.2_to_v2.3_migration_verify.py")
+    table = "asset versions" if key == "assets-table" else "assets"
+    said = "an earlier run on this %s table had the %s %s, not %s: journal backups" % (table, name, theirs, ours)
     for script, flags, status in ((migration, ["--dry-run"], 0), (verify, [], 1)):
         capfd.readouterr()
         assert script.main([*tables.flags, *flags]) == status
-        name = key.replace("-", "_") + "_name"
-        ours = tables.versions if "table" in key else "asset-bucket"
-        said = "an earlier run on this assets table had the %s stage-versions, not %s: journal backups" % (name, ours)
         shown = capfd.readouterr().out
+        assert shown.count("  warning  an earlier run") == 1
         assert said in shown and "check --%s." % key in shown
-    others = ["--" + key, "stage-versions"]
     assert main(*tables.flags, *folder, *others, "--dry-run") == 0
     assert "an earlier run" not in capfd.readouterr().out
     # Nor where it was taken back.
