@@ -463,7 +463,7 @@ def resolve_settings(
     of the wrong type or out of bounds, and for a required one that is unset."""
     unknown = [key for key in config if key not in SETTINGS]
     if unknown:
-        raise SettingsError("Unknown key %r in CONFIG." % unknown[0], _nearest(unknown[0], SETTINGS))
+        raise SettingsError("Unknown key %r in CONFIG." % unknown[0], _nearest(str(unknown[0]), SETTINGS))
     merged = {key: setting.default for key, setting in SETTINGS.items()}  # type: Dict[str, Any]
     found = {}  # type: Dict[str, str]
     file = "the configuration file" + (" %s" % path if path else "")
@@ -478,7 +478,7 @@ def resolve_settings(
         raise SettingsError(
             "Not set: %s." % ", ".join("%s (%s%s)" % (key, SETTINGS[key].flag, found.get(key, "")) for key in missing),
             "put your own values in %s, or give the flags."
-            % ("%s, or name a file that has them" % path if path else "a file and name it with --config"),
+            % ("%s, or name a file that has them" % path if path else "CONFIG, or in a file that --config names"),
         )
     if merged["assets_table_name"] == merged["asset_versions_table_name"]:
         raise SettingsError(
@@ -499,6 +499,10 @@ def _is_unset(key: str, value: Any) -> bool:
     return PLACEHOLDER.match(value) is not None or (value == "" and SETTINGS[key].kind is str)
 
 
+def _as_typed(value: Any) -> str:
+    return json.dumps(value, default=repr)  # what only CONFIG can have, such as a set, as Python shows it
+
+
 def _checked(key: str, value: Any, source: str) -> Any:
     """The value of a setting in its final form."""
     setting = SETTINGS[key]
@@ -508,21 +512,21 @@ def _checked(key: str, value: Any, source: str) -> Any:
     if not isinstance(value, setting.kind) or (setting.kind is int and isinstance(value, bool)):
         kind = {str: "text", int: "a whole number", bool: "true or false", list: "a list of texts"}[setting.kind]
         quoted = ", without quotes" * (isinstance(value, str) and setting.kind in (int, bool))
-        raise SettingsError("%s in %s is %s." % (key, source, json.dumps(value)), "give %s%s." % (kind, quoted))
+        raise SettingsError("%s in %s is %s." % (key, source, _as_typed(value)), "give %s%s." % (kind, quoted))
     if setting.kind is int and (value < setting.low or (setting.high is not None and value > setting.high)):
         bounds = "%s or more" % setting.low if setting.high is None else "%s to %s" % (setting.low, setting.high)
         raise SettingsError("%s in %s is %d." % (key, source, value), "give a whole number, %s." % bounds)
     if setting.kind is list:
         if not all(isinstance(text, str) and text and not LONE_SURROGATE.search(text) for text in value):
-            raise SettingsError("%s in %s is %s." % (key, source, json.dumps(value)), "give a list of non-empty texts.")
+            raise SettingsError("%s in %s is %s." % (key, source, _as_typed(value)), "give a list of non-empty texts.")
         return list(collections.OrderedDict.fromkeys(value))
     if setting.kind is str and LONE_SURROGATE.search(value):
-        raise SettingsError("%s in %s is %s." % (key, source, json.dumps(value)), "give it in UTF-8.")
+        raise SettingsError("%s in %s is %s." % (key, source, _as_typed(value)), "give it in UTF-8.")
     if key == "asset_id":
         return value
     if setting.kind is str and CONTROL_CHARACTER.search(value):
         raise SettingsError(
-            "%s in %s is %s, with a control character in it." % (key, source, json.dumps(value)),
+            "%s in %s is %s, with a control character in it." % (key, source, _as_typed(value)),
             "in a JSON file write / or \\\\ for the \\ of a path.",
         )
     if key == "log_level" and value.upper() in LOG_LEVELS:
@@ -531,12 +535,12 @@ def _checked(key: str, value: Any, source: str) -> Any:
         raise SettingsError("log_level in %s is %r." % (source, value), "give one of %s." % ", ".join(LOG_LEVELS))
     if key.endswith("_table_name") and not TABLE_NAME.match(value):
         raise SettingsError(
-            "%s in %s is %s, which cannot be a table's name." % (key, source, json.dumps(value)),
+            "%s in %s is %s, which cannot be a table's name." % (key, source, _as_typed(value)),
             "`aws dynamodb list-tables` shows the names.",
         )
     if key == "asset_bucket_name" and not BUCKET_NAME.match(value):
         raise SettingsError(
-            "%s in %s is %s, which cannot be a bucket's name." % (key, source, json.dumps(value)),
+            "%s in %s is %s, which cannot be a bucket's name." % (key, source, _as_typed(value)),
             "give it as `aws s3 ls` shows it: small letters, digits, hyphens and dots alone, without s3:// and path.",
         )
     if key in ("journal_dir", "report_dir"):
@@ -5443,6 +5447,9 @@ def _make_bar(total: int) -> Any:
         from tqdm import tqdm
     except ImportError:
         return None
+    with contextlib.suppress(OSError):  # not asked of what is no terminal to the system
+        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
+            return None  # `script` without a terminal of its own makes such a one
     return tqdm(total=total, bar_format="{bar:10} {desc}", file=sys.stderr, leave=False)
 
 
@@ -5642,7 +5649,8 @@ def warn_of_placeholders(settings: Settings, configured_values: Dict[str, Any]) 
 
 def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
     """What was typed. The texts of --help and --version are shown as all others are. Raises SettingsError for an empty
-    value, which a variable of a shell that is not set may be: without it other assets or tables may be meant."""
+    value, which a variable of a shell that is not set may be: without it other assets or tables may be meant; and for a
+    CONFIG that is none any more, for all that follows reads it."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):
@@ -5653,6 +5661,11 @@ def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
     for name, value in typed.items():
         if flag_of(name) in parser._option_string_actions and has_empty_text(value):
             raise SettingsError("%s is empty." % flag_of(name), "give a value, or leave it out.")
+    if not isinstance(CONFIG, dict):
+        raise SettingsError(
+            "CONFIG in %s is no dictionary, but a %s." % (os.path.abspath(__file__), type(CONFIG).__name__),
+            'begin it with { and end it with }, nothing behind that, and have a "key": value in each line.',
+        )
     return typed
 
 

@@ -375,7 +375,7 @@ def test(argv: Optional[List[str]]) -> int:
 def announce_plan(settings: Any, site: Any, proof: Proof) -> None:
     number, shapes, database_id = len(proof.assets), number_of_shapes(), proof.data.database_id
     rows = [
-        ("mode", "TEST, only items of its own are created, changed and removed"),
+        ("mode", "TEST, whatever dry_run says: only items of its own are created, changed and removed"),
         ("assets table", settings.assets_table_name),
         ("versions table", settings.asset_versions_table_name),
         ("where", settings.endpoint_url or "account %s, region %s" % (site.account, site.region)),

@@ -41,15 +41,15 @@ def pytest_configure():
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 
-def on_a_terminal(command, folder, typed=b""):
-    """Run a command on a pseudo-terminal of 80 columns. Returns its exit status and what it showed."""
+def on_a_terminal(command, folder, typed=b"", columns=80):
+    """Run a command on a pseudo-terminal of so many columns. Returns its exit status and what it showed."""
     import fcntl
     import pty
     import struct
     import termios
 
     main, side = pty.openpty()
-    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, cwd=folder, start_new_session=True)
     os.close(side)
     os.write(main, typed)

@@ -113,3 +113,13 @@ def test_a_narrow_terminal_shows_the_pace_and_the_throttled_key_and_no_message_i
         log = file.read()
     whole = r"INFO scanned \d+  migrated \d+  unchanged 0  failed \d  \d+%%  \d+/s .*  \[throttled: %s db01"
     assert re.search(whole % tables.assets, log)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("columns, is_bar", [(80, True), (0, False)])
+def test_a_terminal_that_has_no_width_gets_no_bar_but_lines(tmp_path, columns, is_bar):
+    """As `script` makes one where it has none itself: a bar would show nothing at all there."""
+    code = "import sys; sys.path.insert(0, %r); from load_migration import migration; bar = migration._make_bar(5);"
+    code = (code + " print('bar is there:', bar is not None)") % os.path.dirname(migration.__file__)
+    status, shown = on_a_terminal([sys.executable, "-c", code], tmp_path, columns=columns)
+    assert (status, "bar is there: %s" % is_bar in shown) == (0, True)

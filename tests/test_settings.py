@@ -405,6 +405,29 @@ def test_a_template_ends_no_dry_run_of_config(monkeypatch, tmp_path):
     assert not migration.resolve_settings(names, migration.read_config_file(str(path)), {"dry_run": False}).dry_run
 
 
+@pytest.mark.parametrize(
+    "config, cause",
+    [
+        (({"limit": 1},), "CONFIG in %s is no dictionary, but a tuple." % migration.__file__),
+        ({"aaa", "vvv"}, "CONFIG in %s is no dictionary, but a set." % migration.__file__),
+        (None, "CONFIG in %s is no dictionary, but a NoneType." % migration.__file__),
+        ({7: "aaa"}, "Unknown key 7 in CONFIG."),
+        ({"log_level": {"INFO"}}, "log_level in CONFIG is \"{'INFO'}\"."),
+    ],
+)
+def test_a_config_that_is_python_and_no_configuration_is_told(monkeypatch, capsys, tmp_path, config, cause):
+    """A comma behind its last line makes a tuple of it."""
+    template = Path(migration.__file__).with_name("v2.2_to_v2.3_migration_config.json")
+    monkeypatch.setattr(migration, "CONFIG", config)
+    for script in (
+        migration,
+        *map(load_script, ("v2.2_to_v2.3_migration_verify.py", "v2.2_to_v2.3_migration_test.py")),
+    ):
+        for flags in ([], ["--config", str(template)]):
+            assert script.main(flags) == 2
+            assert capsys.readouterr().err.startswith("error: %s\n  Fix: " % cause)
+
+
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_help_and_version(run, flag):
     status, shown, said = run(flag)
