@@ -226,6 +226,8 @@ class Steps:
             text = "\nerror: %s was killed, by signal %d.\n  Fix: see what did that, such as a lack of memory."
             migration.announce(text % (script, status - 128), sys.stderr)
         stopped = killed or status == migration.EXIT_FAILED_ASSETS and not said  # by an error
+        if not said and former and status in (migration.EXIT_USAGE, migration.EXIT_PREFLIGHT):
+            former = former._replace(text=former.text.replace("Next: ", "Next: do what the Fix above says, then ", 1))
         if not said:
             migration.write_next(self.next_step, TYPE_AGAIN if stopped else former)
         # Assets that failed are in the report and do not hold up the others; all else does.

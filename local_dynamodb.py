@@ -26,6 +26,7 @@ import http.client
 import itertools
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -714,7 +715,15 @@ def _serve(engine, options):
 
 def _how_to_use(engine, options):
     windows = os.name == "nt"
-    script, assign = (".\\", '  $env:%s = "%s"') if windows else ("", "  export %s=%s")
+    assign = '  $env:%s = "%s"' if windows else "  export %s=%s"
+    commands = (
+        ("migration", "--dry-run"),
+        ("migration", ""),
+        ("migration_verify", "--journal backups --html"),
+        ("migration_rollback", "--journal backups --dry-run"),
+        ("migration_rollback", "--journal backups"),
+        ("migration_verify", "--journal backups --restored"),
+    )
     where = " --endpoint-url %s --region %s --assets-table %s --asset-versions-table %s --asset-bucket %s" % (
         engine.endpoint_url,
         REGION,
@@ -727,13 +736,19 @@ def _how_to_use(engine, options):
     lines += ["Asset versions table: " + options.asset_versions_table]
     lines += ["", "In another terminal:"]
     lines += [assign % (name, "local") for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-    lines += ["  python %sv2.2_to_v2.3_migration.py%s --dry-run" % (script, where)]
-    lines += ["  python %sv2.2_to_v2.3_migration.py%s" % (script, where)]
-    lines += ["  python %sv2.2_to_v2.3_migration_verify.py%s --journal backups --html" % (script, where)]
-    lines += ["  python %sv2.2_to_v2.3_migration_rollback.py%s --journal backups --dry-run" % (script, where)]
-    lines += ["  python %sv2.2_to_v2.3_migration_rollback.py%s --journal backups" % (script, where)]
-    lines += ["  python %sv2.2_to_v2.3_migration_verify.py%s --journal backups --restored" % (script, where)]
+    for name, flags in commands:
+        script = _script_to_type("v2.2_to_v2.3_%s.py" % name, windows)
+        lines.append(("  python %s%s %s" % (script, where, flags)).rstrip())
     return "\n".join(lines + ["", "Ctrl-C stops it and discards the tables."])
+
+
+def _script_to_type(name, windows):
+    """A script of this folder, as it is typed where the operator stands."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    if os.path.realpath(folder) == os.path.realpath(os.getcwd()):
+        return (".\\" if windows else "") + name
+    path = os.path.join(folder, name)
+    return '"%s"' % path if windows else shlex.quote(path)
 
 
 if __name__ == "__main__":

@@ -407,15 +407,28 @@ def state_of(file: Any) -> str:
 
 
 def without_copies(journals: List[Journal], skipped: Skipped) -> List[Journal]:
-    """Without copies, and parts, of those that are whole."""
-    originals_last = sorted(journals, key=lambda journal: journal.file.stem == journal.stem)
-    whole = {journal.run: journal for journal in originals_last if journal.whole}
+    """Without copies, and parts, of those that are whole. Of several whole ones an undamaged one counts, and of those
+    the one that has its first name."""
+    of_run = collections.Counter(journal.run for journal in journals if journal.whole)
+    best_last = sorted(
+        (journal for journal in journals if journal.whole),
+        key=lambda journal: (of_run[journal.run] == 1 or is_undamaged(journal), journal.file.stem == journal.stem),
+    )
+    whole = {journal.run: journal for journal in best_last}
     for journal in journals:
         first = whole.get(journal.run, journal)
         if first is not journal:
             text = "Journal %s is a copy of %s." if journal.whole else "Journal %s is a part of %s."
             skipped.add("copy", text % (journal.path, first.path))
     return [journal for journal in journals if whole.get(journal.run, journal) is journal]
+
+
+def is_undamaged(journal: Journal) -> bool:
+    """Whether it can be read from its end to its beginning."""
+    with contextlib.suppress(migration.DamagedJournal):
+        survey([journal])
+        return True
+    return False
 
 
 def journal_files(name: str, storage: Any) -> List[Tuple[Any, bool]]:

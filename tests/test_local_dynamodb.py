@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -515,15 +516,40 @@ def test_serving_ends_with_status_0_at_a_signal(start, number):
     assert not listens(port)
 
 
-def test_serving_says_the_commands_to_try(start):
+@pytest.mark.parametrize("here", [True, False])
+def test_serving_says_the_commands_to_try(start, tmp_path, monkeypatch, here):
+    """As they are to be typed where it was started."""
+    folder = SCRIPT.parent if here else tmp_path
+    monkeypatch.chdir(folder)
     port = free_port()
     process = start("--port", str(port), "--assets", "0")
     tables = "--assets-table vams-local-assets --asset-versions-table vams-local-asset-versions"
-    line = first_line(process, "  python")
-    assert "v2.2_to_v2.3_migration.py --endpoint-url http://127.0.0.1:%d" % port in line
-    assert tables in line
-    line = first_line(process, "  python v2.2_to_v2.3_migration_rollback.py")
-    assert tables in line and "--journal backups" in line
+    lines = [shlex.split(line) for line in commands_of(process)]
+    assert [words[0] for words in lines] == ["python"] * 6 and all((folder / words[1]).is_file() for words in lines)
+    assert all((words[1] == os.path.basename(words[1])) is here for words in lines)
+    for words in lines:
+        assert " ".join(words[2:]).startswith(
+            "--endpoint-url http://127.0.0.1:%d --region us-east-1 %s" % (port, tables)
+        )
+    scripts = [os.path.basename(words[1])[len("v2.2_to_v2.3_") :] for words in lines]
+    assert list(zip(scripts, (" ".join(words[12:]) for words in lines))) == [
+        ("migration.py", "--dry-run"),
+        ("migration.py", ""),
+        ("migration_verify.py", "--journal backups --html"),
+        ("migration_rollback.py", "--journal backups --dry-run"),
+        ("migration_rollback.py", "--journal backups"),
+        ("migration_verify.py", "--journal backups --restored"),
+    ]
+
+
+def commands_of(process):
+    lines = []
+    for line in process.stdout:
+        if line.startswith("  python"):
+            lines.append(line)
+        if line.startswith("Ctrl-C"):
+            return lines
+    raise AssertionError(process.stderr.read())
 
 
 @linux_only

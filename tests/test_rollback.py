@@ -1641,6 +1641,28 @@ def test_a_copy_of_a_journal_is_no_other_journal(tables, capsys, given, lines):
     assert ("  skipped         %s\n" % text in shown.out) is (given == "folder")
 
 
+@pytest.mark.parametrize("damaged, name", [(0, "a.jsonl"), (0, "z.jsonl"), (1, "a.jsonl"), (1, "z.jsonl")])
+def test_of_a_journal_and_its_copy_the_undamaged_one_counts(tables, capsys, damaged, name):
+    """Whichever of the two that is: it needs not be the one that has kept its name."""
+    tables.put(*(asset(letter) for letter in "abcd"))
+    before = tables.contents()
+    original = tables.migrate().journal
+    paths = [original, os.path.join(os.path.dirname(original), name)]
+    shutil.copy(*paths)
+    with open(paths[damaged]) as file:
+        lines = file.readlines()
+    with open(paths[damaged], "w") as file:
+        file.writelines(lines[:2] + lines[3:])
+    capsys.readouterr()
+    flags = [*tables.flags, "--journal", os.path.dirname(original)]
+    assert verify.main(flags) == 0
+    shown = capsys.readouterr().out
+    text = "\n  skipped         Journal %s is a copy of %s.\n" % (paths[damaged], paths[1 - damaged])
+    assert text in shown and "\nVERIFIED: " in shown and "4 before images compared" in shown
+    assert rollback.main([*flags, "--yes"]) == 0
+    assert text in capsys.readouterr().out and tables.contents() == before
+
+
 def test_a_journal_that_is_undone_is_not_named_as_not_given(tables, capsys):
     tables.put(asset("a"), asset("b"))
     folder = ["--journal-dir", "backups"]

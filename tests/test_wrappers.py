@@ -487,6 +487,21 @@ def test_a_next_step_that_ctrl_c_cut_off_leaves_the_one_before(tmp_path, monkeyp
     assert migration.read_next(path).text == "first"
 
 
+@pytest.mark.parametrize("status", [2, 3])
+def test_a_verification_that_is_refused_is_the_next_step_once_that_is_mended(guide, capsys, status):
+    """As where the journal of the migration just before is damaged: the same again would be refused again."""
+
+    def run_command(command, environment=None, signals=None):
+        if command[1].endswith(VERIFICATION):
+            return status
+        leave_next(environment, "\nNext: verify:\nits command", VERIFICATION, {})
+        return 0
+
+    local_dynamodb.run_command = run_command  # of the fixture's patch
+    assert guide("migrate", guide.config(), "--yes") == status
+    assert capsys.readouterr().out.endswith("\nNext: do what the Fix above says, then verify:\nits command\n")
+
+
 def test_that_a_step_was_killed_is_said_for_it_could_not(guide, capsys):
     guide.statuses = {MIGRATION: 128 + signal.SIGKILL}
     assert guide("migrate", guide.config()) == 128 + signal.SIGKILL
