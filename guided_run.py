@@ -496,7 +496,7 @@ def start_log(typed):
 def read_settings(config, default_config, typed):
     """The configuration's path, and the settings as the migration will see them."""
     path = find_config(config, default_config)
-    return path, migration.resolve_settings(migration.CONFIG, migration.read_config_file(path), typed, path)
+    return path, migration.read_settings(path, typed)[0]
 
 
 COMMANDS = {"migrate": run_migration, "rehearse": run_test_migration}

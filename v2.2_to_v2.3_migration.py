@@ -493,6 +493,17 @@ def resolve_settings(
     return Settings(**merged)
 
 
+def read_settings(path: Optional[str], typed: Dict[str, Any]) -> Tuple[Settings, Dict[str, Any]]:
+    """The settings, and what CONFIG and the file of this path say. Raises SettingsError."""
+    if not isinstance(CONFIG, dict):
+        raise SettingsError(
+            "CONFIG in %s is no dictionary, but a %s." % (os.path.abspath(__file__), type(CONFIG).__name__),
+            'begin it with { and end it with }, nothing behind that, and have a "key": value in each line.',
+        )
+    values = read_config_file(path)
+    return resolve_settings(CONFIG, values, typed, path), {**CONFIG, **values}
+
+
 def _is_unset(key: str, value: Any) -> bool:
     if not isinstance(value, str):
         return value is None
@@ -5628,10 +5639,8 @@ def configured(parser: Parser, argv: Optional[List[str]]) -> Tuple[Settings, Dic
     typed = parsed(parser, argv)
     if typed.get("log_file"):
         configure_logging("INFO", typed["log_file"])
-    values = read_config_file(typed.get("config"))
-    settings = resolve_settings(CONFIG, values, typed, typed.get("config"))
+    settings, configured_values = read_settings(typed.get("config"), typed)
     configure_logging(settings.log_level, settings.log_file)
-    configured_values = {**CONFIG, **values}
     warn_of_placeholders(settings, configured_values)
     if typed.get("dry_run") and configured_values.get("dry_run"):
         del typed["dry_run"]  # said twice: without it the next command, which is to write, says --no-dry-run
@@ -5649,8 +5658,7 @@ def warn_of_placeholders(settings: Settings, configured_values: Dict[str, Any]) 
 
 def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
     """What was typed. The texts of --help and --version are shown as all others are. Raises SettingsError for an empty
-    value, which a variable of a shell that is not set may be: without it other assets or tables may be meant; and for a
-    CONFIG that is none any more, for all that follows reads it."""
+    value, which a variable of a shell that is not set may be: without it other assets or tables may be meant."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):
@@ -5661,11 +5669,6 @@ def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
     for name, value in typed.items():
         if flag_of(name) in parser._option_string_actions and has_empty_text(value):
             raise SettingsError("%s is empty." % flag_of(name), "give a value, or leave it out.")
-    if not isinstance(CONFIG, dict):
-        raise SettingsError(
-            "CONFIG in %s is no dictionary, but a %s." % (os.path.abspath(__file__), type(CONFIG).__name__),
-            'begin it with { and end it with }, nothing behind that, and have a "key": value in each line.',
-        )
     return typed
 
 
