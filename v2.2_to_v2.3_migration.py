@@ -446,7 +446,7 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
             "Configuration file %s holds no JSON object." % path,
             "start from v2.2_to_v2.3_migration_config.json.",
         )
-    values = {key: value for key, value in values.items() if key != "comments" and not key.startswith("_")}
+    values = without_comments(values)
     for key in values:
         if key not in SETTINGS:
             raise SettingsError("Unknown key %r in %s." % (key, path), _nearest(key, SETTINGS))
@@ -454,6 +454,10 @@ def read_config_file(path: Optional[str]) -> Dict[str, Any]:
     if is_template and CONFIG.get("dry_run") is True and values.get("dry_run") is False:
         del values["dry_run"]  # the wrapper takes the template where no file is named
     return values
+
+
+def without_comments(values: Dict[str, Any]) -> Dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "comments" and not str(key).startswith("_")}
 
 
 def resolve_settings(
@@ -500,8 +504,8 @@ def read_settings(path: Optional[str], typed: Dict[str, Any]) -> Tuple[Settings,
             "CONFIG in %s is no dictionary, but a %s." % (os.path.abspath(__file__), type(CONFIG).__name__),
             'begin it with { and end it with }, nothing behind that, and have a "key": value in each line.',
         )
-    values = read_config_file(path)
-    return resolve_settings(CONFIG, values, typed, path), {**CONFIG, **values}
+    config, values = without_comments(CONFIG), read_config_file(path)
+    return resolve_settings(config, values, typed, path), {**config, **values}
 
 
 def _is_unset(key: str, value: Any) -> bool:
@@ -4341,11 +4345,11 @@ def preflight(
     else:
         text = "account, point-in-time recovery and bucket: %s is not AWS" % settings.endpoint_url
         checks.append(Check("skipped", text))
-    descriptions = {}
+    descriptions, sound = {}, {}
     for key, name in (("assets_table_name", database.assets), ("asset_versions_table_name", database.versions)):
         descriptions[key], found = check_table(client, name, KEY_SCHEMAS[key], settings)
         checks += found
-        table = descriptions[key]
+        table, sound[key] = descriptions[key], all(check.level != "error" for check in found)
         checks += check_owner(getattr(settings, key), table, account)
         if table:
             indexes = written_indexes(table, OWNED_FIELDS if name == database.assets else None)
@@ -4358,7 +4362,7 @@ def preflight(
     checks += check_distinct(descriptions)
     if aws:
         checks.append(check_bucket(session, settings))
-        if journal and descriptions["assets_table_name"] and checks[-1].level == "ok":
+        if journal and sound["assets_table_name"] and checks[-1].level == "ok":
             checks.append(check_bucket_files(session, client, settings))
     assets = descriptions["assets_table_name"] or {}
     storage = Storage(session, settings, S3_WAITS[:3])  # where S3 cannot be reached, the operator is not to wait long
@@ -4521,12 +4525,12 @@ def journals_of_tables(
     each other bucket that runs on one of them had: a typing error, now or then. But not where that was taken back."""
     journals, others = journals_of_either_table(storage, settings, account, region)
     text = "an earlier run on this %s table had the %s %s, not %s: journal %s"
-    fix = "check %s. If the other one was wrong, roll that run back with it."
+    fix = "check %s. If the earlier run had the wrong one, roll it back, with %s."
     checks = []
     for (key, name), path in others.items():
-        table = "asset versions" if key == "assets_table_name" else "assets"
+        table, flag = "asset versions" if key == "assets_table_name" else "assets", SETTINGS[key].flag
         wanted = plain_table_name(getattr(settings, key)) if key in KEY_SCHEMAS else getattr(settings, key)
-        checks.append(Check("warning", text % (table, key, name, wanted, path), fix % SETTINGS[key].flag))
+        checks.append(Check("warning", text % (table, key, name, wanted, path), fix % (flag, shell_text([flag, name]))))
     tables = {key: plain_table_name(getattr(settings, key)) for key in KEY_SCHEMAS}
     return [pair for pair in journals if all(pair[1].get(key) == tables[key] for key in tables)], checks
 
@@ -6170,6 +6174,13 @@ def estimate(units: UnitCounts, journal_size: int, site: Site) -> Dict[str, Any]
     )
 
 
+def where_all_are() -> str:
+    """Of failures, of which there are more than are shown; at a log level that shows none, too."""
+    if LOG.isEnabledFor(logging.ERROR):
+        return "  The first %d are named above, all of them in the report." % SHOWN_FAILURES
+    return "  All of them are in the report."
+
+
 def estimate_lines(numbers: Dict[str, Any]) -> List[str]:
     """An estimate in words."""
     units = numbers["write_units"]
@@ -6308,7 +6319,7 @@ def result_text(summary: Dict[str, Any], settings: Settings, tally: Tally, total
         lines += ["", title + ":"] if found else []
         lines += [count_line(summary["codes"][code], "%s: %s" % (code, codes[code])) for code in found]
         if codes is FAILURES and tally.outcomes["failed"] > SHOWN_FAILURES:
-            lines.append("  The first %d are named above, all of them in the report." % SHOWN_FAILURES)
+            lines.append(where_all_are())
     if "estimate" in summary:
         lines += estimate_lines(summary["estimate"])
     lines.append("")
@@ -6388,7 +6399,7 @@ def without(typed: Dict[str, Any], names: Iterable[str]) -> Dict[str, Any]:
 def without_flags(typed: Dict[str, Any]) -> Dict[str, Any]:
     """What CONFIG sets and then the configuration file, whatever was typed."""
     values = {}  # type: Dict[str, Any]
-    for source in (CONFIG, read_config_file(typed.get("config"))):
+    for source in (without_comments(CONFIG), read_config_file(typed.get("config"))):
         values.update((key, value) for key, value in source.items() if not _is_unset(key, value))
     return values
 

@@ -1319,7 +1319,7 @@ def result_text(summary: Dict[str, Any]) -> str:
             migration.count_line(count, "%s: %s" % (name, meaning_of(name))) for name, count in summary[kind].items()
         ]
         if kind == "problems" and sum(summary[kind].values()) > migration.SHOWN_FAILURES:
-            lines.append("  The first %d are named above, all of them in the report." % migration.SHOWN_FAILURES)
+            lines.append(migration.where_all_are())
     lines.append("")
     for name, path in summary["files"].items():
         lines.append("  %-9s %s" % (name, path))

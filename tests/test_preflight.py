@@ -124,7 +124,12 @@ def test_that_an_earlier_run_had_one_other_table_or_bucket_is_said(tables, capfd
         assert script.main([*tables.flags, *flags]) == status
         shown = capfd.readouterr().out
         assert shown.count("  warning  an earlier run") == 1
-        assert said in shown and "check --%s." % key in shown
+        fix = "Fix: check --%s. If the earlier run had the wrong one, roll it back, with --%s %s.\n" % (
+            key,
+            key,
+            theirs,
+        )
+        assert said in shown and fix in shown
     assert main(*tables.flags, *folder, *others, "--dry-run") == 0
     assert "an earlier run" not in capfd.readouterr().out
     # Nor where it was taken back.
@@ -408,6 +413,20 @@ def put_assets(client, count, database_id="db01", key="%s/model.glb"):
         asset_id = "a%02d" % number
         item = {"databaseId": S(database_id), "assetId": S(asset_id), "assetLocation": M(Key=S(key % asset_id))}
         client.put_item(TableName="assets", Item=item)
+
+
+@pytest.mark.parametrize("keys", ["assetId assetVersionId", "databaseId", "assetId"])
+def test_another_table_than_that_of_assets_holds_nothing_to_look_for_files_of(aws, capfd, keys):
+    """Such as the other one of the two, which holds records once a few assets were migrated."""
+    parts = keys.split()
+    schema = [{"AttributeName": part, "KeyType": kind} for part, kind in zip(parts, ("HASH", "RANGE"))]
+    types = [{"AttributeName": part, "AttributeType": "S"} for part in parts]
+    aws.create_table(TableName="wrong", KeySchema=schema, AttributeDefinitions=types, BillingMode="PAY_PER_REQUEST")
+    aws.put_item(TableName="wrong", Item={part: S("a") for part in parts})
+    for flags in ([], ["--dry-run"]):
+        text = outcome(capfd, main(*AWS_FLAGS, "--assets-table", "wrong", *flags))
+        assert "table wrong has the key %s" % parts[0] in text and "not exchanged" in text
+        assert "bucket %s" % BUCKET in text and "files" not in text.split("Preflight:")[1]
 
 
 def test_a_bucket_that_holds_no_files_of_the_assets_is_an_error(aws, capfd):

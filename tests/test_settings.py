@@ -238,6 +238,18 @@ def test_a_placeholder_in_the_file_unsets_nothing_of_config(monkeypatch, tmp_pat
     assert set_there == {"asset_bucket_name": "the-bucket", "workers": 3, "batch_size": 5}
 
 
+def test_comments_in_config_are_ignored_as_in_a_file(monkeypatch, tmp_path):
+    """Who copies a configuration file into it copies those, too."""
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"comments": {}, "_note": "", "limit": 3}))
+    names = {"assets_table_name": "aaa", "asset_versions_table_name": "vvv", "asset_bucket_name": "bucket"}
+    config = {**names, "comments": {"limit": "text"}, "_note": "", "_x": 3}
+    monkeypatch.setattr(migration, "CONFIG", config)
+    settings, configured = migration.read_settings(str(path), {})
+    assert (settings.assets_table_name, settings.limit) == ("aaa", 3)
+    assert configured == migration.without_flags({"config": str(path)}) == {**names, "limit": 3}
+
+
 def test_two_configurations_are_refused(capsys):
     assert migration.main(["--config", "a.json", "--config", "b.json"]) == 2
     assert capsys.readouterr().err.startswith("error: --config is given twice: a.json, b.json\n  Fix: ")

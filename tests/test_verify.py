@@ -601,12 +601,19 @@ def test_what_was_not_found_names_what_there_is_to_name(tables, capsys):
     assert "\nproblem: db01 / nope: No asset was found" in "\n" + capsys.readouterr().err
 
 
-def test_of_many_problems_it_says_where_all_are(tables, capsys):
-    tables.put(*(asset("a%02d" % number) for number in range(11)))
-    run(tables)
-    said = capsys.readouterr()
-    assert said.err.count("problem: ") == 10
-    assert "  The first 10 are named above, all of them in the report.\n" in said.out
+@pytest.mark.parametrize("level, named", [("ERROR", 10), ("CRITICAL", 0)])
+def test_of_many_problems_it_says_where_all_are(tables, capsys, level, named):
+    """Of the migration's failures too."""
+    tables.put(*(asset("a%02d" % number, currentVersion=S("broken")) for number in range(11)))
+    where = (
+        "  The first 10 are named above, all of them in the report.\n"
+        if named
+        else "  All of them are in the report.\n"
+    )
+    for script, beginning in ((migration, "failed: "), (verify, "problem: ")):
+        assert script.main([*tables.flags, "--log-level", level]) == 1
+        said = capsys.readouterr()
+        assert said.err.count(beginning) == named and where in said.out
 
 
 def test_another_bucket_leads_to_the_way_back(tables, capsys):
