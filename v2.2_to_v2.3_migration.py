@@ -4525,12 +4525,19 @@ def journals_of_tables(
     each other bucket that runs on one of them had: a typing error, now or then. But not where that was taken back."""
     journals, others = journals_of_either_table(storage, settings, account, region)
     text = "an earlier run on this %s table had the %s %s, not %s: journal %s"
-    fix = "check %s. If the earlier run had the wrong one, roll it back, with %s."
+    fix = (
+        "check %s first: if it is another stage's, the earlier run was right. Else check %s, and if the earlier run had"
+    )
+    fix += " the wrong one, roll it back, with %s."
     checks = []
     for (key, name), path in others.items():
-        table, flag = "asset versions" if key == "assets_table_name" else "assets", SETTINGS[key].flag
+        of_assets = key != "assets_table_name"
+        table, flag = "assets" if of_assets else "asset versions", SETTINGS[key].flag
+        shared = SETTINGS["assets_table_name" if of_assets else "asset_versions_table_name"].flag
         wanted = plain_table_name(getattr(settings, key)) if key in KEY_SCHEMAS else getattr(settings, key)
-        checks.append(Check("warning", text % (table, key, name, wanted, path), fix % (flag, shell_text([flag, name]))))
+        checks.append(
+            Check("warning", text % (table, key, name, wanted, path), fix % (shared, flag, shell_text([flag, name])))
+        )
     tables = {key: plain_table_name(getattr(settings, key)) for key in KEY_SCHEMAS}
     return [pair for pair in journals if all(pair[1].get(key) == tables[key] for key in tables)], checks
 
@@ -4567,19 +4574,40 @@ def is_empty(journal: Any) -> bool:
     return False
 
 
-def step_of_other_table(storage: Storage, settings: Settings, account: Optional[str], region: str) -> Optional[str]:
-    """What to do, in words, where a run on this assets table whose journal is there had another versions table, and was
-    not taken back."""
+STEPS_OF_OTHER_TABLE = {
+    "asset_versions_table_name": (
+        "see first whether {assets} is the right assets table: if it is another stage's, give yours. If it is right,"
+        " see which asset versions table is, {versions} or {other}, which an earlier run had (journal {journal}). Roll"
+        " back what was migrated with the wrong one, with that as --asset-versions-table, as the README says under"
+        " Going back; then migrate again with the right one"
+    ),
+    "assets_table_name": (
+        "see first whose asset versions table {versions} is, that of {assets} or of {other}, which an earlier run had"
+        " (journal {journal}). Roll back what was migrated from the wrong one, with that as --assets-table and"
+        " {versions} as --asset-versions-table, as the README says under Going back; then migrate it again with its own"
+    ),
+}
+
+
+def step_of_other_table(
+    storage: Storage,
+    settings: Settings,
+    account: Optional[str],
+    region: str,
+    other: str = "asset_versions_table_name",
+) -> Optional[str]:
+    """What to do, in words, where a run on one of these tables whose journal is there had another one in the place of
+    the other, and was not taken back. other: the setting of that."""
     _, others = journals_of_either_table(storage, settings, account, region)
-    found = [(name, path) for (key, name), path in others.items() if key == "asset_versions_table_name"]
+    found = [(name, path) for (key, name), path in others.items() if key == other]
     if not found:
         return None
-    step = (
-        "see which asset versions table is the right one, %s or %s, which an earlier run had (journal %s). Roll back"
-        " what was migrated with the wrong one, with that as --asset-versions-table, as the README says under Going"
-        " back; then migrate again with the right one"
+    return STEPS_OF_OTHER_TABLE[other].format(
+        assets=plain_table_name(settings.assets_table_name),
+        versions=plain_table_name(settings.asset_versions_table_name),
+        other=found[0][0],
+        journal=found[0][1],
     )
-    return step % (plain_table_name(settings.asset_versions_table_name), *found[0])
 
 
 def journal_mark(journal: Any, header: Mapping[str, Any]) -> str:

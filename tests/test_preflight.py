@@ -124,12 +124,11 @@ def test_that_an_earlier_run_had_one_other_table_or_bucket_is_said(tables, capfd
         assert script.main([*tables.flags, *flags]) == status
         shown = capfd.readouterr().out
         assert shown.count("  warning  an earlier run") == 1
-        fix = "Fix: check --%s. If the earlier run had the wrong one, roll it back, with --%s %s.\n" % (
-            key,
-            key,
-            theirs,
-        )
-        assert said in shown and fix in shown
+        first = "asset-versions-table" if key == "assets-table" else "assets-table"
+        fix = "Fix: check --%s first: if it is another stage's, the earlier run was right. Else check --%s, and if"
+        fix += " the earlier run had the wrong one, roll it back, with --%s %s.\n"
+        assert fix % (first, key, key, theirs) in shown
+        assert said in shown
     assert main(*tables.flags, *folder, *others, "--dry-run") == 0
     assert "an earlier run" not in capfd.readouterr().out
     # Nor where it was taken back.

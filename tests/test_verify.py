@@ -18,7 +18,7 @@ import sys
 import types
 
 import pytest
-from conftest import LOCAL, before_first
+from conftest import LOCAL, Tables, before_first
 from v22 import BUCKET, BY_ANN, DELETED, NULL, L, M, N, S, asset, changed, migrated, record, version
 
 import local_dynamodb
@@ -2475,8 +2475,12 @@ def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tab
     tables.put(asset("a1"), asset("a2"))
     others, flags, wrong = another_versions_table(tables)
     assert migration.main([*wrong, "--journal-dir", "backups", "--limit", "1"]) == 0
-    step = NEXT % "see which asset versions table is the right one, %s or %s, which an earlier run had (journal "
-    step %= (tables.versions, others)
+    step = (
+        NEXT
+        % "see first whether %s is the right assets table: if it is another stage's, give yours. If it is right, see"
+    )
+    step += " which asset versions table is, %s or %s, which an earlier run had (journal "
+    step %= (tables.assets, tables.versions, others)
     for script, status, more in (
         (migration, 0, []),
         (verify, 1, ["--journal", "backups"]),
@@ -2491,6 +2495,31 @@ def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tab
     assert verify.main([*flags, "--journal", "backups"]) == 0
     shown = capsys.readouterr().out
     assert "which an earlier run had" not in shown and "2 before images compared; no problems" in shown
+
+
+@pytest.mark.parametrize("stage_id", ["b1", "a2"])
+@pytest.mark.parametrize("is_of_stage", [True, False])
+def test_what_another_stage_has_in_this_versions_table_leads_to_whose_that_is(tables, capsys, stage_id, is_of_stage):
+    """Whichever of the two was migrated into the other's: nothing is to be mended, or opened to users, before."""
+    stage = Tables(tables.engine, "stage-" + tables.assets, "stage-" + tables.versions, tables.folder)
+    local_dynamodb.create_tables(tables.client, stage.assets, stage.versions)
+    tables.put(asset("a1"), asset("a2"))
+    stage.put(asset(stage_id))
+    before = stage.contents(), tables.contents()
+    own, others = (stage, tables) if is_of_stage else (tables, stage)
+    mixed = [*others.flags, "--asset-versions-table", own.versions]
+    assert migration.main([*own.flags, "--journal-dir", "backups"]) == 0
+    assert migration.main([*mixed, "--journal-dir", "backups"]) == 0
+    step = NEXT % "see first whose asset versions table %s is, that of %s or of %s, which an earlier run had (journal "
+    for flags, pair in ((own.flags, (own, others)), (mixed, (others, own))):
+        capsys.readouterr()
+        verify.main([*flags, "--journal", "backups"])
+        assert step % (own.versions, *(one.assets for one in pair)) in capsys.readouterr().out
+    assert verify.rollback.main([*mixed, "--journal", "backups", "--yes"]) == 0
+    assert verify.main([*own.flags, "--journal", "backups"]) == 0
+    assert "whose asset versions table" not in capsys.readouterr().out
+    assert verify.rollback.main([*own.flags, "--journal", "backups", "--yes"]) == 0
+    assert (stage.contents(), tables.contents()) == before
 
 
 def test_after_another_versions_table_and_bucket_both_are_the_configured_ones(tables, capsys):
