@@ -482,7 +482,11 @@ def resolve_settings(
         raise SettingsError(
             "Not set: %s." % ", ".join("%s (%s%s)" % (key, SETTINGS[key].flag, found.get(key, "")) for key in missing),
             "put your own values in %s, or give the flags."
-            % ("%s, or name a file that has them" % path if path else "CONFIG, or in a file that --config names"),
+            % (
+                "%s, or name a file that has them" % path
+                if path
+                else "a file that --config names, or in CONFIG of " + SCRIPT
+            ),
         )
     if merged["assets_table_name"] == merged["asset_versions_table_name"]:
         raise SettingsError(
