@@ -5386,6 +5386,14 @@ class Outputs:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def store_despite(self, error: Optional[BaseException]) -> Optional[BaseException]:
+        """Store them whatever came before. Returns the first error; one of here says where the files lie, and is said
+        where it comes later."""
+        later = ending(self.store)
+        if error is not None and isinstance(later, MigrationError):
+            announce("error: %s" % later, sys.stderr)
+        return error or later
+
     def store_one(self, name: str) -> None:
         """Store the file of this name as it is now. Raises as `store`."""
         if not is_s3(name):
@@ -6167,7 +6175,7 @@ def conclude(
         summary["version_records_to_write"] = summary.pop("version_records_written")
         summary["assets_to_change"] = summary.pop("assets_changed")
     error = despite(error, lambda: write_summary(files.outputs.path_of(paths["summary"]), summary))
-    error = despite(error, files.outputs.store)
+    error = files.outputs.store_despite(error)
     tell_result(result_text(summary, settings, tally, expected_assets(settings, site) if work.stopped else None), error)
     if typed is not None:
         announce_next(*next_step(summary, settings, site.storage, typed, script))

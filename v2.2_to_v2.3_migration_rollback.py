@@ -123,6 +123,7 @@ SCRIPT = os.path.basename(migration.script_path(__file__))
 SAME_SETTINGS = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name", "endpoint_url")
 NOT_WHOLE = "(its run was INTERRUPTED, or this is a part of it)"
 BEING_WRITTEN = "(its run is STILL UNDER WAY)"
+MAY_BE_WRITTEN = "(its run MAY BE UNDER WAY; if it was killed, that is known in %d minutes)"
 OF_TASK = re.compile("_p[0-9]{5}_a[0-9]{8,}$")  # what the name of a journal of a job on Spark has after that of the job
 SHOWN_JOURNALS = 20
 SHOWN_NEAR = 5  # journals, where the one given is not there
@@ -400,7 +401,8 @@ def state_of(file: Any) -> str:
         if migration.is_whole(file):
             return ""
         if file.user() == migration.USED_BY[0]:
-            return BEING_WRITTEN
+            minutes = migration.GOES_ON_SECONDS / 60
+            return MAY_BE_WRITTEN % minutes if migration.is_s3(file.path) else BEING_WRITTEN
         if migration.is_whole(file):  # it has come to its end just now
             return ""
     return NOT_WHOLE
@@ -1808,7 +1810,7 @@ def run_rollback(
         summary["undone"] = status == migration.EXIT_DONE and not settings.dry_run and whole
         path = outputs.path_of(files["summary"])
         error = migration.despite(error, lambda: migration.write_summary(path, summary))
-        error = migration.despite(error, outputs.store)
+        error = outputs.store_despite(error)
         migration.tell_result(result_text(summary, tally.outcomes), error)
     return summary
 

@@ -1354,7 +1354,11 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
     if verdict(summary)[0] == "NOT FINISHED":
         return "verify to the end", VERIFICATION, typed
     if summary["under_way"]:
-        return "let the run that is under way come to its end, then verify again", VERIFICATION, typed
+        step = "let the run that is under way come to its end, then verify again"
+        if any(map(migration.is_s3, summary["under_way"])):
+            step = "let the run that may be under way come to its end, or wait %d minutes if it was killed; verify then"
+            step %= migration.GOES_ON_SECONDS / 60
+        return step, VERIFICATION, typed
     files = "the report and the page" if "page" in summary["files"] else "the report"
     if set(summary["problems"]) == {"nothing_found"} and (scope_of(typed) or typed.get("journal")):
         return next_step_of_nothing(summary, typed)
@@ -1367,6 +1371,7 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
     if summary["restored"]:
         return next_step_of_restored(summary, storage, migration.connection_of(typed), files)
     to_migrate = {**migration.connection_of(typed), **where_journals_go(summary, storage, settings)}
+    to_migrate.update(flags_of_last_run(summary, storage, settings))
     if settings.dry_run:  # a configuration says so
         to_migrate["dry_run"] = False
     by_a_run = bool(summary["other_bucket"]) and had_the_other(summary, settings, storage)
@@ -1598,6 +1603,20 @@ def where_journals_go(summary: Dict[str, Any], storage: Any, settings: Any) -> D
     if any(migration.journals_of(storage, settings.journal_dir, tables)):
         return {}
     return {"journal_dir": folders[0]}
+
+
+# Of a migration, not of a verification.
+FLAGS_OF_RUN = ("batch_size", "workers", "max_write_units", "bucket_without_files", "repair")
+
+
+def flags_of_last_run(summary: Dict[str, Any], storage: Any, settings: Any) -> Dict[str, Any]:
+    """What the run of the newest journal given was told and the configuration does not say, as far as its summary is
+    there."""
+    ran = {}  # type: Dict[str, Any]
+    with contextlib.suppress(migration.MigrationError):  # a journal may be gone meanwhile
+        for journal in rollback.open_journals(summary["journals"][:1], storage, rollback.Skipped()):
+            ran = rollback.Summaries(storage, settings.report_dir, [journal]).of(journal).get("settings", {})
+    return {name: ran[name] for name in FLAGS_OF_RUN if ran.get(name) and ran[name] != getattr(settings, name)}
 
 
 def journals_and_undone(summary: Dict[str, Any], storage: Any, settings: Any) -> Tuple[List[str], List[str]]:
@@ -2128,7 +2147,7 @@ def run_verification(
         error = migration.despite(error, lambda: migration.write_summary(path, summary))
         if page_file:
             error = migration.despite(error, lambda: write_page(page_file, summary, findings.kept))
-        error = migration.despite(error, outputs.store)
+        error = outputs.store_despite(error)
         migration.tell_result(result_text(summary), error)
     if typed is not None:
         migration.announce_next(*next_step(summary, settings, storage, typed))

@@ -417,6 +417,23 @@ def test_reports_that_cannot_be_stored_stay_on_this_machine(tables, s3, place, t
     assert len(list(folder.iterdir())) == 2 and folder.stat().st_mode & 0o77 == 0
 
 
+def test_where_reports_lie_is_said_beside_what_stopped_the_run(tables, s3, place, tmp_path, capfd):
+    """As where S3 cannot be reached any more: neither the journal's end nor a report can be stored then."""
+
+    def refuse(request):
+        if request.stores_journal and request.key.endswith("00000002.jsonl.gz") or "_summary" in request.key:
+            raise Refused(403, "AccessDenied")
+        if request.stores_journal and request.key.endswith("00000003.jsonl.gz"):
+            raise AssertionError("a before image is missing before this one")
+
+    s3.before = refuse
+    tables.load(sample_assets(ASSETS))
+    assert migrate(tables, place, *SMALL_BATCHES) == 1
+    said = capfd.readouterr().err
+    (folder,) = tmp_path.glob("vams-migration-*")
+    assert said.count("error: ") == 2 and "What was to be stored lies in %s" % folder in said
+
+
 # --------------------------------------------------------------------------------------
 # Journals that are damaged, interrupted, large, young
 # --------------------------------------------------------------------------------------
@@ -551,6 +568,13 @@ def test_a_run_that_may_still_go_on(tables, s3, place, monkeypatch, capfd):
     assert roll_back(tables, place) == 3
     assert "its run may still go on" in capfd.readouterr().err
     assert tables.contents() == written
+    capfd.readouterr()
+    assert proved(tables, place) == 0
+    shown = capfd.readouterr().out
+    assert "(its run MAY BE UNDER WAY; if it was killed, that is known in 1 minutes)" in shown
+    assert (
+        "\nNext: let the run that may be under way come to its end, or wait 1 minutes if it was killed; verify" in shown
+    )
     tables.put(asset("c"))
     assert migrate(tables, place) == 0
     assert "another run on these tables may be under way: its journal %s" % s3.journals()[0] in capfd.readouterr().out

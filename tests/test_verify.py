@@ -1119,6 +1119,25 @@ def test_what_was_restored_of_some_says_nothing_of_the_others(tables, capsys):
 
 
 @pytest.mark.parametrize(
+    "told, configured, kept",
+    [
+        (["--repair", "--max-write-units", "900"], {}, " --max-write-units 900 --repair"),
+        (["--bucket-without-files", "--workers", "2"], {"workers": 2}, " --bucket-without-files"),
+        ([], {"max_write_units": 900}, ""),
+    ],
+)
+def test_the_rest_is_migrated_as_the_run_that_was_verified(tables, capsys, told, configured, kept):
+    tables.put(asset("a"), asset("b"))
+    (tables.folder / "c.json").write_text(json.dumps(configured))
+    flags = ["--config", "c.json", *tables.flags]
+    assert migration.main([*flags, "--limit", "1", *told]) == 0
+    capsys.readouterr()
+    assert verify.main([*flags, "--limit", "1", "--journal", "backups"]) == 0
+    step, command = capsys.readouterr().out.split("\nNext: ")[1].splitlines()
+    assert step == "migrate all assets, unless that was done:" and command.endswith(" ".join(tables.flags) + kept)
+
+
+@pytest.mark.parametrize(
     "flags", [["--limit", "1"], ["--database-id", "db01"], ["--database-id", "db01", "--asset-id", "a"]]
 )
 def test_what_was_verified_of_some_without_journals_is_not_proved(tables, capsys, flags):
