@@ -1575,7 +1575,7 @@ def roll_back(argv: Optional[List[str]]) -> int:
     journals = of_these_tables(journals, {name: public[name] for name in SAME_SETTINGS}, skipped)
     migration.announce("VAMS v2.2 to v2.3 rollback %s\n\nPreflight:" % migration.TOOL_VERSION, level=logging.INFO)
     site = migration.preflight(session, database, settings, journal=False)
-    migration.require(site.checks)
+    migration.require(site.checks + check_others(storage, settings, site))
     journals = of_these_tables(journals, {"account": site.account, "region": site.region}, skipped)
     summaries = Summaries(storage, settings.report_dir, journals)
     journals, undone = without_undone(journals, summaries, skipped)
@@ -1601,6 +1601,22 @@ def roll_back(argv: Optional[List[str]]) -> int:
     of_other_table = next_step_of_other_table(storage, settings, site, typed)
     migration.announce_next(*next_step(summary, typed, configured_bucket, of_other_table))
     return summary["exit_status"]
+
+
+def check_others(storage: Any, settings: Any, site: Any) -> List[Any]:
+    """A warning for each other assets table that was migrated into this versions table, and not taken back: its assets
+    are not in this one, so nobody sees here which records they rely on."""
+    _, others = migration.journals_of_either_table(storage, settings, site.account, site.region)
+    text = (
+        "journal %s: assets of %s were migrated into this versions table too; of the same assetId, version and content"
+        " they rely on records that this rollback may remove"
+    )
+    fix = "roll that run back before this one, with %s, and migrate those assets again after it."
+    return [
+        migration.Check("warning", text % (path, name), fix % migration.shell_text(["--assets-table", name]))
+        for (key, name), path in others.items()
+        if key == "assets_table_name"
+    ]
 
 
 def allow_many_files() -> None:
@@ -1694,8 +1710,8 @@ def next_step_of_other_bucket(bucket: str, typed: Dict[str, Any]) -> Tuple[str, 
 
 # Which asset relies on which of the tables is not in the assets table.
 LOOK_AT_RECORDS = (
-    "look at each record_stays of the report: where the asset that needs the record was migrated with the other table,"
-    " delete it by hand; then "
+    "look at each record_stays of the report: if that table is another stage's, leave the record, which may be its own;"
+    " else delete it by hand where the asset that needs it was migrated with the right table; then "
 )
 
 

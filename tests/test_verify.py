@@ -2516,6 +2516,30 @@ def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tab
     assert "which an earlier run had" not in shown and "2 before images compared; no problems" in shown
 
 
+def test_a_rollback_warns_of_the_assets_of_another_table_that_rely_on_the_same_records(tables, capsys):
+    """The warned of way through: theirs back first, then this one, then theirs again."""
+    stage = Tables(tables.engine, "stage-" + tables.assets, "stage-" + tables.versions, tables.folder)
+    local_dynamodb.create_tables(tables.client, stage.assets, stage.versions)
+    tables.put(asset("a1"))
+    stage.put(asset("a1"))
+    before = stage.contents()
+    mixed = [*stage.flags, "--asset-versions-table", tables.versions]
+    for flags in (mixed, tables.flags):
+        assert migration.main([*flags, "--journal-dir", "backups"]) == 0
+    rely = "assets of %s were migrated into this versions table too"
+    capsys.readouterr()
+    for flags, other in ((mixed, tables), (tables.flags, stage)):
+        assert verify.rollback.main([*flags, "--journal", "backups", "--dry-run"]) == 0
+        shown = capsys.readouterr().out
+        assert rely % other.assets in shown and ", with --assets-table %s, and " % other.assets in shown
+    assert verify.rollback.main([*tables.flags, "--journal", "backups", "--yes"]) == 0
+    capsys.readouterr()
+    assert verify.rollback.main([*mixed, "--journal", "backups", "--yes"]) == 0
+    assert rely % tables.assets not in capsys.readouterr().out and stage.contents() == before
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    assert verify.main([*tables.flags, "--journal", "backups"]) == 0
+
+
 @pytest.mark.parametrize("stage_id", ["b1", "a2"])
 @pytest.mark.parametrize("is_of_stage", [True, False])
 def test_what_another_stage_has_in_this_versions_table_leads_to_whose_that_is(tables, capsys, stage_id, is_of_stage):
@@ -2570,11 +2594,11 @@ def test_a_record_in_another_versions_table_may_be_one_too_many(tables, capsys):
     capsys.readouterr()
     assert verify.rollback.main([*wrong, "--journal", "backups", "--yes"]) == 0
     said = capsys.readouterr().out
-    step = "look at each record_stays of the report: where the asset that needs the record was migrated with the other"
-    assert (
-        NEXT % step in said
-        and " by hand; then migrate again, with the asset versions table %s:" % tables.versions in said
+    step = (
+        "look at each record_stays of the report: if that table is another stage's, leave the record, which may be its"
     )
+    then = " with the right table; then migrate again, with the asset versions table %s:" % tables.versions
+    assert NEXT % step in said and then in said
 
 
 def without(flags, name):
