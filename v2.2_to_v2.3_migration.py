@@ -4598,19 +4598,20 @@ def step_of_other_table(
     settings: Settings,
     account: Optional[str],
     region: str,
-    other: str = "asset_versions_table_name",
+    keys: Sequence[str] = ("asset_versions_table_name",),
 ) -> Optional[str]:
     """What to do, in words, where a run on one of these tables whose journal is there had another one in the place of
-    the other, and was not taken back. other: the setting of that."""
+    the other, and was not taken back. keys: the settings of which that is asked, the one that matters most first."""
     _, others = journals_of_either_table(storage, settings, account, region)
-    found = [(name, path) for (key, name), path in others.items() if key == other]
+    found = [(key, *other) for key in keys for other in others.items() if other[0][0] == key]
     if not found:
         return None
-    return STEPS_OF_OTHER_TABLE[other].format(
+    key, (_, name), path = found[0]
+    return STEPS_OF_OTHER_TABLE[key].format(
         assets=plain_table_name(settings.assets_table_name),
         versions=plain_table_name(settings.asset_versions_table_name),
-        other=found[0][0],
-        journal=found[0][1],
+        other=name,
+        journal=path,
     )
 
 

@@ -1376,10 +1376,9 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
         to_migrate["dry_run"] = False
     by_a_run = bool(summary["other_bucket"]) and had_the_other(summary, settings, storage)
     in_question = by_a_run or bucket_in_question(summary)
-    site = (summary["account"], summary["region"])
-    of_other_table = migration.step_of_other_table(storage, settings, *site, "assets_table_name")
-    if not of_other_table and "version_record_missing" in summary["problems"]:
-        of_other_table = migration.step_of_other_table(storage, settings, *site)
+    asked = ["assets_table_name"]
+    asked += ["asset_versions_table_name"] if "version_record_missing" in summary["problems"] else []
+    of_other_table = migration.step_of_other_table(storage, settings, summary["account"], summary["region"], asked)
     if of_other_table:
         return of_other_table, None, {}
     if "not_migrated" in summary["problems"] and not by_a_run:
