@@ -1604,9 +1604,8 @@ def roll_back(argv: Optional[List[str]]) -> int:
 
 
 def check_others(storage: Any, settings: Any, site: Any) -> List[Any]:
-    """A warning for each other assets table that was migrated into this versions table, and not taken back: its assets
-    are not in this one, so nobody sees here which records they rely on."""
-    _, others = migration.journals_of_either_table(storage, settings, site.account, site.region)
+    """A warning for each other assets table that was migrated into this versions table: its assets are not in this one,
+    so nobody sees here which records they rely on."""
     text = (
         "journal %s: assets of %s were migrated into this versions table too; of the same assetId, version and content"
         " they rely on records that this rollback may remove"
@@ -1614,9 +1613,14 @@ def check_others(storage: Any, settings: Any, site: Any) -> List[Any]:
     fix = "roll that run back before this one, with %s, and migrate those assets again after it."
     return [
         migration.Check("warning", text % (path, name), fix % migration.shell_text(["--assets-table", name]))
-        for (key, name), path in others.items()
-        if key == "assets_table_name"
+        for name, path in other_assets_tables(storage, settings, site.account, site.region)
     ]
+
+
+def other_assets_tables(storage: Any, settings: Any, account: Optional[str], region: str) -> List[Tuple[str, str]]:
+    """Each other assets table that was migrated into this versions table, and not taken back, and a journal of that."""
+    _, others = migration.journals_of_either_table(storage, settings, account, region)
+    return [(name, path) for (key, name), path in others.items() if key == "assets_table_name"]
 
 
 def allow_many_files() -> None:

@@ -126,8 +126,8 @@ ERROR_TYPES = collections.OrderedDict(
         ),
         (
             "record_unexplained",
-            "Note: Restored: version records that assets relied on are left, and no asset needs them; a journal not"
-            " given may tell of them.",
+            "Note: Restored: version records that assets relied on are left, and no asset of this assets table needs"
+            " them; a journal not given may tell of them.",
         ),
         (
             "journal_damaged",
@@ -1025,7 +1025,7 @@ class Restoration:
                 self.unexplained.discard(key)
         add_of_many(self.add, "still_migrated", "Assets in the new form" + UNTOLD, self.still_migrated)
         add_of_many(self.add, "made_in_v23", OF_USERS, self.made_in_v23)
-        unneeded = "Version records that no asset needs, and"
+        unneeded = "Version records that no asset of %s needs, and" % self.database.assets
         add_of_many(self.add, "record_unexplained", unneeded + UNTOLD, self.unexplained)
 
     async def pages(self, run: Any, journals: List):
@@ -1363,13 +1363,13 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
     if set(summary["problems"]) == {"nothing_found"} and (scope_of(typed) or typed.get("journal")):
         return next_step_of_nothing(summary, typed)
     if summary["restored"] and summary["problems"]:
-        return next_step_of_not_restored(summary, storage, typed, files)
+        return next_step_of_not_restored(summary, settings, storage, typed, files)
     unless = "" if scope_of(typed) else "; for that, take what chooses assets out of the configuration"
     if summary["restored"] and is_scoped(settings):
         flags = migration.without(typed, scope_of(typed))
         return "see whether everything else is as it was before, too" + unless, VERIFICATION, flags
     if summary["restored"]:
-        return next_step_of_restored(summary, storage, migration.connection_of(typed), files)
+        return next_step_of_restored(summary, settings, storage, migration.connection_of(typed), files)
     to_migrate = {**migration.connection_of(typed), **where_journals_go(summary, storage, settings)}
     to_migrate.update(flags_of_last_run(summary, storage, settings))
     if settings.dry_run:  # a configuration says so
@@ -1533,7 +1533,9 @@ def first_of_all(summary: Dict[str, Any], journal_dir: str) -> str:
     return text
 
 
-def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict[str, Any], files: str) -> Advice:
+def next_step_of_not_restored(
+    summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[str, Any], files: str
+) -> Advice:
     """After a rollback that has left something. files: which to keep."""
     flags = migration.connection_of(typed)
     if summary["other_buckets"]:
@@ -1541,7 +1543,7 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
     if summary["rollback_ended"]:
         if not not_covered(summary):
             return LEFT_BY_ROLLBACK % files, None, {}
-        step, script, flags = next_step_of_restored(summary, storage, flags, files)
+        step, script, flags = next_step_of_restored(summary, settings, storage, flags, files)
         return "see the problems in the report; " + step, script, flags
     if summary["rollback_unfinished"]:
         return next_step_of_unfinished(summary, typed)
@@ -1555,7 +1557,9 @@ def next_step_of_not_restored(summary: Dict[str, Any], storage: Any, typed: Dict
     return step, ROLLBACK, {**flags, "journal": typed["journal"]}
 
 
-def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str, Any], files: str) -> Advice:
+def next_step_of_restored(
+    summary: Dict[str, Any], settings: Any, storage: Any, flags: Dict[str, Any], files: str
+) -> Advice:
     """flags: those that say which tables. files: which to keep."""
     notes, not_given = summary["notes"], summary["journals_not_given"]
     left, records = notes.get("still_migrated", 0), notes.get("record_unexplained", 0)
@@ -1571,6 +1575,10 @@ def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str
         still = "%s still migrated" % ("one asset is" if left == 1 else migration.counted(left, "asset") + " are")
     elif records:
         still = "%s left" % ("one version record is" if records == 1 else "{:,} version records are".format(records))
+    site = (summary["account"], summary["region"])
+    others = rollback.other_assets_tables(storage, settings, *site) if records and not (left or not_given) else []
+    if others:
+        return OF_OTHERS.format(still=still, other=others[0][0], journal=others[0][1], files=files), None, {}
     if not not_given:
         beside = ", by no journal beside those given" if left or records else ""
         step = (
@@ -1581,6 +1589,13 @@ def next_step_of_restored(summary: Dict[str, Any], storage: Any, flags: Dict[str
     step = "%s: to roll back the rest too, give all journals; if that is to stay, migrate again, or file %s"
     step %= still, files
     return step, ROLLBACK, {**flags, "journal": all_folders(summary, storage)}
+
+
+OF_OTHERS = (
+    "{still}: leave what assets of {other} need, which were migrated into this versions table too (journal {journal})."
+    " Verify those, with their own names; else look for a missing journal, unless users made what is left; and file"
+    " {files}"
+)
 
 
 def all_folders(summary: Dict[str, Any], storage: Any) -> List[str]:

@@ -2540,6 +2540,25 @@ def test_a_rollback_warns_of_the_assets_of_another_table_that_rely_on_the_same_r
     assert verify.main([*tables.flags, "--journal", "backups"]) == 0
 
 
+def test_the_records_of_another_stage_are_left_where_mixed_names_are_taken_back(tables, capsys):
+    """No journal of these names tells of them, and none is missing: that of the stage is named."""
+    stage = Tables(tables.engine, "stage-" + tables.assets, "stage-" + tables.versions, tables.folder)
+    local_dynamodb.create_tables(tables.client, stage.assets, stage.versions)
+    tables.put(asset("a1"))
+    stage.put(asset("a1"))
+    mixed = [*stage.flags, "--asset-versions-table", tables.versions]
+    assert migration.main([*tables.flags, "--journal-dir", "backups"]) == 0
+    (journal,) = os.listdir("backups")
+    assert migration.main([*mixed, "--journal-dir", "backups"]) == 0
+    assert verify.rollback.main([*mixed, "--journal", "backups", "--yes"]) == 0
+    capsys.readouterr()
+    assert verify.main([*mixed, "--journal", "backups", "--restored"]) == 0
+    shown = capsys.readouterr().out
+    step = "one version record is left: leave what assets of %s need, which were migrated into this versions table too"
+    assert NEXT % (step % tables.assets) in shown and "(journal %s). Verify" % os.path.join("backups", journal) in shown
+    assert verify.main([*tables.flags, "--journal", "backups"]) == 0
+
+
 @pytest.mark.parametrize("stage_id", ["b1", "a2"])
 @pytest.mark.parametrize("is_of_stage", [True, False])
 def test_what_another_stage_has_in_this_versions_table_leads_to_whose_that_is(tables, capsys, stage_id, is_of_stage):
