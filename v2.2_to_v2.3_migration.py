@@ -1414,7 +1414,7 @@ def fatal_error(code: str, message: str, action: str) -> MigrationError:
 
 def credentials_error(message: str) -> MigrationError:
     """message: what botocore or AWS says of the credentials; the remedy follows from it."""
-    fix = "sign in again (for example `aws sso login`), check --profile, then run again."
+    fix = "sign in again (for example `aws sso login --profile NAME`), or give the right --profile, then run again."
     if "crt" in message:
         fix = 'install what this kind of profile needs, `pip install "botocore[crt]"`, then run again.'
     elif "MFA" in message:
