@@ -503,10 +503,11 @@ def resolve_settings(
 
 def read_settings(path: Optional[str], typed: Dict[str, Any]) -> Tuple[Settings, Dict[str, Any]]:
     """The settings, and what CONFIG and the file of this path say. Raises SettingsError."""
-    if not isinstance(CONFIG, dict):
+    if not isinstance(globals().get("CONFIG"), dict):
+        found = "a " + type(CONFIG).__name__ if "CONFIG" in globals() else "gone"
         raise SettingsError(
-            "CONFIG in %s is no dictionary, but a %s." % (os.path.abspath(__file__), type(CONFIG).__name__),
-            'begin it with { and end it with }, nothing behind that, and have a "key": value in each line.',
+            "CONFIG in %s is no dictionary, but %s." % (os.path.abspath(__file__), found),
+            'begin it with CONFIG = { and end it with }, nothing behind that, and have a "key": value in each line.',
         )
     config, values = without_comments(CONFIG), read_config_file(path)
     return resolve_settings(config, values, typed, path), {**config, **values}
@@ -5703,7 +5704,8 @@ def warn_of_placeholders(settings: Settings, configured_values: Dict[str, Any]) 
 
 def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
     """What was typed. The texts of --help and --version are shown as all others are. Raises SettingsError for an empty
-    value, which a variable of a shell that is not set may be: without it other assets or tables may be meant."""
+    value, which a variable of a shell that is not set may be, and for a placeholder: without it other assets or tables
+    may be meant."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):
@@ -5714,6 +5716,8 @@ def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
     for name, value in typed.items():
         if flag_of(name) in parser._option_string_actions and has_empty_text(value):
             raise SettingsError("%s is empty." % flag_of(name), "give a value, or leave it out.")
+        if isinstance(value, str) and PLACEHOLDER.match(value):
+            raise SettingsError("%s still is %s." % (flag_of(name), value), "give your own, or leave it out.")
     return typed
 
 

@@ -1722,20 +1722,27 @@ LOOK_AT_RECORDS = (
 def next_step_of_other_table(
     storage: Any, settings: Any, site: Any, typed: Dict[str, Any]
 ) -> Optional[Tuple[str, Optional[str], Dict[str, Any]]]:
-    """Where the versions table is not the configured one; or where other runs on this assets table had another one, and
-    were not taken back. typed: the flags."""
+    """Where the versions table is not the configured one, and the assets table is; or where other runs on this assets
+    table had another one, and were not taken back. typed: the flags."""
     name = "asset_versions_table_name"
     configuration = migration.without_flags(typed)
     configured, bucket = configuration.get(name), configuration.get("asset_bucket_name")
-    if not configured or typed.get(name, configured) == configured:
+    others = [key for key in migration.KEY_SCHEMAS if is_not_as_configured(settings, configuration, key)]
+    if not configured or others != [name]:
         step = migration.step_of_other_table(storage, settings, site.account, site.region)
         return step and (step, None, {})
     flags = migration.without(migration.connection_of(typed), [name])
-    step = "migrate again, with the asset versions table %s" % configured
+    step = "migrate again, if this is right: the asset versions table %s" % configured
     if bucket and flags.get("asset_bucket_name", bucket) != bucket:
         flags = migration.without(flags, ["asset_bucket_name"])  # that was typed for what was taken back
         step += " and the bucket %s" % bucket
     return step, migration.SCRIPT, flags
+
+
+def is_not_as_configured(settings: Any, configuration: Dict[str, Any], key: str) -> bool:
+    """Whether a table, by its name or its ARN, is another than CONFIG and the file name."""
+    name, configured = getattr(settings, key), configuration.get(key, getattr(settings, key))
+    return bool(migration.plain_table_name(name) != migration.plain_table_name(configured))
 
 
 def what_to_see(summary: Dict[str, Any]) -> Iterator[str]:

@@ -94,8 +94,8 @@ WRONG = [
     ("endpoint", [], {"endpoint_url": "localhost:8000"}, ["endpoint_url", "http://"]),
     ("placeholder_table", [], {"assets_table_name": "YOUR_ASSETS_TABLE_NAME"}, ["assets_table_name", "--assets-table"]),
     ("placeholder_bucket", [], {"asset_bucket_name": "PROD_ASSET_BUCKET_NAME"}, ["asset_bucket_name"]),
-    ("placeholder_flag", TABLES + ["--asset-bucket", "YOUR_BUCKET"], {"asset_bucket_name": None},
-              ["asset_bucket_name"]),
+    ("placeholder_flag", TABLES + ["--asset-bucket", "YOUR_BUCKET"], {"asset_bucket_name": "bucket"},
+              ["--asset-bucket still is YOUR_BUCKET"]),
     ("table_empty", [], {"asset_versions_table_name": ""}, ["asset_versions_table_name"]),
     ("empty_flag", ["--asset-bucket", ""], {"asset_bucket_name": "bucket"}, ["--asset-bucket is empty"]),
     ("empty_asset_id", TABLES + ["--database-id", "db01", "--asset-id", ""], None, ["--asset-id is empty"]),
@@ -423,6 +423,7 @@ def test_a_template_ends_no_dry_run_of_config(monkeypatch, tmp_path):
         (({"limit": 1},), "CONFIG in %s is no dictionary, but a tuple." % migration.__file__),
         ({"aaa", "vvv"}, "CONFIG in %s is no dictionary, but a set." % migration.__file__),
         (None, "CONFIG in %s is no dictionary, but a NoneType." % migration.__file__),
+        ("its name is lost", "CONFIG in %s is no dictionary, but gone." % migration.__file__),
         ({7: "aaa"}, "Unknown key 7 in CONFIG."),
         ({"log_level": {"INFO"}}, "log_level in CONFIG is \"{'INFO'}\"."),
     ],
@@ -431,6 +432,8 @@ def test_a_config_that_is_python_and_no_configuration_is_told(monkeypatch, capsy
     """A comma behind its last line makes a tuple of it."""
     template = Path(migration.__file__).with_name("v2.2_to_v2.3_migration_config.json")
     monkeypatch.setattr(migration, "CONFIG", config)
+    if config == "its name is lost":
+        monkeypatch.delattr(migration, "CONFIG")
     for script in (
         migration,
         *map(load_script, ("v2.2_to_v2.3_migration_verify.py", "v2.2_to_v2.3_migration_test.py")),

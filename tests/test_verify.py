@@ -2421,6 +2421,7 @@ def test_an_asset_that_was_migrated_and_then_repaired(tables, taken_back):
 
 
 NEXT = "\nNext: %s"
+AGAIN = "migrate again, if this is right: the asset versions table %s"
 
 
 def test_restored_after_a_new_migration_leads_to_no_rollback(tables, capsys):
@@ -2509,7 +2510,7 @@ def test_what_was_migrated_with_another_versions_table_leads_to_its_rollback(tab
         assert script.main([*flags, *more]) == status
         assert step in capsys.readouterr().out
     assert verify.rollback.main([*wrong, "--journal", "backups", "--yes"]) == 0
-    assert NEXT % ("migrate again, with the asset versions table %s:\n" % tables.versions) in capsys.readouterr().out
+    assert NEXT % (AGAIN % tables.versions + ":\n") in capsys.readouterr().out
     assert migration.main(flags) == 0
     assert verify.main([*flags, "--journal", "backups"]) == 0
     shown = capsys.readouterr().out
@@ -2591,8 +2592,8 @@ def test_after_another_versions_table_and_bucket_both_are_the_configured_ones(ta
     wrong = [*without(wrong, "--asset-bucket"), "--asset-bucket", "others-bucket"]
     config = {"asset_versions_table_name": tables.versions, "asset_bucket_name": "YOUR_BUCKET"}
     for bucket, step, typed in (
-        ("YOUR_BUCKET", "migrate again, with the asset versions table %s", True),
-        (BUCKET, "migrate again, with the asset versions table %s and the bucket " + BUCKET, False),
+        ("YOUR_BUCKET", AGAIN, True),
+        (BUCKET, AGAIN + " and the bucket " + BUCKET, False),
     ):
         (tables.folder / "c.json").write_text(json.dumps({**config, "asset_bucket_name": bucket}))
         assert migration.main(wrong) == 0
@@ -2616,8 +2617,29 @@ def test_a_record_in_another_versions_table_may_be_one_too_many(tables, capsys):
     step = (
         "look at each record_stays of the report: if that table is another stage's, leave the record, which may be its"
     )
-    then = " with the right table; then migrate again, with the asset versions table %s:" % tables.versions
+    then = " with the right table; then " + AGAIN % tables.versions + ":"
     assert NEXT % step in said and then in said
+
+
+@pytest.mark.parametrize("stage", [True, False])
+def test_flags_in_the_place_of_another_stages_configuration_name_no_wrong_table(tables, stage, capsys):
+    """Nor does the ARN of the same table: nothing is to be migrated into that of the configuration."""
+    tables.put(asset("a1"))
+    names = (
+        ("stage-assets", "stage-versions")
+        if stage
+        else (tables.assets, "arn:aws:dynamodb:x:1:table/" + tables.versions)
+    )
+    config = {"assets_table_name": names[0], "asset_versions_table_name": names[1], "asset_bucket_name": BUCKET}
+    (tables.folder / "c.json").write_text(json.dumps(config))
+    flags = ["--config", "c.json", *tables.flags]
+    assert migration.main(flags) == 0
+    capsys.readouterr()
+    assert verify.rollback.main([*flags, "--journal", "backups", "--yes"]) == 0
+    said = capsys.readouterr().out
+    assert NEXT % "see that everything is as it was before:\n" in said
+    command = said.splitlines()[-1]
+    assert "--restored" in command and "--asset-versions-table " + tables.versions in command
 
 
 def without(flags, name):
