@@ -1625,6 +1625,15 @@ READ_AHEAD = 8  # objects
 NEW_ONLY = "NewOnly"  # a parameter of our clients' put_object: do not replace an object
 
 
+def make_folder(path: str) -> None:
+    """Make a folder, and what is missing above it, for the owner alone: os.makedirs gives its mode to the last one
+    only. Raises OSError."""
+    parent = os.path.dirname(os.path.abspath(path))
+    if not os.path.exists(parent) and parent != path:
+        make_folder(parent)
+    os.makedirs(path, mode=0o700, exist_ok=True)
+
+
 class Folder:
     """A folder on this machine. What cannot be done raises OSError."""
 
@@ -1635,7 +1644,7 @@ class Folder:
         return os.path.join(self.path, name)
 
     def make(self) -> None:
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        make_folder(self.path)
 
     def reserve(self, name: str) -> None:
         """What is made here replaces nothing."""
@@ -5741,7 +5750,7 @@ def configure_logging(level: str, path: Optional[str]) -> None:
     try:
         folder = os.path.dirname(path)
         if folder:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            make_folder(folder)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         require_log(path)
         file = LogFile(path)

@@ -475,9 +475,10 @@ def journals_near(name: str, storage: Any) -> List[str]:
 
 def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Skipped) -> List[Journal]:
     """The journals of these tables, this region and so on. Raises SettingsError for another one that was named, and
-    where none is left. facts: names in the journals' headers, and the values they should have.
-    skipped: gets the others, which only lie in a folder."""
+    where none is left, of the one that differs least. facts: names in the journals' headers, and the values they should
+    have. skipped: gets the others, which only lie in a folder."""
     chosen = []  # type: List[Journal]
+    others = []  # type: List[Tuple[int, str, str]]
     for journal in journals:
         wrong = [name for name, value in facts.items() if journal.header.get(name) != value]
         if not wrong:
@@ -485,12 +486,20 @@ def of_these_tables(journals: List[Journal], facts: Dict[str, Any], skipped: Ski
             continue
         name, theirs = wrong[0], journal.header.get(wrong[0])
         cause = "Journal %s is of another migration: its %s is %s, not %s." % (journal.path, name, theirs, facts[name])
-        if journal.named or (journal is journals[-1] and not chosen):
-            flag = migration.SETTINGS[{"account": "aws_profile", "region": "aws_region"}.get(name, name)].flag
-            fix = "give the journals of this one; or, to go on with that one, the %s that it had." % flag
-            raise migration.SettingsError(cause, fix)
+        if journal.named:
+            raise error_of_other_migration(name, cause)
+        others.append((len(wrong), name, cause))
         skipped.add(name, cause)
+    if others and not chosen:
+        raise error_of_other_migration(*min(others, key=lambda other: other[0])[1:])
     return chosen
+
+
+def error_of_other_migration(name: str, cause: str) -> Any:
+    """name: what a journal's header has otherwise."""
+    flag = migration.SETTINGS[{"account": "aws_profile", "region": "aws_region"}.get(name, name)].flag
+    fix = "give the journals of this one, or their folder; or, to go on with that one, the %s that it had." % flag
+    return migration.SettingsError(cause, fix)
 
 
 def without_undone(

@@ -2082,7 +2082,7 @@ def name_files(
 
 
 def make_folder_of(path: str) -> None:
-    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
+    migration.make_folder(os.path.dirname(os.path.abspath(path)))
 
 
 def remove_if_there(path: str) -> None:

@@ -201,14 +201,15 @@ def test_files_are_their_owners_only(tables):
     try:
         run = tables.migrate("--log-file", "logs/log")
         made = [*tables.flags, "--journal", str(run.journal), "--report-dir"]
-        assert verify.main([*made, "verified", "--html", "page.html"]) == 0
-        assert rollback.main([*made, "back", "--yes"]) == 0
+        assert verify.main([*made, "verified/by/day", "--html", "pages/new/page.html"]) == 0
+        assert rollback.main([*made, "back/by/day", "--log-file", "logs/of/back", "--yes"]) == 0
     finally:
         os.umask(former)
     files = [path for path in tables.folder.rglob("*") if path.is_file()]
-    assert len(files) == 9
+    assert len(files) == 10
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
-    assert {path.parent.stat().st_mode & 0o777 for path in files} == {0o700}
+    folders = [path for path in tables.folder.rglob("*") if path.is_dir()]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}, folders
 
 
 def secrets_written(tables, endpoint_url):

@@ -1900,6 +1900,23 @@ def test_no_journal_of_these_tables_is_wrong_usage(tables, capsys, given, script
     assert tables.contents() == before
 
 
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_of_journals_that_are_all_others_the_one_that_differs_least_is_named(tables, capsys, name):
+    """One of another stage has other tables; one with the wrong bucket is likely what is meant."""
+    tables.put(asset("a"))
+    run = tables.migrate()
+    text = run.journal.read_text()
+    stage = text.replace(tables.assets, "other-assets").replace('"stem":"', '"stem":"%s_' % name)
+    run.journal.unlink()
+    (run.journal.parent / "m.jsonl").write_text(text.replace("asset-bucket", "other-bucket"))
+    (run.journal.parent / (name + ".jsonl")).write_text(stage.replace("asset-bucket", "stage-bucket"))
+    capsys.readouterr()
+    assert rollback.main([*tables.flags, "--journal", str(run.journal.parent)]) == migration.EXIT_USAGE
+    message = capsys.readouterr().err
+    assert "m.jsonl is of another migration: its asset_bucket_name is other-bucket, not asset-bucket" in message
+    assert "the --asset-bucket that it had" in message
+
+
 def test_the_last_line_is_the_next_command_until_everything_is_back(tables, capsys):
     tables.put(asset("a"), asset("b"))
     before = tables.contents()
