@@ -330,14 +330,15 @@ def look_then_migrate(config, typed, settings, next_step):
     steps.offer_verification()
     if steps.status == migration.EXIT_DONE:
         flags = for_all(typed, settings)
-        text = "\nNext: migrate all of them:\n%s" % wrapper_command(config, flags)
+        unless = migration.unless_configured({"config": config})
+        text = "\nNext: migrate all of them%s:\n%s" % (unless, wrapper_command(config, flags))
         migration.write_next(next_step, migration.NextStep(text, MIGRATION, flags))
     return steps.status
 
 
 def for_all(typed, settings):
     """The flags of a rehearsal, for the migration of all assets."""
-    own = ("limit", "database_id", "asset_id", "dry_run", "log_file", "yes")
+    own = (*migration.CHOOSING, "dry_run", "log_file", "yes")
     flags = {name: value for name, value in typed.items() if name not in own}
     return dict(flags, dry_run=False) if settings.dry_run or "dry_run" in typed else flags
 

@@ -715,6 +715,7 @@ def _serve(engine, options):
 
 def _how_to_use(engine, options):
     windows = os.name == "nt"
+    endpoint = "http://localhost:%d" % engine.port  # as in the test configuration: journals name it
     assign = '  $env:%s = "%s"' if windows else "  export %s=%s"
     commands = (
         ("migration", "--dry-run"),
@@ -725,13 +726,13 @@ def _how_to_use(engine, options):
         ("migration_verify", "--journal backups --restored"),
     )
     where = " --endpoint-url %s --region %s --assets-table %s --asset-versions-table %s --asset-bucket %s" % (
-        engine.endpoint_url,
+        endpoint,
         REGION,
         options.assets_table,
         options.asset_versions_table,
         BUCKET,
     )
-    lines = ["Endpoint:             " + engine.endpoint_url]
+    lines = ["Endpoint:             " + endpoint]
     lines += ["Assets table:         " + options.assets_table]
     lines += ["Asset versions table: " + options.asset_versions_table]
     lines += ["", "In another terminal:"]

@@ -328,6 +328,7 @@ SHARED_SETTINGS = (
     *("log_level", "log_file"),
 )
 REQUIRED = ("assets_table_name", "asset_versions_table_name", "asset_bucket_name")
+CHOOSING = ("limit", "database_id", "asset_id")  # some of the assets
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 PLACEHOLDER = re.compile(r"(YOUR|PROD)_[A-Z0-9_]*\Z")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # what becomes of bytes in another encoding on the command line
@@ -4510,11 +4511,10 @@ def is_cut(journal: Any) -> bool:
 def runs_of_all(storage: Storage, settings: Settings, headers: List[Dict[str, Any]]) -> Runs:
     """When each migration of all assets of these tables began that has come to its end, the oldest first, and how many
     assets it has left for version_conflict. headers: of journals of these tables."""
-    choices = ("limit", "database_id", "asset_id")
     runs = []
     for place in summaries_in(storage, report_folders(settings.report_dir, headers), "migration_"):
         summary = read_summary(storage, *place)
-        of_all = all(summary.get("settings", {}).get(name) in (None, []) for name in choices)
+        of_all = all(summary.get("settings", {}).get(name) in (None, []) for name in CHOOSING)
         if of_same_tables(summary, headers[0]) and of_all and came_to_its_end(summary):
             conflicts = summary.get("codes", {}).get("version_conflict", 0)
             runs.append((summary.get("started", ""), conflicts if isinstance(conflicts, int) else 0))
@@ -6420,7 +6420,7 @@ def next_step(
     if failed and (settings.limit is None or not (outcomes.get("migrated") or outcomes.get("already_migrated"))):
         return "mend what %s, then run it again" % ("would fail" if settings.dry_run else "failed"), script, typed
     flags = connection_of(typed)
-    flags.update({name: typed[name] for name in ("limit", "database_id", "asset_id") if name in typed})
+    flags.update({name: typed[name] for name in CHOOSING if name in typed})
     # Those of earlier runs count too, also where this one has written nothing.
     tables = journal_header(settings, summary["account"], summary["region"])
     own = summary["files"].get("journal")
@@ -6456,6 +6456,15 @@ def without_flags(typed: Dict[str, Any]) -> Dict[str, Any]:
     for source in (without_comments(CONFIG), read_config_file(typed.get("config"))):
         values.update((key, value) for key, value in source.items() if not _is_unset(key, value))
     return values
+
+
+def unless_configured(typed: Dict[str, Any]) -> str:
+    """What a step for all assets says where CONFIG or the file, whatever was typed, chooses some of them."""
+    configured_values = {}  # type: Dict[str, Any]
+    with contextlib.suppress(MigrationError):  # the file may be gone meanwhile
+        configured_values = without_flags(typed)
+    chosen = any(configured_values.get(name, []) != [] for name in CHOOSING)
+    return "; for that, take what chooses assets out of the configuration" if chosen else ""
 
 
 def connection_of(typed: Dict[str, Any]) -> Dict[str, Any]:

@@ -1896,7 +1896,7 @@ def result_text(summary: Dict[str, Any], outcomes: Mapping[str, int]) -> str:
     for name, meaning in meanings:
         if outcomes[name] or name == "restored":
             lines.append(migration.count_line(outcomes[name], meaning))
-    records = "version records %sremoved or put back" % verb
+    records = "times a version record %s removed or put back" % (verb.strip() or "was")
     lines.append(migration.count_line(summary["version_records_removed"], records))
     others = summary["assets_of_journals_not_given"]
     if others:

@@ -65,7 +65,7 @@ rollback = load_script("v2.2_to_v2.3_migration_rollback.py")  # for its journals
 # Configuration
 # --------------------------------------------------------------------------------------
 
-SETTINGS = (*migration.SHARED_SETTINGS, "limit", "database_id", "asset_id", "max_read_units", "report_dir")
+SETTINGS = (*migration.SHARED_SETTINGS, *migration.CHOOSING, "max_read_units", "report_dir")
 
 PAGE_ROWS = 10000  # problems in the HTML page; the CSV file has them all
 # Up to so many assets of --limit or --database-id are asked for their records one by one. For more, the whole
@@ -1364,10 +1364,10 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
         return next_step_of_nothing(summary, typed)
     if summary["restored"] and summary["problems"]:
         return next_step_of_not_restored(summary, settings, storage, typed, files)
-    unless = "" if scope_of(typed) else "; for that, take what chooses assets out of the configuration"
     if summary["restored"] and is_scoped(settings):
         flags = migration.without(typed, scope_of(typed))
-        return "see whether everything else is as it was before, too" + unless, VERIFICATION, flags
+        step = "see whether everything else is as it was before, too" + migration.unless_configured(typed)
+        return step, VERIFICATION, flags
     if summary["restored"]:
         return next_step_of_restored(summary, settings, storage, migration.connection_of(typed), files)
     to_migrate = {**migration.connection_of(typed), **where_journals_go(summary, storage, settings)}
@@ -1396,14 +1396,15 @@ def next_step(summary: Dict[str, Any], settings: Any, storage: Any, typed: Dict[
         return "prove the content too, by the journals", VERIFICATION, flags
     first = first_of_all(summary, settings.journal_dir)
     if is_scoped(settings):
-        return first + "migrate all assets, unless that was done" + unless, migration.SCRIPT, to_migrate
+        step = first + "migrate all assets, unless that was done" + migration.unless_configured(typed)
+        return step, migration.SCRIPT, to_migrate
     step = "%slook at the application, open it to its users, file %s, keep the journals" % (first, files)
     return step, None, {}
 
 
 def scope_of(typed: Dict[str, Any]) -> Dict[str, Any]:
     """The flags that choose assets."""
-    return {name: typed[name] for name in ("database_id", "asset_id", "limit") if name in typed}
+    return {name: typed[name] for name in migration.CHOOSING if name in typed}
 
 
 def is_scoped(settings: Any) -> bool:
@@ -1451,7 +1452,8 @@ def next_step_of_not_migrated(
         flags = {**migration.connection_of(typed), "journal": journal, "restored": True}
         return "the last run was rolled back; see that all is as it was before", VERIFICATION, flags
     if "limit" in chosen and summary["not_migratable"] >= count:
-        return "migrate all assets; what failed may wait", migration.SCRIPT, to_migrate
+        step = "migrate all assets; what failed may wait"
+        return step + migration.unless_configured(typed), migration.SCRIPT, to_migrate
     step = "migrate what is not migrated yet"
     if summary["not_migratable"]:
         least = "" if summary["journals"] else "at least "  # without journals no record is looked at

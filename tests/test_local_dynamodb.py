@@ -506,7 +506,7 @@ def test_help_needs_no_boto3_and_the_rest_says_that_it_does():
 def test_serving_ends_with_status_0_at_a_signal(start, number):
     port = free_port()
     process = start("--port", str(port), "--assets", "60", "--assets-table", "aaa")
-    assert first_line(process, "Endpoint") == "Endpoint:             http://127.0.0.1:%d" % port
+    assert first_line(process, "Endpoint") == "Endpoint:             http://localhost:%d" % port
     client = local_dynamodb.connect("http://127.0.0.1:%d" % port)
     assert len(list(all_items(client, "aaa"))) == 60
     first_line(process, "Ctrl-C")
@@ -529,7 +529,7 @@ def test_serving_says_the_commands_to_try(start, tmp_path, monkeypatch, here):
     assert all((words[1] == os.path.basename(words[1])) is here for words in lines)
     for words in lines:
         assert " ".join(words[2:]).startswith(
-            "--endpoint-url http://127.0.0.1:%d --region us-east-1 %s" % (port, tables)
+            "--endpoint-url http://localhost:%d --region us-east-1 %s" % (port, tables)
         )
     scripts = [os.path.basename(words[1])[len("v2.2_to_v2.3_") :] for words in lines]
     assert list(zip(scripts, (" ".join(words[12:]) for words in lines))) == [

@@ -1099,6 +1099,8 @@ def test_what_a_configuration_chooses_is_not_everything(tables, capsys):
     assert verify.main(flags) == 0
     told = "; for that, take what chooses assets out of the configuration:\n"
     assert "\nNext: migrate all assets, unless that was done" + told in capsys.readouterr().out
+    assert verify.main([*flags, "--limit", "1"]) == 0  # the command that follows is without it, and has db01 again
+    assert "\nNext: migrate all assets, unless that was done" + told in capsys.readouterr().out
     assert roll_back(tables, journal) == 0
     capsys.readouterr()
     assert verify.main([*flags, "--restored"]) == 0

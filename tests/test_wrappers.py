@@ -525,6 +525,14 @@ def test_what_would_be_migrated_is_migrated_after_the_answer_whatever_the_config
     assert "VERIFIED: 1 asset and 1 version record read" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("choice", [{"limit": 3}, {"database_id": "db01"}, {"comments": "all"}])
+def test_what_the_configuration_chooses_is_not_all_of_them(guide, capsys, choice):
+    guide.answers = [True, True]
+    guide("rehearse", guide.config(endpoint_url="http://localhost:8000", **choice), 5)
+    told = "; for that, take what chooses assets out of the configuration" if "comments" not in choice else ""
+    assert "\nNext: migrate all of them%s:\n" % told in capsys.readouterr().out
+
+
 def test_where_nothing_is_left_to_migrate_nobody_is_asked_whether_to(tables, monkeypatch, capfd):
     tables.put(asset("a"), asset("b"))
     config = tables.folder / "my.json"
