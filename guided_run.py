@@ -328,7 +328,9 @@ def look_then_migrate(config, typed, settings, next_step):
         steps.offer_verification(question, default=False, unattended=False)
         return steps.status
     steps.offer_verification()
-    if steps.status == migration.EXIT_DONE:
+    step = migration.read_next(next_step)
+    # A step in words alone leads elsewhere: to the right table.
+    if steps.status == migration.EXIT_DONE and (step is None or step.script):
         flags = for_all(typed, settings)
         unless = migration.unless_configured({"config": config})
         text = "\nNext: migrate all of them%s:\n%s" % (unless, wrapper_command(config, flags))

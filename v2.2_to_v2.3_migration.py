@@ -6458,12 +6458,13 @@ def without_flags(typed: Dict[str, Any]) -> Dict[str, Any]:
     return values
 
 
-def unless_configured(typed: Dict[str, Any]) -> str:
-    """What a step for all assets says where CONFIG or the file, whatever was typed, chooses some of them."""
+def unless_configured(typed: Dict[str, Any], names: Sequence[str] = CHOOSING) -> str:
+    """What a step for all assets says where CONFIG or the file, whatever was typed, chooses some of them. names: of the
+    settings that count."""
     configured_values = {}  # type: Dict[str, Any]
     with contextlib.suppress(MigrationError):  # the file may be gone meanwhile
         configured_values = without_flags(typed)
-    chosen = any(configured_values.get(name, []) != [] for name in CHOOSING)
+    chosen = any(configured_values.get(name, []) != [] for name in names)
     return "; for that, take what chooses assets out of the configuration" if chosen else ""
 
 

@@ -1711,7 +1711,8 @@ def next_step(
             step = LOOK_AT_RECORDS + step
         return step, script, flags
     flags = {**migration.connection_of(typed), "journal": typed["journal"], "restored": True, "html": True}
-    return "; ".join(what_to_see(summary)), migration.VERIFICATION_SCRIPT, flags
+    unless = migration.unless_configured(typed, ("database_id", "asset_id"))  # a limit is none there
+    return "; ".join(what_to_see(summary)) + unless, migration.VERIFICATION_SCRIPT, flags
 
 
 def next_step_of_other_bucket(bucket: str, typed: Dict[str, Any]) -> Tuple[str, Optional[str], Dict[str, Any]]:

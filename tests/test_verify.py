@@ -1101,8 +1101,8 @@ def test_what_a_configuration_chooses_is_not_everything(tables, capsys):
     assert "\nNext: migrate all assets, unless that was done" + told in capsys.readouterr().out
     assert verify.main([*flags, "--limit", "1"]) == 0  # the command that follows is without it, and has db01 again
     assert "\nNext: migrate all assets, unless that was done" + told in capsys.readouterr().out
-    assert roll_back(tables, journal) == 0
-    capsys.readouterr()
+    assert verify.rollback.main([*flags, "--yes"]) == 0
+    assert "\nNext: see that everything is as it was before" + told in capsys.readouterr().out
     assert verify.main([*flags, "--restored"]) == 0
     assert "\nNext: see whether everything else is as it was before, too" + told in capsys.readouterr().out
 

@@ -276,6 +276,25 @@ def test_the_last_line_is_the_only_next_step(guide, capsys, answer):
     assert shown.splitlines()[-1].endswith("/my config.json'" if answer is True else MIGRATION)
 
 
+def test_what_a_verification_says_of_another_table_is_not_lost_in_a_rehearsal(guide, capsys):
+    """All of them are not to be migrated before."""
+
+    def run_command(command, environment=None, signals=None):
+        of_verification = os.path.basename(command[1]) == VERIFICATION
+        step = ("see first whose it is.", None) if of_verification else ("go on:\nits command", MIGRATION)
+        leave_next(environment, "\nNext: %s" % step[0], step[1], {})
+        return 0
+
+    local_dynamodb.run_command = run_command  # of the fixture's patch
+    for answers, last in (
+        ([True, True], "Next: see first whose it is."),
+        ([True, False], "Next: migrate all of them:"),
+    ):
+        guide.answers = answers
+        assert guide("rehearse", guide.config()) == 0
+        assert last in capsys.readouterr().out.splitlines()[-2:]
+
+
 def test_the_next_step_is_seen_where_the_reader_is_found_gone_before_the_next_one(guide, monkeypatch, capsys):
     diverted, show = [], migration.show
 
