@@ -118,7 +118,7 @@ def new_log():
     """Make a log that no other run has, and return its path."""
     time = migration.utc_now().strftime("%Y%m%dT%H%M%SZ")
     try:
-        os.makedirs(LOGS, mode=0o700, exist_ok=True)
+        migration.make_folder(LOGS)
         for number in range(1, 1000):
             path = os.path.join(LOGS, "migration_%s%s.log" % (time, "" if number == 1 else "_%d" % number))
             try:

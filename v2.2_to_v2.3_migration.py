@@ -5713,8 +5713,8 @@ def warn_of_placeholders(settings: Settings, configured_values: Dict[str, Any]) 
 
 def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
     """What was typed. The texts of --help and --version are shown as all others are. Raises SettingsError for an empty
-    value, which a variable of a shell that is not set may be, and for a placeholder: without it other assets or tables
-    may be meant."""
+    value, which a variable of a shell that is not set may be, and for a setting's placeholder: without it other assets
+    or tables may be meant."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):
@@ -5725,7 +5725,7 @@ def parsed(parser: Parser, argv: Optional[List[str]]) -> Dict[str, Any]:
     for name, value in typed.items():
         if flag_of(name) in parser._option_string_actions and has_empty_text(value):
             raise SettingsError("%s is empty." % flag_of(name), "give a value, or leave it out.")
-        if isinstance(value, str) and PLACEHOLDER.match(value):
+        if name in SETTINGS and isinstance(value, str) and PLACEHOLDER.match(value):
             raise SettingsError("%s still is %s." % (flag_of(name), value), "give your own, or leave it out.")
     return typed
 

@@ -177,6 +177,13 @@ def test_unset_profile_and_region(key, value):
     assert getattr(resolved({key: value}), key) is None
 
 
+def test_a_configuration_file_may_be_named_like_a_placeholder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PROD_CONFIG").write_text('{"no_such_key": 1}')
+    assert migration.main(["--config", "PROD_CONFIG"]) == 2
+    assert "Unknown key 'no_such_key' in PROD_CONFIG." in capsys.readouterr().err
+
+
 def test_names_that_are_no_placeholders():
     names = {
         "asset_bucket_name": "prod-assets",
